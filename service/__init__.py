@@ -1,0 +1,1 @@
+"""The digit-classification service: reads uploads, answers with probabilities."""

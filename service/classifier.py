@@ -1,0 +1,169 @@
+"""Logistic regression as it is served: the weights file in, probabilities out."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from service.features import FEATURES, n_features
+
+FORMAT = "1"
+MAX_WEIGHTS_BYTES = 16 * 2**20
+VERSION_DIGITS = 12
+HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian count, the JSON header, the data
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class InvalidWeights(ValueError):
+    """A weights file, or the arrays meant for one, that cannot be served."""
+
+
+def softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Turn logits (n, K) into probabilities (n, K) whose rows sum to 1.
+
+    p_k = exp z_k / Σ_j exp z_j    Bishop, PRML, eq. 4.104
+    """
+    z = logits.astype(np.float64)
+    # the largest first: exp(710) overflows, and softmax does not change under a shift
+    exponentials = np.exp(z - z.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]  # numpy's stub
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Multinomial logistic regression over the feature map named `features`.
+
+    weight (D, K) float32, bias (K,) float32, classes: K distinct digits in column
+    order; `training` and `evaluation` are what the weights file says of itself.
+    Raises InvalidWeights if these do not fit together.
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    classes: tuple[int, ...]
+    features: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    version: str = "unsaved"
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            known = ", ".join(FEATURES)
+            raise InvalidWeights(
+                f"feature map {self.features!r} is not one of: {known}"
+            )
+        if not _are_classes(self.classes):
+            raise InvalidWeights(
+                f"classes {self.classes!r} are not two or more distinct digits"
+            )
+        n_classes = len(self.classes)
+        expected = {
+            "weight": (n_features(self.features), n_classes),
+            "bias": (n_classes,),
+        }
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array.dtype != np.float32 or array.shape != shape:
+                raise InvalidWeights(
+                    f"{name} is {array.dtype} {array.shape}, expected float32 {shape}"
+                )
+            if not np.isfinite(array).all():
+                raise InvalidWeights(f"{name} holds a value that is not finite")
+
+    def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Give each image's class probabilities: (n, 28, 28) -> (n, K), in class order.
+
+        p(C_k | φ) = softmax_k(φ(x) W + b)    Bishop, PRML, eq. 4.104, 4.105
+        """
+        phi = FEATURES[self.features](images)
+        return softmax(phi @ self.weight + self.bias)
+
+
+def _are_classes(classes: object) -> bool:
+    return (
+        isinstance(classes, tuple)
+        and all(type(c) is int and 0 <= c <= 9 for c in classes)
+        and len(set(classes)) == len(classes) >= 2
+    )
+
+
+def save(classifier: Classifier, path: Path) -> None:
+    """Write the weights file; the same classifier gives the same bytes."""
+    metadata = {
+        "format": FORMAT,
+        "features": classifier.features,
+        "classes": json.dumps(classifier.classes),
+        "training": json.dumps(dict(classifier.training), sort_keys=True),
+        "evaluation": json.dumps(dict(classifier.evaluation), sort_keys=True),
+    }
+    arrays = {
+        "weight": np.ascontiguousarray(classifier.weight),
+        "bias": np.ascontiguousarray(classifier.bias),
+    }
+    header, data = _split(safetensors.numpy.save(arrays, metadata))
+    # the library writes the metadata in an order that differs from process to process
+    ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % HEADER_LENGTH_BYTES)
+    length = len(ordered).to_bytes(HEADER_LENGTH_BYTES, "little")
+    path.write_bytes(length + ordered + data)
+
+
+def load(path: Path) -> Classifier:
+    """Read a weights file.
+
+    Raises InvalidWeights, naming the file, for whatever keeps it from being served.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_WEIGHTS_BYTES + 1)
+        return _parse(content)
+    except OSError as error:
+        raise InvalidWeights(f"weights {path}: {error.strerror}") from error
+    except InvalidWeights as error:
+        raise InvalidWeights(f"weights {path}: {error}") from error
+
+
+def _parse(content: bytes) -> Classifier:
+    if len(content) > MAX_WEIGHTS_BYTES:
+        raise InvalidWeights(f"the file is larger than {MAX_WEIGHTS_BYTES} bytes")
+    try:
+        arrays = safetensors.numpy.load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InvalidWeights(f"not a safetensors file: {error}") from error
+    if set(arrays) != {"weight", "bias"}:
+        raise InvalidWeights(f"holds {sorted(arrays)}, expected ['bias', 'weight']")
+    metadata = _split(content)[0].get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise InvalidWeights(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
+    try:
+        classes = json.loads(metadata["classes"])
+        training = json.loads(metadata["training"])
+        evaluation = json.loads(metadata["evaluation"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InvalidWeights(f"bad metadata: {error!r}") from error
+    if not isinstance(training, dict) or not isinstance(evaluation, dict):
+        raise InvalidWeights("bad metadata: training and evaluation must be objects")
+    return Classifier(
+        weight=arrays["weight"],
+        bias=arrays["bias"],
+        classes=tuple(classes) if isinstance(classes, list) else classes,
+        features=metadata.get("features", ""),
+        training=training,
+        evaluation=evaluation,
+        version=hashlib.sha256(content).hexdigest()[:VERSION_DIGITS],
+    )
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Split a safetensors file into its JSON header and its data."""
+    start = HEADER_LENGTH_BYTES
+    end = start + int.from_bytes(content[:start], "little")
+    return json.loads(content[start:end]), content[end:]

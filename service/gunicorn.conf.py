@@ -1,0 +1,40 @@
+"""How the service runs under gunicorn: everywhere, with the container and the tests."""
+
+import os
+import sys
+from pathlib import Path
+
+CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
+
+
+def _allowed_cpus() -> int:
+    """Count the CPUs this process may use, by its affinity and its container's."""
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    quota, _, period = (
+        CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max"
+    ).partition(" ")
+    if quota.strip() != "max":
+        cpus = min(cpus or 1, int(quota) // int(period))
+    return max(cpus or 1, 1)
+
+
+def _number(name: str, default: int, low: int, high: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        sys.exit(f"digits: {name} is {text!r}; set a number from {low} to {high}")
+    return int(text)
+
+
+# a product of 1 x D by D x 10 is over before a second thread would have woken up
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+host = os.environ.get("DIGITS_HOST") or "127.0.0.1"
+bind = [f"{host}:{_number('PORT', 8000, 1, 65535)}"]
+workers = _number("WEB_CONCURRENCY", _allowed_cpus(), 1, 1024)
+worker_class = "gthread"
+threads = 4
+# the weights are read once, before the fork: bad ones stop the start, not each worker
+preload_app = True
+control_socket_disable = True
+# the heartbeat's files: in memory, where a read-only container lets them be written
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -1,0 +1,63 @@
+"""Errors as RFC 9457 problem documents, Flask's own errors among them."""
+
+import json
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(HTTPException):
+    """A refusal with the status `code` and a `description` that says what to do."""
+
+    def __init__(self, code: HTTPStatus, description: str) -> None:
+        super().__init__(description)
+        self.code = code
+
+
+def init_app(app: Flask) -> None:
+    """Make the app answer every error with a problem document."""
+    app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def _answer(error: HTTPException) -> Response:
+    # the error's own response carries its headers, such as Allow and Retry-After
+    response = Response(headers=error.get_headers(request.environ))
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    response.status_code = status
+    response.content_type = MEDIA_TYPE
+    document = {
+        "type": "about:blank",
+        "title": error.name,
+        "status": status,
+        "detail": _detail(error, status),
+    }
+    response.data = json.dumps(document) + "\n"
+    return response
+
+
+def _detail(error: HTTPException, status: HTTPStatus) -> str:
+    """Say what was wrong with this request, where the framework only says what is."""
+    if status == HTTPStatus.NOT_FOUND:
+        return f"{request.path} is not here; POST a picture to /predict"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return f"{request.method} is not allowed on {request.path}; use {allowed}"
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        limit = current_app.config["MAX_CONTENT_LENGTH"]
+        return (
+            f"the request is larger than {limit:,} bytes, or its form has too many "
+            "parts; send one picture, a smaller one"
+        )
+    return error.description or status.phrase
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    """Log a bug of ours with its traceback, and answer without it."""
+    current_app.logger.error("unexpected error", exc_info=error)
+    return _answer(
+        InternalServerError("the service failed on this request; the fault is ours")
+    )
