@@ -1,0 +1,1 @@
+"""The offline training job: logistic regression by gradient descent, by hand."""

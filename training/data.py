@@ -1,0 +1,54 @@
+"""Labelled digits: what is trained on, whatever its source."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.features import Images
+
+Labels = npt.NDArray[np.uint8]
+
+
+class InvalidData(ValueError):
+    """Training data that is missing, damaged or not what it is said to be."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images (n, 28, 28) uint8, light on dark, and labels (n,) uint8 in 0..9."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, start: int, stop: int) -> "Digits":
+        """Take the rows start..stop-1."""
+        return Digits(self.images[start:stop], self.labels[start:stop])
+
+    def of_classes(self, classes: tuple[int, ...]) -> "Digits":
+        """Keep the digits of these classes, their labels becoming the class indices."""
+        kept = np.isin(self.labels, classes)
+        index = np.zeros(10, np.uint8)
+        index[list(classes)] = np.arange(len(classes))
+        return Digits(self.images[kept], index[self.labels[kept]])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Digits to train on and digits to test with, under the name of their source."""
+
+    name: str
+    train: Digits
+    test: Digits
+
+    def sha256(self) -> str:
+        """Digest all pixels and labels, training rows first."""
+        digest = hashlib.sha256()
+        for digits in (self.train, self.test):
+            digest.update(np.ascontiguousarray(digits.images).data)
+            digest.update(np.ascontiguousarray(digits.labels).data)
+        return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""What a person sees of a run while it goes on: a bar, a line an epoch, the curve."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from service.classifier import Classifier
+from training.data import Digits
+from training.descent import Step
+from training.evaluation import evaluate
+
+CURVE_STEPS = 100  # the curve has a point every so many steps
+
+
+class Diverged(ArithmeticError):
+    """A run whose loss is no longer a number."""
+
+
+class Progress:
+    """Follows the steps of one run; `curve` becomes the lines of metrics.jsonl."""
+
+    def __init__(
+        self, bar: tqdm, classifier: Callable[[], Classifier], validation: Digits
+    ) -> None:
+        self.curve: list[dict[str, Any]] = []
+        self._bar, self._classifier, self._validation = bar, classifier, validation
+        self._losses: list[float] = []
+
+    def watch(self, step: Step) -> None:
+        """Show a step; raise Diverged if its loss is not finite."""
+        if not math.isfinite(step.loss):
+            raise Diverged(
+                f"the loss is {step.loss} at step {step.number}: the descent "
+                f"overshoots; lower --learning-rate, here {step.learning_rate:g}"
+            )
+        self._losses.append(step.loss)
+        self._bar.total = step.n_steps
+        state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
+        self._bar.set_postfix_str(state, refresh=False)
+        self._bar.update()
+        if step.ends_epoch or len(self._losses) == CURVE_STEPS:
+            self._note(step)
+
+    def _note(self, step: Step) -> None:
+        loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
+        point |= {"learning_rate": step.learning_rate, "loss": loss}
+        if step.ends_epoch:
+            probabilities = self._classifier().predict_proba(self._validation.images)
+            figures = evaluate(probabilities, self._validation.labels)
+            point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
+            tqdm.write(
+                f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "
+                f"{figures['accuracy']:.4f}, NLL {figures['nll']:.4f}"
+            )
+        self.curve.append(point)
