@@ -1,0 +1,195 @@
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+
+from service.classifier import (
+    MAX_WEIGHTS_BYTES,
+    Classifier,
+    InvalidWeights,
+    load,
+    save,
+    softmax,
+)
+from service.features import pixels
+from tests.conftest import ROOT
+
+METADATA = {
+    "format": "1",
+    "features": "pixels",
+    "classes": json.dumps(list(range(10))),
+    "training": "{}",
+    "evaluation": "{}",
+}
+
+
+def arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        "weight": generator.normal(size=(784, 10)).astype(np.float32),
+        "bias": generator.normal(size=10).astype(np.float32),
+    }
+
+
+def test_softmax_is_the_formula_and_sums_to_one():
+    logits = np.random.default_rng(1).normal(size=(5, 10))
+
+    probabilities = softmax(logits)
+
+    e = np.exp(logits)
+    np.testing.assert_allclose(probabilities, e / e.sum(1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
+
+
+def test_softmax_of_huge_logits_does_not_overflow():
+    np.testing.assert_array_equal(softmax(np.array([[1e4, 0.0]])), [[1, 0]])
+
+
+def test_probabilities_are_the_softmax_of_the_features_times_the_weights(drawn):
+    a = arrays()
+    classifier = Classifier(**a, classes=tuple(range(10)), features="pixels")
+    images = drawn.test.images[:20]
+
+    logits = pixels(images).astype(np.float64) @ a["weight"] + a["bias"]
+
+    np.testing.assert_allclose(
+        classifier.predict_proba(images), softmax(logits), rtol=1e-3, atol=1e-7
+    )
+
+
+def test_an_image_gets_the_same_probabilities_alone_as_in_a_batch(classifier, drawn):
+    images = drawn.test.images[:50]
+
+    alone = np.concatenate([classifier.predict_proba(image[None]) for image in images])
+
+    np.testing.assert_allclose(alone, classifier.predict_proba(images), atol=1e-6)
+
+
+def test_saved_weights_load_as_they_were(tmp_path):
+    original = Classifier(
+        **arrays(),
+        classes=(3, 1, 4, 5, 9, 2, 6, 8, 7, 0),
+        features="pixels",
+        training={"seed": 1},
+        evaluation={"accuracy": 0.5},
+    )
+    path = tmp_path / "w.safetensors"
+
+    save(original, path)
+    loaded = load(path)
+
+    np.testing.assert_array_equal(loaded.weight, original.weight)
+    np.testing.assert_array_equal(loaded.bias, original.bias)
+    assert loaded.classes == original.classes
+    assert loaded.training == {"seed": 1}
+    assert loaded.evaluation == {"accuracy": 0.5}
+    assert loaded.version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def test_torch_users_can_load_the_weights_file(tmp_path):
+    a = arrays()
+    save(Classifier(**a, classes=tuple(range(10)), features="pixels"), tmp_path / "w")
+
+    tensors = safetensors.torch.load_file(tmp_path / "w")
+
+    np.testing.assert_array_equal(tensors["weight"].numpy(), a["weight"])
+
+
+def test_the_same_classifier_gives_the_same_bytes_in_every_process(weights, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from service.classifier import *; "
+        "save(load(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    for i in range(4):
+        command = [sys.executable, "-c", script, str(weights), str(tmp_path / str(i))]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+    assert {p.read_bytes() for p in tmp_path.iterdir()} == {weights.read_bytes()}
+
+
+def changed_arrays(**changes: np.ndarray) -> bytes:
+    return safetensors.numpy.save(arrays() | changes, METADATA)
+
+
+def changed_metadata(**changes: str) -> bytes:
+    return safetensors.numpy.save(arrays(), METADATA | changes)
+
+
+def not_finite() -> bytes:
+    weight = arrays()["weight"]
+    weight[5, 5] = np.nan
+    return changed_arrays(weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a safetensors file"),
+        (b"\x00" * 100, "not a safetensors file"),
+        (b"\xff" * 100, "not a safetensors file"),
+        (pickle.dumps({"weight": [1]}), "not a safetensors file"),
+        (changed_arrays()[:-1], "not a safetensors file"),
+        (changed_arrays()[:200], "not a safetensors file"),
+        (changed_arrays() + b"\0", "not a safetensors file"),
+        (changed_arrays(extra=np.zeros(1, np.float32)), "holds ['bias', 'extra'"),
+        (safetensors.numpy.save({"weight": arrays()["weight"]}, METADATA), "holds"),
+        (changed_arrays(weight=np.zeros((784, 10))), "weight is float64"),
+        (changed_arrays(weight=np.zeros((10, 784), np.float32)), "(10, 784)"),
+        (changed_arrays(bias=np.zeros(9, np.float32)), "bias is float32 (9,)"),
+        (not_finite(), "weight holds a value that is not finite"),
+        (safetensors.numpy.save(arrays()), "format None"),
+        (changed_metadata(format="2"), "format '2'"),
+        (changed_metadata(features="magic"), "'magic' is not one of: pixels"),
+        (changed_metadata(classes="[1, 1]"), "distinct"),
+        (changed_metadata(classes="[7]"), "distinct"),
+        (changed_metadata(classes="[1, 12]"), "distinct"),
+        (changed_metadata(classes="{}"), "distinct"),
+        (changed_metadata(classes="[["), "bad metadata"),
+        (changed_metadata(classes="[" * 100_000), "bad metadata"),
+        (changed_metadata(classes="[3, 8]"), "expected float32 (784, 2)"),
+        (changed_metadata(training="[]"), "must be objects"),
+        (changed_metadata(evaluation="oops"), "bad metadata"),
+    ],
+)
+def test_a_file_that_cannot_be_served_is_refused_with_its_reason(
+    content, reason, tmp_path
+):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidWeights) as caught:
+        load(path)
+
+    assert reason in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_far_too_large_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(100 * MAX_WEIGHTS_BYTES)
+
+    with pytest.raises(InvalidWeights, match="larger than"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["absent", "."])
+def test_what_is_no_file_is_refused_by_name(name, tmp_path):
+    with pytest.raises(InvalidWeights, match=r"No such file|Is a directory"):
+        load(tmp_path / name)
+
+
+def test_the_weights_that_ship_load_and_tell_how_good_they_are():
+    shipped = load(Path(ROOT / "service/weights/digits.safetensors"))
+
+    assert shipped.classes == tuple(range(10))
+    assert shipped.evaluation["data"] == "MNIST test"
+    assert shipped.evaluation["n"] == 10_000
+    assert shipped.training["data"] == "MNIST"

@@ -1,0 +1,128 @@
+"""The images and the stack: built, run, trained in, stopped (`make docker-test`).
+
+Where no engine has the base image under its usual name, BASE names another.
+"""
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import ROOT, answers, free_port, wait_until
+
+pytestmark = pytest.mark.container
+PROJECT = "digits-test"
+PICTURE = ROOT / "docs" / "digit.png"
+
+
+def docker(*arguments: str, **settings: str) -> str:
+    command = ["docker", *arguments]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings
+    )
+    assert run.returncode == 0, f"{command}\n{run.stdout}\n{run.stderr}"
+    return run.stdout
+
+
+class Stack:
+    """docker compose, under a project name and a port of the test's own."""
+
+    def __init__(self) -> None:
+        self.port = str(free_port())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def compose(self, *arguments: str) -> str:
+        return docker("compose", "--project-name", PROJECT, *arguments, PORT=self.port)
+
+    def get(self, path: str) -> dict:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as reply:
+            return json.load(reply)
+
+    def predict(self) -> dict:
+        request = urllib.request.Request(
+            f"{self.url}/predict",
+            data=PICTURE.read_bytes(),
+            headers={"Content-Type": "image/png"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return json.load(reply)
+
+    def container(self) -> dict:
+        identity = self.compose("ps", "--all", "--quiet", "service").strip()
+        return json.loads(docker("inspect", identity))[0]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    running = Stack()
+    running.compose("--profile", "training", "build")
+    try:
+        running.compose("up", "--detach", "service")
+        wait_until(lambda: answers(f"{running.url}/readyz"), 60)
+        yield running
+    finally:
+        running.compose("--profile", "training", "down", "--volumes")
+
+
+def test_stack_answers_on_the_weights_that_ship(stack):
+    reply = stack.predict()
+
+    assert reply["digit"] == 5
+    assert stack.get("/model")["training"]["data"] == "MNIST"
+
+
+def test_container_becomes_healthy(stack):
+    wait_until(lambda: stack.container()["State"]["Health"]["Status"] == "healthy", 60)
+
+
+def test_service_image_has_no_torch_and_nothing_of_the_project_but_the_service():
+    listing = docker(
+        *("run", "--rm", "--entrypoint", "python3", "digits-service", "-c"),
+        "import os, sys; print(*os.listdir('/app'), *os.listdir(sys.path[-1]))",
+    ).split()
+
+    assert listing[0] == "service"
+    assert not {"torch", "training", "tests", "pip"} & set(listing)
+    assert {"flask", "numpy"} <= set(listing)
+
+
+def test_service_runs_as_nobody_special_on_a_read_only_system(stack):
+    container = stack.container()
+    host = container["HostConfig"]
+
+    assert container["Config"]["User"] == "10001:10001"
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    script = "open('/app/service/x', 'w')"
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        stack.compose("exec", "-T", "service", "python3", "-c", script)
+
+
+def test_training_into_the_volume_changes_the_model_that_is_served(stack):
+    before = stack.get("/model")
+    # MNIST's first rows where it is here, drawn digits elsewhere
+    source = (
+        ["--rows", "5000"] if "DIGITS_MNIST" in os.environ else ["--data", "synthetic"]
+    )
+
+    out = stack.compose("run", "--rm", "training", *source, "--epochs", "2")
+    stack.compose("restart", "service")
+    wait_until(lambda: answers(f"{stack.url}/readyz"), 60)
+
+    after = stack.get("/model")
+    assert "validation accuracy" in out
+    assert after["model"] != before["model"]
+    assert f"({after['model']})" in out
+    assert stack.predict()["model"] == after["model"]
+
+
+def test_stopping_ends_the_service_cleanly(stack):
+    stack.compose("stop", "service")
+
+    state = stack.container()["State"]
+    assert state["ExitCode"] == 0
+    assert not state["OOMKilled"]

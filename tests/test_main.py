@@ -1,0 +1,212 @@
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from service.classifier import load
+from tests.conftest import ROOT
+from training.__main__ import main
+
+QUICK = ["--data", "synthetic", "--epochs", "2"]
+
+
+def run(tmp_path, *flags: str) -> str:
+    path = tmp_path / "digits.safetensors"
+    assert main([*QUICK, *flags, "--output", str(path)]) == 0
+    return str(path)
+
+
+def test_job_tells_its_data_its_epochs_and_the_figures_of_the_saved_file(
+    tmp_path, capsys
+):
+    path = run(tmp_path)
+
+    out = capsys.readouterr().out
+    saved = load(tmp_path / "digits.safetensors")
+    assert "synthetic: 2,500 rows to train, 500 to validate" in out
+    assert "epoch 2: loss" in out
+    assert f"{path} ({saved.version}), 1,000 rows of synthetic test" in out
+    assert f"accuracy  {saved.evaluation['accuracy']:.4f}" in out
+    assert "true \\ read" in out
+
+
+def test_saved_file_says_how_it_was_made(tmp_path):
+    run(tmp_path, "--seed", "5", "--learning-rate", "0.25", "--no-shuffle")
+
+    training = load(tmp_path / "digits.safetensors").training
+
+    assert training["seed"] == 5
+    assert training["learning_rate"] == 0.25
+    assert training["shuffle"] is False
+    assert training["data"] == "synthetic"
+    assert len(training["sha256"]) == 64
+    assert set(training["versions"]) == {"numpy", "torch"}
+
+
+def test_article_recipe_is_the_articles(tmp_path):
+    path = tmp_path / "w.safetensors"
+    assert (
+        main(["--data", "synthetic", "--recipe", "article", "--output", str(path)]) == 0
+    )
+
+    training = load(path).training
+
+    assert training["recipe"] == "article"
+    assert (training["epochs"], training["batch_size"]) == (2, 64)
+    assert (training["learning_rate"], training["schedule"]) == (0.5, "constant")
+    assert training["shuffle"] is False
+    assert training["features"] == "pixels"
+
+
+def test_training_twice_gives_the_same_bytes(tmp_path):
+    contents = []
+    for name in ("first", "second"):
+        path = tmp_path / name / "digits.safetensors"
+        path.parent.mkdir()
+        flags = ["--data", "synthetic", "--epochs", "1", "--output", str(path)]
+        command = [sys.executable, "-m", "training", *flags]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        contents.append(
+            (path.read_bytes(), (path.parent / "metrics.jsonl").read_bytes())
+        )
+
+    assert contents[0] == contents[1]
+
+
+def test_another_seed_gives_another_file(tmp_path):
+    run(tmp_path, "--seed", "1")
+    first = load(tmp_path / "digits.safetensors").weight
+    run(tmp_path, "--seed", "2")
+
+    assert not np.array_equal(first, load(tmp_path / "digits.safetensors").weight)
+
+
+def test_metrics_keep_the_curve(tmp_path):
+    run(tmp_path, "--batch-size", "16")
+
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
+    assert [p["step"] for p in points] == [100, 157, 257, 314]
+    assert [p["epoch"] for p in points] == [1, 1, 2, 2]
+    assert points[0]["loss"] > points[-1]["loss"]
+    assert points[-1]["learning_rate"] == pytest.approx(0.5 / 314)
+    assert [sorted(p.get("validation", {})) for p in points] == [
+        [],
+        ["accuracy", "nll"],
+        [],
+        ["accuracy", "nll"],
+    ]
+
+
+def test_two_classes_make_the_binary_model(tmp_path):
+    run(tmp_path, "--classes", "3,8")
+
+    pair = load(tmp_path / "digits.safetensors")
+
+    assert pair.classes == (3, 8)
+    assert not pair.weight[:, 0].any()
+    assert pair.evaluation["n"] == 200
+    assert pair.evaluation["accuracy"] > 0.95
+
+
+def test_three_classes_make_a_model_of_three_columns(tmp_path):
+    run(tmp_path, "--classes", "7,1,4")
+
+    assert load(tmp_path / "digits.safetensors").weight.shape == (784, 3)
+
+
+def test_rows_are_the_first_of_the_training_rows(tmp_path, capsys):
+    run(tmp_path, "--rows", "300")
+
+    assert "300 rows to train, 500 to validate" in capsys.readouterr().out
+
+
+def test_article_pickle_is_trained_on_by_its_path(tmp_path, drawn, capsys):
+    rows = [
+        (d.images.reshape(-1, 784) / np.float32(256), d.labels.astype(int))
+        for d in (drawn.train, drawn.train, drawn.test)
+    ]
+    source = tmp_path / "mnist.pkl.gz"
+    source.write_bytes(pickle.dumps(tuple(rows)))
+
+    path = tmp_path / "w.safetensors"
+    assert main(["--data", str(source), "--epochs", "1", "--output", str(path)]) == 0
+    assert "MNIST, pickled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", "0"], "'0' is not a whole number above 0"),
+        (["--batch-size", "x"], "'x' is not a whole number above 0"),
+        (["--learning-rate", "-1"], "'-1' is not a number above 0"),
+        (["--learning-rate", "nan"], "'nan' is not a number above 0"),
+        (["--learning-rate", "inf"], "'inf' is not a number above 0"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0"),
+        (["--classes", "3"], "'3' is not two or more different digits"),
+        (["--classes", "3,3"], "'3,3' is not two"),
+        (["--classes", "3,11"], "'3,11' is not two"),
+        (["--classes", "a,b"], "'a,b' is not two"),
+        (["--schedule", "cosine"], "'cosine'"),
+        (["--features", "magic"], "'magic'"),
+        (["--recipe", "magic"], "'magic'"),
+    ],
+)
+def test_bad_flag_is_named_with_its_value(flags, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(flags)
+
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data", "/absent"], "/absent is no folder, no file, nor 'synthetic'"),
+        (["--data", "/dev/null"], "/dev/null"),
+        (["--data", "synthetic", "--rows", "3"], "lack some of the classes"),
+        (["--data", "synthetic", "--output", "/absent/w"], "cannot write into /absent"),
+        (["--data", "synthetic", "--learning-rate", "1e38"], "lower --learning-rate"),
+    ],
+)
+def test_job_that_cannot_be_done_says_why_in_a_sentence(flags, words, tmp_path, capsys):
+    output = [] if "--output" in flags else ["--output", str(tmp_path / "w")]
+
+    assert main([*flags, *output]) == 1
+
+    err = capsys.readouterr().err
+    assert err.startswith("digits-train: ")
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_what_was_there(tmp_path):
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(b"what was there")
+    flags = ["--data", "synthetic", "--epochs", "100000", "--output", str(path)]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "training", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    while "epoch 2" not in job.stdout.readline():
+        time.sleep(0.01)
+
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=30)
+
+    assert job.returncode == 130
+    assert f"stopped; {path} is as it was" in err
+    assert "Traceback" not in err
+    assert path.read_bytes() == b"what was there"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,77 @@
+"""What the README shows is what happens. Its verbs are run by CI."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.app import EMBEDDED_WEIGHTS
+from service.classifier import load
+from tests.conftest import ROOT, running_service
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_curl_that_is_shown_gets_the_reply_that_is_shown():
+    (command,) = (block for block in blocks("sh") if block.startswith("curl"))
+    (shown,) = blocks("json")
+
+    with running_service() as service:
+        there = command.strip().replace("http://127.0.0.1:8000", service.url)
+        answered = subprocess.run(
+            there.split(), cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
+
+    reply, expected = json.loads(answered), json.loads(shown)
+    assert reply["probabilities"] == pytest.approx(
+        expected.pop("probabilities"), rel=1e-4
+    )
+    assert reply["probability"] == pytest.approx(expected.pop("probability"), rel=1e-4)
+    assert expected.items() <= reply.items()
+
+
+def test_every_make_verb_that_is_shown_exists():
+    shown = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(blocks("sh"))))
+    verbs = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
+
+    assert shown
+    assert shown <= verbs
+
+
+def test_every_flag_and_setting_that_is_shown_exists():
+    help_text = subprocess.run(
+        [sys.executable, "-m", "training", "--help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    code = "".join(path.read_text() for path in ROOT.glob("*/*.py"))
+
+    for flag in set(re.findall(r"(?<!\S)(--[a-z][a-z-]+)", README)) - {
+        "--help",
+        "--rm",
+    }:
+        assert flag in help_text, flag
+    for setting in set(re.findall(r"\bDIGITS_[A-Z]+", README)):
+        assert setting in code, setting
+
+
+def test_every_file_that_is_linked_exists():
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert Path(ROOT / link).exists(), link
+
+
+def test_figures_that_are_shown_are_those_of_the_weights_that_ship():
+    shipped = load(EMBEDDED_WEIGHTS)
+
+    assert f"{shipped.evaluation['accuracy']:.4f}, what the job reported" in README

@@ -1,0 +1,128 @@
+"""The service as it runs: real gunicorn, real port, real curl."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, encode, running_service, start_service, wait_until
+
+
+@pytest.fixture(scope="module")
+def url(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        yield service.url
+
+
+def curl(*arguments: str) -> tuple[int, str, str]:
+    """Run curl; give the status, the content type and the body."""
+    command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *arguments]
+    run = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=30
+    )
+    body, _, last = run.stdout.rpartition("\n")
+    status, _, kind = last.partition(" ")
+    return int(status), kind, body
+
+
+@pytest.fixture
+def digit(drawn, tmp_path) -> Path:
+    path = tmp_path / "digit.png"
+    path.write_bytes(encode(drawn.test.images[0]))
+    return path
+
+
+def test_curl_posting_a_form_or_a_body_gets_the_digit(url, digit, drawn):
+    form = curl("-F", f"image=@{digit}", f"{url}/predict")
+    body = curl(
+        *("--data-binary", f"@{digit}", "-H", "Content-Type: image/png"),
+        f"{url}/predict",
+    )
+
+    assert form == body
+    assert form[:2] == (200, "application/json")
+    assert json.loads(form[2])["digit"] == drawn.test.labels[0]
+
+
+def test_curl_posting_no_picture_gets_a_problem(url):
+    status, kind, body = curl(
+        "-F", f"image=@{ROOT / 'pyproject.toml'}", f"{url}/predict"
+    )
+
+    assert (status, kind) == (415, "application/problem+json")
+    assert "not a picture" in json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize("chunked", [[], ["-H", "Transfer-Encoding: chunked"]])
+def test_upload_over_the_limit_is_refused(url, chunked, tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(17 * 2**20))
+
+    status, kind, _ = curl(
+        *(
+            "--data-binary",
+            f"@{path}",
+            "-H",
+            "Content-Type: image/png",
+            "-H",
+            "Expect:",
+        ),
+        *(*chunked, f"{url}/predict"),
+    )
+
+    assert (status, kind) == (413, "application/problem+json")
+
+
+def test_probes_answer_over_the_wire(url):
+    assert curl(f"{url}/livez")[0] == 200
+    assert curl(f"{url}/readyz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"DIGITS_WEIGHTS": "/absent"}, "digits: weights /absent: No such file"),
+        (
+            {"DIGITS_WEIGHTS": "/dev/null"},
+            "digits: weights /dev/null: not a safetensors",
+        ),
+        ({"PORT": "http"}, "digits: PORT is 'http'; set a number from 1 to 65535"),
+        ({"WEB_CONCURRENCY": "0"}, "digits: WEB_CONCURRENCY is '0'; set a number"),
+    ],
+)
+def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
+    process = start_service(**settings)
+
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_workers_are_as_many_as_asked_for_and_none_maps_torch(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights), WEB_CONCURRENCY="3") as service:
+        wait_until(lambda: len(service.workers()) == 3)
+        for pid in service.workers():
+            assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_service_listens_on_loopback_unless_told(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        port = int(service.url.rsplit(":", 1)[1])
+        listening = [
+            line.split()[1]
+            for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+            if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+        ]
+
+    assert listening == [f"0100007F:{port:04X}"]
+
+
+def test_sigterm_ends_the_service_with_status_0(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        service.process.terminate()
+        service.process.wait(timeout=30)
+
+    assert service.process.returncode == 0
