@@ -1,0 +1,61 @@
+# Two images from one file: `service` answers requests and has no torch in it; `training`
+# is the offline job.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS base
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PATH=/venv/bin:$PATH
+# /weights and /cache get volumes: made here, they belong to the user who writes there
+RUN groupadd --gid 10001 digits \
+    && useradd --uid 10001 --gid digits --no-create-home --home-dir /nonexistent digits \
+    && install --directory --owner digits --group digits /weights /cache
+WORKDIR /app
+
+# the dependencies alone, so that a change to the code does not install them again; pip
+# stays outside the environments that are copied
+FROM ${BASE} AS serving-venv
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN python3 -m venv --without-pip /venv
+COPY pyproject.toml constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], sep="\n", file=open("serving.txt", "w")); print(*project["optional-dependencies"]["training"], sep="\n", file=open("training.txt", "w"))' \
+    && python3 -m pip --python /venv/bin/python install --quiet \
+        --constraint constraints.txt --requirement serving.txt
+
+FROM serving-venv AS training-venv
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /venv/bin/python install --quiet \
+        --constraint constraints.txt --requirement training.txt \
+        --extra-index-url ${TORCH_INDEX} --retries 0 --timeout 10
+
+FROM base AS training
+LABEL org.opencontainers.image.title="digits training" \
+      org.opencontainers.image.description="Trains logistic regression on MNIST by gradient descent" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=training-venv /venv /venv
+COPY service service
+COPY training training
+ENV XDG_CACHE_HOME=/cache
+USER 10001:10001
+ENTRYPOINT ["python3", "-m", "training", "--output", "/weights/digits.safetensors"]
+
+FROM base AS service
+ARG REVISION=unknown
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="digits" \
+      org.opencontainers.image.description="Reads handwritten digits over HTTP" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=serving-venv /venv /venv
+COPY service service
+ENV DIGITS_HOST=0.0.0.0 PORT=8000
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --start-interval=1s \
+    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/readyz\", timeout=2)"]
+CMD ["gunicorn", "-c", "service/gunicorn.conf.py", "service.app:create_app()"]
