@@ -34,7 +34,7 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
     z = logits.astype(np.float64)
     # the largest first: exp(710) overflows, and softmax does not change under a shift
     exponentials = np.exp(z - z.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]  # numpy's stub
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,12 @@ class Classifier:
 
         p(C_k | φ) = softmax_k(φ(x) W + b)    Bishop, PRML, eq. 4.104, 4.105
         """
-        phi = FEATURES[self.features](images)
-        return softmax(phi @ self.weight + self.bias)
+        return softmax(self.logits(FEATURES[self.features](images)))
+
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map features (n, D) to logits (n, K): φ W + b."""
+        product: npt.NDArray[np.float32] = features @ self.weight
+        return product + self.bias
 
 
 def _are_classes(classes: object) -> bool:

@@ -31,4 +31,4 @@ def test_features_of_an_image_do_not_depend_on_its_batch(name, drawn):
 
     alone = np.concatenate([FEATURES[name](image[None]) for image in images])
 
-    np.testing.assert_allclose(FEATURES[name](images), alone, atol=1e-6)
+    np.testing.assert_allclose(FEATURES[name](images), alone, rtol=1e-4, atol=1e-4)
