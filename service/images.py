@@ -1,40 +1,52 @@
 """The reading of pictures: the bytes of an upload become one image like MNIST's."""
 
+import contextlib
 import io
-from typing import Any
+import threading
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from service.features import IMAGE_SIZE, MAX_GREY
+from service.errors import InvalidImage, UnknownFormat
+from service.features import MAX_GREY
+from service.framing import framed, is_mnist_shaped
+from service.morphology import (
+    Grey,
+    Mask,
+    blurred,
+    box_of,
+    count_lone,
+    despeckled,
+    grown,
+    stroke_width,
+)
+from service.paper import MIN_CONTRAST, ink_plane
+from service.strokes import digit_part, without_rules
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MAX_PIXELS = 25_000_000  # a 4,000 x 4,000 photo and some more
+KEPT_SIDE = 1024  # pixels: a picture twice as long or more is reduced, not below this
+MANY_PIXELS = 1_000_000  # pictures of more are decoded one at a time
+FULL_16_BITS = 65535
+WORKING_SIDE = 256  # pixels of the longer side of what is looked at
+MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
+CLOSE_BELOW = (
+    72  # pixels: ink that looks smaller in a reduced picture is looked at closer
+)
+ONE_COLOUR = 12  # of 255: the standard deviation of a single ink's colour
 
-# How MNIST's images were made: the ink fills a box of 20 pixels, the aspect kept, and
-# its centre of mass lies in the middle (LeCun, Cortes, Burges, "The MNIST database").
-BOX = 20
-# What all 70,000 of them keep to; test_images.py holds these to the data.
-MNIST_BOXES = (BOX - 1, BOX)
-MNIST_MIN_TOP = 254
-MNIST_MAX_BORDER_INK = 6  # pixels of the outermost ring that are not black
-MNIST_CENTRE = (13.45, 14.55)  # index of the centre of mass, in both directions
-
-WORKING_SIDE = 512  # pixels: a side of twice this or more is averaged down first
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: ITU-R BT.601
-MIN_CONTRAST = 0.08  # of the range: less than this between paper and ink is no ink
-INK = 0.25  # of the strongest ink: less is paper, noise and anti-aliasing
-
-Grey = npt.NDArray[np.float32]
-
-
-class InvalidImage(ValueError):
-    """A picture in which no digit can be looked for."""
+MIN_SIGNAL = 3.0  # standard deviations of the noise, which ink must rise above
+NOISE_THRESHOLD = 3.5  # the same, for the threshold between ink and paper
+MAX_INK = 0.75  # of the picture
+SALT_SIDE, SALT = 64, 5  # pixels: in a picture so small, more lone ones are noise
+FLOOR, NOISY_FLOOR = 0.1, 0.25  # of the threshold: fainter than this becomes black
+FAINT = 0.05  # ink fainter than this does not widen the digit's box
+MAX_SPREAD = 0.2  # of the ink's level: what the rest of the picture varies by
+MAX_PLUMP = 0.42  # stroke width beside the digit's size
 
 
-class UnknownFormat(InvalidImage):
-    """Bytes that are not a picture in one of FORMATS."""
+_one_large_at_a_time = threading.Lock()
 
 
 def read_image(upload: bytes) -> npt.NDArray[np.uint8]:
@@ -42,16 +54,19 @@ def read_image(upload: bytes) -> npt.NDArray[np.uint8]:
 
     What is MNIST-shaped already comes back unchanged. Raises UnknownFormat for bytes
     that are no picture we take, InvalidImage for a picture without a digit in it:
-    truncated, larger than MAX_PIXELS, or blank.
+    truncated, larger than MAX_PIXELS, blank, nothing but noise, lines or shadows.
     """
-    grey = decode(upload)
-    if is_mnist_shaped(grey):
-        return grey.astype(np.uint8)
-    return normalise(light_on_dark(grey))
+    picture = decode(upload)
+    levels = np.asarray(picture)
+    if levels.ndim == 3 and (levels == levels[..., :1]).all():
+        levels = levels[..., 0]
+    if is_mnist_shaped(levels):
+        return levels
+    return framed(*find_digit(picture))
 
 
-def decode(upload: bytes) -> Grey:
-    """Decode the first frame to grey levels (h, w) in 0..255, upright, on a ground."""
+def decode(upload: bytes) -> Image.Image:
+    """Decode the first frame, upright, without transparency: mode L or RGB."""
     try:
         with Image.open(io.BytesIO(upload), formats=FORMATS) as picture:
             width, height = picture.size
@@ -60,8 +75,17 @@ def decode(upload: bytes) -> Grey:
                     f"the picture is {width} x {height} pixels; send at most "
                     f"{MAX_PIXELS:,} in all"
                 )
-            picture.load()
-            return _grey(ImageOps.exif_transpose(picture))
+            is_large = width * height > MANY_PIXELS
+            # so that the memory of a process is bounded, however many requests it has
+            with _one_large_at_a_time if is_large else contextlib.nullcontext():
+                # a JPEG can be decoded at a fraction of its size
+                picture.draft(None, (KEPT_SIDE, KEPT_SIDE))
+                plain = _plain(picture)
+            return _opaque(ImageOps.exif_transpose(plain))
+    except Image.DecompressionBombError:
+        raise InvalidImage(
+            f"the picture has far more than {MAX_PIXELS:,} pixels; send a smaller one"
+        ) from None
     except UnidentifiedImageError:
         raise UnknownFormat(
             f"the {len(upload)} bytes sent, which begin with {upload[:8]!r}, are not a "
@@ -76,117 +100,148 @@ def decode(upload: bytes) -> Grey:
         ) from error
 
 
-def _grey(picture: Image.Image) -> Grey:
-    if picture.mode.startswith(("I", "F")):
-        # convert("L") would clip 16-bit levels to white: scale by their own range
-        levels = np.asarray(picture, np.float32)
-        lowest, highest = float(levels.min()), float(levels.max())
-        return (levels - np.float32(lowest)) * np.float32(
-            MAX_GREY / max(highest - lowest, 1.0)
-        )
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        return _on_contrasting_ground(_reduced(picture.convert("RGBA")))
-    # palettes, CMYK and YCbCr reach their grey by way of RGB
-    if picture.mode not in ("1", "L", "RGB"):
-        picture = picture.convert("RGB")
-    return np.asarray(_reduced(picture.convert("L")), np.float32)
+def _plain(picture: Image.Image) -> Image.Image:
+    """Decode a picture to mode L, RGB or RGBA, no larger than it need be."""
+    if picture.mode.startswith("I"):
+        # convert("L") would clip 16-bit levels to white: scale by their own range, but
+        # not by one so small that it is noise
+        low, high = np.asarray(picture.getextrema(), float).tolist()
+        scale = MAX_GREY / max(high - low, MIN_CONTRAST * FULL_16_BITS)
+        plain = picture.point(lambda level: level * scale - low * scale).convert("L")
+    elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        plain = picture.convert("RGBA")
+    else:
+        # palettes, CMYK and YCbCr become RGB
+        plain = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    factor = max(picture.size) // KEPT_SIDE
+    return plain.reduce(factor) if factor > 1 else plain
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    return _on_ground(picture) if picture.mode == "RGBA" else picture
+
+
+def _on_ground(picture: Image.Image) -> Image.Image:
+    """Lay RGBA on a ground that its ink stands out from.
+
+    Where all that is visible has one colour, the opacity itself is the ink; else dark
+    colours and the palest go on white, others on black.
+    """
+    alpha = picture.getchannel("A")
+    least, most = np.asarray(alpha.getextrema()).tolist()
+    if least == MAX_GREY:
+        return picture.convert("RGB")
+    if most == 0:
+        raise InvalidImage("the picture is blank: it is wholly transparent")
+    pixels = np.asarray(_reduced(picture)).reshape(-1, 4)
+    colours = pixels[pixels[:, 3] >= pixels[:, 3].max() / 2, :3].astype(np.float32)
+    if least <= MAX_GREY // 2 and (colours.std(axis=0) < ONE_COLOUR).all():
+        return alpha
+    on_white = colours.mean() <= MAX_GREY / 2 or np.median(colours) > 200
+    ground = Image.new("RGBA", picture.size, "white" if on_white else "black")
+    return Image.alpha_composite(ground, picture).convert("RGB")
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    """Choose the factor by which a picture is averaged down before it is looked at."""
+    return max(1, min(-(-max(size) // WORKING_SIDE), min(size) // 8))
 
 
 def _reduced(picture: Image.Image) -> Image.Image:
-    """Average a large picture down, so that its floats stay few."""
-    factor = max(picture.size) // WORKING_SIDE
+    factor = _reduction(picture.size)
     return picture.reduce(factor) if factor > 1 else picture
 
 
-def _on_contrasting_ground(picture: Image.Image) -> Grey:
-    """Lay what is not transparent on white if it is dark, on black if it is light."""
-    rgba = np.asarray(picture, np.float32)
-    luma: Grey = rgba[..., :3] @ LUMA
-    alpha = rgba[..., 3] / np.float32(MAX_GREY)
-    visible = max(float(alpha.sum()), 1.0)
-    is_light = float((luma * alpha).sum()) / visible > MAX_GREY / 2
-    ground = np.float32(0 if is_light else MAX_GREY)
-    on_ground: Grey = luma * alpha + ground * (1 - alpha)
-    return on_ground
+def find_digit(picture: Image.Image) -> tuple[Grey, Mask]:
+    """Find the digit: its ink (h, w) in [0, 1] and the mask of its strokes, cropped.
 
-
-def is_mnist_shaped(grey: Grey) -> bool:
-    """Tell whether grey levels (h, w) are what MNIST's own recipe would have made."""
-    if grey.shape != IMAGE_SIZE or grey.max() < MNIST_MIN_TOP:
-        return False
-    if np.count_nonzero(_border(grey)) > MNIST_MAX_BORDER_INK:
-        return False
-    low, high = MNIST_CENTRE
-    return max(_box(grey > 0)[2:]) in MNIST_BOXES and all(
-        low < centre < high for centre in _centre_of_mass(grey)
-    )
-
-
-def light_on_dark(grey: Grey) -> Grey:
-    """Turn grey levels of either polarity into ink (h, w) in [0, 1] on a ground of 0.
-
-    The ground is the median of the border: a person leaves paper around a digit.
-    Raises InvalidImage if nothing stands out from it.
+    A digit that is small in a large picture is found from afar, then looked at closer.
     """
-    ground = np.median(_border(grey))
-    darkest, lightest = float(grey.min()), float(grey.max())
-    is_dark_on_light = ground > (darkest + lightest) / 2
-    ink = ground - grey if is_dark_on_light else grey - ground
-    contrast = float(ink.max())
-    if contrast < MIN_CONTRAST * MAX_GREY:
+    size = picture.size
+    if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
+        raise InvalidImage(f"the picture is blank: it has {size[0]} x {size[1]} pixels")
+    factor = _reduction(size)
+    ink, mask = _locate(_reduced(picture), is_whole=factor == 1)
+    top, bottom, left, right = box_of(ink > FAINT)
+    length = max(bottom - top, right - left)
+    if factor > 1 and length < CLOSE_BELOW:
+        margin = length / 2 + 3
+        closer = picture.crop(
+            (
+                int(max(left - margin, 0) * factor),
+                int(max(top - margin, 0) * factor),
+                int(min((right + margin) * factor, size[0])),
+                int(min((bottom + margin) * factor, size[1])),
+            )
+        )
+        if _reduction(closer.size) < factor:
+            try:
+                return find_digit(closer)
+            except InvalidImage:
+                pass  # then what was seen from afar is the digit
+    if np.count_nonzero(mask) < 4:
+        raise InvalidImage("the picture holds only a speck, no stroke")
+    return ink[top:bottom, left:right], mask[top:bottom, left:right]
+
+
+def _locate(picture: Image.Image, is_whole: bool) -> tuple[Grey, Mask]:
+    """Find the digit's ink (h, w) in [0, 1] and its mask in a picture of working size.
+
+    What looks like a digit is checked where the picture is whole, not reduced.
+    """
+    plane, share = ink_plane(np.asarray(picture, np.float32) / np.float32(MAX_GREY))
+    noise = noise_of(plane)
+    seen = blurred(plane) if noise > 0 else plane
+    level = _ink_level(seen, noise)
+    threshold = min(max(share * level, NOISE_THRESHOLD * noise), 0.5 * level)
+    mask = seen > threshold
+    if mask.mean() > MAX_INK:
+        raise InvalidImage("the picture is nearly all ink")
+    if max(mask.shape) <= SALT_SIDE and count_lone(mask) > SALT:
+        plane = despeckled(plane)
+        mask = plane > threshold
+    without = without_rules(mask)
+    digit = digit_part(without, plane)
+    if is_whole:
+        _check(blurred(plane), digit, mask & ~without, level)
+    white = float(np.percentile(plane[digit], 85))
+    black = (NOISY_FLOOR if noise else FLOOR) * threshold
+    ink = np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
+    return ink * grown(digit), digit
+
+
+def noise_of(plane: Grey) -> float:
+    """Estimate the standard deviation of a plane's noise from its second differences.
+
+    Immerkær, "Fast noise variance estimation", 1996; by the median, so that strokes
+    do not count.
+    """
+    p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
+    p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
+    # a normal variable's median is 0.6745 of its deviation; the mask's norm is 6
+    return float(np.median(np.abs(p))) / (6 * 0.6745) if p.size else 0.0
+
+
+def _ink_level(seen: Grey, noise: float) -> float:
+    """Tell how strong ink is: the middle of what is over half of the strongest."""
+    rank = max(3, seen.size // 20_000)
+    strongest = float(np.partition(seen.ravel(), -rank)[-rank])
+    if strongest < max(MIN_CONTRAST, MIN_SIGNAL * noise):
         raise InvalidImage(
-            f"the picture is blank: its levels reach from {darkest:.0f} to "
-            f"{lightest:.0f} of {MAX_GREY}; send one with a digit in it"
+            "the picture is blank: no ink stands out from its paper and its noise"
         )
-    share: Grey = np.clip(ink / np.float32(contrast), 0, 1)
-    return share
+    return float(np.median(seen[seen > 0.5 * strongest]))
 
 
-def normalise(ink: Grey) -> npt.NDArray[np.uint8]:
-    """Scale ink (h, w) in [0, 1] into MNIST's box and centre its mass: (28, 28)."""
-    top, left, height, width = _box(ink > INK)
-    scale = BOX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    digit = Image.fromarray(ink[top : top + height, left : left + width])
-    small = np.asarray(
-        digit.resize(
-            size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-        )
-    )
-    small = np.clip(small / small.max(), 0, 1)
-    image = np.zeros(IMAGE_SIZE, np.float32)
-    corner = [
-        # the middle of 28 pixels is the edge between the 14th and the 15th: index 14
-        min(max(round(side / 2 - centre), 0), side - length)
-        for side, centre, length in zip(
-            IMAGE_SIZE, _centre_of_mass(small), small.shape, strict=True
-        )
-    ]
-    image[
-        corner[0] : corner[0] + small.shape[0], corner[1] : corner[1] + small.shape[1]
-    ] = small
-    return np.rint(image * MAX_GREY).astype(np.uint8)
-
-
-def _border(grey: Grey) -> Grey:
-    """List the outermost ring of pixels of (h, w)."""
-    return np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Find the top, left, height and width of the box around what is set."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return (
-        int(rows[0]),
-        int(columns[0]),
-        int(rows[-1] - rows[0] + 1),
-        int(columns[-1] - columns[0] + 1),
-    )
-
-
-def _centre_of_mass(ink: npt.NDArray[Any]) -> tuple[float, float]:
-    """Find the row and column of the centre of mass, as indices."""
-    total = float(ink.sum())
-    row = float(ink.sum(1) @ np.arange(ink.shape[0])) / total
-    column = float(ink.sum(0) @ np.arange(ink.shape[1])) / total
-    return row, column
+def _check(seen: Grey, digit: Mask, lines: Mask, level: float) -> None:
+    """Refuse what stands out no more than the rest, or is too plump for strokes."""
+    rest = seen[~grown(grown(digit | lines))]
+    if rest.size > 16:
+        spread = float(np.percentile(np.abs(rest - np.median(rest)), 68))
+        if spread > MAX_SPREAD * level:
+            raise InvalidImage(
+                "the picture holds only noise or texture, no stroke that stands out"
+            )
+    top, bottom, left, right = box_of(digit)
+    if stroke_width(digit) > MAX_PLUMP * max(bottom - top, right - left):
+        raise InvalidImage("the picture holds a blob or a shadow, no stroke")
