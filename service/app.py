@@ -12,7 +12,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import problems
 from service.classifier import Classifier, InvalidWeights, load
-from service.images import InvalidImage, UnknownFormat, read_image
+from service.errors import InvalidImage, UnknownFormat
+from service.explain import explain
+from service.images import read_image
 from service.problems import Problem
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
@@ -43,6 +45,8 @@ def create_app(classifier: Classifier | None = None) -> Flask:
         MAX_CONTENT_LENGTH=MAX_BYTES,
         MAX_FORM_PARTS=MAX_PARTS,
         MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
+        # its answer would be an empty page of HTML
+        PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.extensions["classifier"] = classifier
@@ -53,9 +57,16 @@ def create_app(classifier: Classifier | None = None) -> Flask:
 
 def _weights_path(setting: str) -> Path:
     paths = [Path(path) for path in setting.split(os.pathsep) if path]
+    if setting and not paths:
+        raise InvalidWeights(f"DIGITS_WEIGHTS is {setting!r}; name a file")
+    for path in paths:
+        try:
+            if path.exists():
+                return path
+        except OSError as error:
+            raise InvalidWeights(f"weights {path}: {error.strerror}") from error
     # where none exists, loading the last one says so
-    existing = [path for path in paths if path.exists()] or paths[-1:]
-    return existing[0] if existing else EMBEDDED_WEIGHTS
+    return paths[-1] if paths else EMBEDDED_WEIGHTS
 
 
 def _served() -> Classifier:
@@ -73,7 +84,20 @@ def predict() -> dict[str, Any]:
     except InvalidImage as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
     classifier = _served()
-    return _prediction(classifier, classifier.predict_proba(image[np.newaxis])[0])
+    reply = _prediction(classifier, classifier.predict_proba(image[np.newaxis])[0])
+    if _is_asked_for("explain"):
+        reply["explanation"] = explain(classifier, image)
+    return reply
+
+
+def _is_asked_for(option: str) -> bool:
+    """Read an option of the query, which is 0 or 1."""
+    value = request.args.get(option, "0")
+    if value not in ("0", "1"):
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"{option} is {value!r}; set it to 0 or 1"
+        )
+    return value == "1"
 
 
 def _prediction(
@@ -99,7 +123,8 @@ def _upload() -> bytes:
     if request.mimetype == "multipart/form-data":
         files = [file for name in FIELDS for file in request.files.getlist(name)]
         if len(files) != 1:
-            names = sorted({*request.files, *request.form})
+            # a part without a name is None
+            names = sorted(map(str, {*request.files, *request.form}))
             raise Problem(
                 HTTPStatus.BAD_REQUEST,
                 f"the form has {len(files)} files in 'image' or 'file' (its fields: "
@@ -107,7 +132,7 @@ def _upload() -> bytes:
                 "curl -F image=@digit.png",
             )
         upload: bytes = files[0].read()
-    elif request.mimetype.startswith("image/") or not request.content_length:
+    elif request.mimetype.startswith("image/") or _is_empty():
         upload = request.get_data(cache=False)
         # a chunked body over the limit is cut there, where a declared one is refused
         if request.content_length is None and len(upload) >= MAX_BYTES:
@@ -125,6 +150,10 @@ def _upload() -> bytes:
             "there is no picture in the request; send one: curl -F image=@digit.png",
         )
     return upload
+
+
+def _is_empty() -> bool:
+    return not request.content_length and "Transfer-Encoding" not in request.headers
 
 
 @routes.get("/livez")

@@ -1,6 +1,8 @@
 """How the service runs under gunicorn: everywhere, with the container and the tests."""
 
+import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -20,21 +22,36 @@ def _allowed_cpus() -> int:
 
 def _number(name: str, default: int, low: int, high: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(high))
+    if not is_number or not low <= int(text) <= high:
         sys.exit(f"digits: {name} is {text!r}; set a number from {low} to {high}")
     return int(text)
+
+
+def _host() -> str:
+    host = os.environ.get("DIGITS_HOST") or "127.0.0.1"
+    try:
+        version = ipaddress.ip_address(host.strip("[]")).version
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
+            sys.exit(
+                f"digits: DIGITS_HOST is {host!r}; set an address or a host's name"
+            )
+        return host
+    return f"[{host.strip('[]')}]" if version == 6 else host
 
 
 # a product of 1 x D by D x 10 is over before a second thread would have woken up
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
-host = os.environ.get("DIGITS_HOST") or "127.0.0.1"
-bind = [f"{host}:{_number('PORT', 8000, 1, 65535)}"]
+bind = [f"{_host()}:{_number('PORT', 8000, 1, 65535)}"]
 workers = _number("WEB_CONCURRENCY", _allowed_cpus(), 1, 1024)
 worker_class = "gthread"
 threads = 4
 # the weights are read once, before the fork: bad ones stop the start, not each worker
 preload_app = True
 control_socket_disable = True
+# no header of a client's names the application's place, not even by way of loopback
+forwarder_headers = ""
 # the heartbeat's files: in memory, where a read-only container lets them be written
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -4,7 +4,8 @@ import json
 from http import HTTPStatus
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, InternalServerError
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -20,6 +21,7 @@ class Problem(HTTPException):
 def init_app(app: Flask) -> None:
     """Make the app answer every error with a problem document."""
     app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(ParseException, _answer_unreadable)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -47,12 +49,19 @@ def _detail(error: HTTPException, status: HTTPStatus) -> str:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return f"{request.method} is not allowed on {request.path}; use {allowed}"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        limit = current_app.config["MAX_CONTENT_LENGTH"]
+        config = current_app.config
         return (
-            f"the request is larger than {limit:,} bytes, or its form has too many "
-            "parts; send one picture, a smaller one"
+            f"the request is larger than {config['MAX_CONTENT_LENGTH']:,} bytes, or "
+            f"its form has more than {config['MAX_FORM_PARTS']} parts or "
+            f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes beside the files; send one "
+            "picture, a smaller one"
         )
     return error.description or status.phrase
+
+
+def _answer_unreadable(error: ParseException) -> Response:
+    """Answer a body that the server finds malformed while the application reads it."""
+    return _answer(BadRequest(f"the request's body is malformed: {error}"))
 
 
 def _answer_unexpected(error: Exception) -> Response:

@@ -62,7 +62,7 @@ def test_model_route_tells_what_is_served(client, classifier):
     reply = client.get("/model").json
 
     assert reply["model"] == classifier.version
-    assert reply["features"] == "pixels"
+    assert reply["features"] == "stroke-edges"
     assert reply["classes"] == list(range(10))
     assert reply["training"]["data"] == "synthetic"
     assert reply["evaluation"] == classifier.evaluation
@@ -76,6 +76,11 @@ def test_probes_answer(client, classifier):
     }
 
 
+FORM = "multipart/form-data; boundary=b"
+NAMELESS = (
+    b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
+    b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\nx\r\n--b--\r\n'
+)
 TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
 
 
@@ -87,6 +92,7 @@ TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
         ({"data": {"photo": "x"}}, 415, ["x-www-form-urlencoded", "image/*"]),
         ({"data": {"photo": (b"x", "x.png")}}, 400, ["0 files", "'photo'"]),
         ({"data": {"image": (b"", "x.png")}}, 400, ["no picture"]),
+        ({"data": NAMELESS, "content_type": FORM}, 400, ["0 files", "None", "note"]),
         ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["2 files"]),
         (
             {"data": {**{f"f{i}": "x" for i in range(11)}, "image": (b"x", "x")}},

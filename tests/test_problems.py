@@ -40,3 +40,12 @@ def test_bug_of_ours_is_a_problem_without_its_traceback(caplog):
     assert reply.mimetype == "application/problem+json"
     assert "ZeroDivision" not in reply.text
     assert "ZeroDivision" in caplog.text
+
+
+def test_options_are_refused_like_other_methods(client):
+    reply = client.options("/predict")
+
+    assert reply.status_code == 405
+    assert json.loads(reply.data)["detail"] == (
+        "OPTIONS is not allowed on /predict; use POST"
+    )

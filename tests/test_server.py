@@ -1,12 +1,20 @@
 """The service as it runs: real gunicorn, real port, real curl."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, encode, running_service, start_service, wait_until
+from tests.conftest import (
+    ROOT,
+    encode,
+    free_port,
+    running_service,
+    start_service,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,11 @@ def test_probes_answer_over_the_wire(url):
             "digits: weights /dev/null: not a safetensors",
         ),
         ({"PORT": "http"}, "digits: PORT is 'http'; set a number from 1 to 65535"),
+        ({"PORT": "1" * 5000}, "digits: PORT is '111"),
         ({"WEB_CONCURRENCY": "0"}, "digits: WEB_CONCURRENCY is '0'; set a number"),
+        ({"DIGITS_HOST": "127.0.0.1:9"}, "digits: DIGITS_HOST is '127.0.0.1:9'; set"),
+        ({"DIGITS_WEIGHTS": ":"}, "digits: DIGITS_WEIGHTS is ':'; name a file"),
+        ({"DIGITS_WEIGHTS": "x" * 300}, "File name too long"),
     ],
 )
 def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
@@ -126,3 +138,33 @@ def test_sigterm_ends_the_service_with_status_0(weights):
         service.process.wait(timeout=30)
 
     assert service.process.returncode == 0
+
+
+def test_body_with_a_malformed_chunk_is_refused(url):
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"
+        )
+        reply = connection.recv(4096).decode()
+
+    assert reply.startswith("HTTP/1.1 400 ")
+    assert "application/problem+json" in reply
+
+
+def test_headers_cannot_move_the_application(url):
+    assert curl("-H", "SCRIPT_NAME: /foo", f"{url}/livez")[0] == 200
+
+
+def test_ipv6_host_is_listened_on(weights):
+    process = start_service(
+        DIGITS_WEIGHTS=str(weights), DIGITS_HOST="::1", PORT=str(free_port())
+    )
+    try:
+        line = next(line for line in process.stderr if "Listening at" in line)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+    assert "http://[::1]:" in line
