@@ -38,7 +38,7 @@ LABEL org.opencontainers.image.title="digits training" \
 COPY --from=training-venv /venv /venv
 COPY service service
 COPY training training
-ENV XDG_CACHE_HOME=/cache
+ENV XDG_CACHE_HOME=/cache MPLCONFIGDIR=/tmp
 USER 10001:10001
 ENTRYPOINT ["python3", "-m", "training", "--output", "/weights/digits.safetensors"]
 

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve train test lint check bench docker-test
+.PHONY: help serve train report test lint check bench docker-test
 .DEFAULT_GOAL := help
 
 help:
@@ -28,8 +28,13 @@ lint: $(VENV)/development ## format, lint, types
 
 check: lint test ## all of these
 
-bench: $(VENV)/training ## accuracy over seeds, memory beside an empty server
+report: $(VENV)/training ## write report.html on digits.safetensors
+	@$(BIN)/python -m training report $(ARGS)
+
+bench: $(VENV)/training ## the figures of the README: accuracy, robustness, costs, memory
 	$(BIN)/python -m benchmarks.seeds
+	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.memory
 
 docker-test: $(VENV)/development ## build both images, run the stack, train, stop

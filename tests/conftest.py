@@ -28,13 +28,13 @@ ROOT = Path(__file__).parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
+MNIST_FOLDER = Path(os.environ.get("DIGITS_MNIST") or CACHE / "digits" / "mnist")
+
+
 def find_mnist() -> DataSet | None:
     """Load MNIST if it is on this machine; never download it for a test."""
-    folder = os.environ.get("DIGITS_MNIST")
     try:
-        return load_mnist(
-            Path(folder) if folder else None, CACHE / "digits" / "mnist", mirrors=()
-        )
+        return load_mnist(MNIST_FOLDER, MNIST_FOLDER, mirrors=())
     except InvalidData:
         return None
 
@@ -49,6 +49,14 @@ def pytest_report_header() -> str:
         "digits: those the tests draw themselves. The tests of MNIST's figures are "
         "skipped: no MNIST in DIGITS_MNIST or in the cache (make train fetches it)"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests' matrices apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,14 @@
 import pytest
 
 from service.classifier import load
+from tests.conftest import MNIST_FOLDER
 from training.__main__ import main
 
 RUNS = [
     (["--recipe", "article"], 0.9124, 0.9154),
-    ([], 0.922, 0.93),
-    (["--classes", "3,8"], 0.968, 0.98),
+    (["--recipe", "pixels"], 0.922, 0.93),
+    (["--recipe", "pixels", "--classes", "3,8"], 0.968, 0.98),
+    ([], 0.993, 1.0),
 ]
 
 
@@ -16,8 +18,12 @@ RUNS = [
 def test_recipe_reaches_its_figure(flags, least, most, mnist, tmp_path):
     path = tmp_path / "digits.safetensors"
 
-    assert main([*flags, "--seed", "1", "--output", str(path)]) == 0
+    source = ["--data", str(MNIST_FOLDER)]
+    assert main([*flags, *source, "--seed", "1", "--output", str(path)]) == 0
 
     evaluation = load(path).evaluation
     assert evaluation["data"] == "MNIST test"
     assert least <= evaluation["accuracy"] <= most
+    if not flags:
+        assert evaluation["nll"] <= 0.023
+        assert evaluation["ece"] <= 0.004

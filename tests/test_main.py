@@ -4,7 +4,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from service.classifier import load
 from tests.conftest import ROOT
 from training.__main__ import main
 
-QUICK = ["--data", "synthetic", "--epochs", "2"]
+QUICK = ["--data", "synthetic", "--recipe", "pixels", "--epochs", "2"]
 
 
 def run(tmp_path, *flags: str) -> str:
@@ -171,15 +170,19 @@ def test_bad_flag_is_named_with_its_value(flags, words, capsys):
     [
         (["--data", "/absent"], "/absent is no folder, no file, nor 'synthetic'"),
         (["--data", "/dev/null"], "/dev/null"),
-        (["--data", "synthetic", "--rows", "3"], "lack some of the classes"),
-        (["--data", "synthetic", "--output", "/absent/w"], "cannot write into /absent"),
-        (["--data", "synthetic", "--learning-rate", "1e38"], "lower --learning-rate"),
+        (["--data", "~nobody/here"], "~nobody/here is no folder"),
+        (
+            ["--data", "synthetic", "--rows", "3"],
+            "the 3 rows to train on lack some of the classes 0, 1, 2",
+        ),
+        (
+            ["--data", "synthetic", "--recipe", "pixels", "--learning-rate", "1e38"],
+            "lower --learning-rate",
+        ),
     ],
 )
 def test_job_that_cannot_be_done_says_why_in_a_sentence(flags, words, tmp_path, capsys):
-    output = [] if "--output" in flags else ["--output", str(tmp_path / "w")]
-
-    assert main([*flags, *output]) == 1
+    assert main([*flags, "--output", str(tmp_path / "w")]) == 1
 
     err = capsys.readouterr().err
     assert err.startswith("digits-train: ")
@@ -187,10 +190,11 @@ def test_job_that_cannot_be_done_says_why_in_a_sentence(flags, words, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_the_job_leaves_what_was_there(how, tmp_path):
     path = tmp_path / "digits.safetensors"
     path.write_bytes(b"what was there")
-    flags = ["--data", "synthetic", "--epochs", "100000", "--output", str(path)]
+    flags = [*QUICK, "--epochs", "100000", "--output", str(path)]
     job = subprocess.Popen(
         [sys.executable, "-m", "training", *flags],
         cwd=ROOT,
@@ -199,14 +203,73 @@ def test_ctrl_c_leaves_what_was_there(tmp_path):
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    while "epoch 2" not in job.stdout.readline():
-        time.sleep(0.01)
+    for line in job.stdout:
+        if "epoch 2" in line:
+            break
 
-    job.send_signal(signal.SIGINT)
+    job.send_signal(how)
     _, err = job.communicate(timeout=30)
 
     assert job.returncode == 130
-    assert f"stopped; {path} is as it was" in err
+    assert "stopped; nothing was saved" in err
     assert "Traceback" not in err
     assert path.read_bytes() == b"what was there"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_default_recipe_adds_copies_centres_and_calibrates(tmp_path, capsys):
+    path = tmp_path / "w.safetensors"
+    flags = ["--data", "synthetic", "--rows", "500", "--epochs", "2"]
+
+    assert main([*flags, "--output", str(path)]) == 0
+
+    training = load(path).training
+    assert training["features"] == "stroke-edges"
+    assert training["augment"] == 6
+    assert training["centre"] is training["calibrate"] is True
+    assert f"temperature {training['temperature']}" in capsys.readouterr().out
+    assert load(path).evaluation["accuracy"] > 0.98
+
+
+@pytest.mark.parametrize(
+    "output", [".", "/", "/dev/null", "metrics.jsonl", "x" * 250, "file/below/w"]
+)
+def test_output_that_could_not_be_written_is_refused_before_the_training(
+    output, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(SystemExit) as stop:
+        main([*QUICK, "--output", output])
+
+    assert stop.value.code == 2
+    assert repr(output) in capsys.readouterr().err
+
+
+def test_output_through_a_link_replaces_what_it_points_to(tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "w", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+
+    assert main([*QUICK, "--output", str(link)]) == 0
+
+    assert link.is_symlink()
+    assert load(target).version == load(link).version
+
+
+def test_classes_that_the_test_rows_lack_are_refused(tmp_path, drawn, capsys):
+    few = drawn.test.rows(0, 3)
+    parts = [
+        (d.images.reshape(-1, 784) / np.float32(256), d.labels.astype(int))
+        for d in (drawn.train, drawn.train, few)
+    ]
+    source = tmp_path / "mnist.pkl.gz"
+    source.write_bytes(pickle.dumps(tuple(parts)))
+
+    status = main(["--data", str(source), "--output", str(tmp_path / "w")])
+
+    assert status == 1
+    assert "the 3 rows to test lack some of the classes" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()

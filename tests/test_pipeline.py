@@ -28,7 +28,8 @@ def test_posted_digits_get_the_probabilities_the_job_computed(
 
     expected = load(path).predict_proba(images)
     answered = np.array([reply["probabilities"] for reply in replies])
-    np.testing.assert_allclose(answered, expected, rtol=1e-5, atol=1e-9)
+    # alone and in a batch, float32 adds up in another order
+    np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-9)
     assert [reply["digit"] for reply in replies] == expected.argmax(1).tolist()
 
 

@@ -4,21 +4,26 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from service.classifier import Classifier, InvalidWeights
+from service.classifier import Classifier, InvalidWeights, load
 from service.features import FEATURES
+from training.calibration import temperature
 from training.data import DataSet, InvalidData
 from training.descent import fit, xavier
+from training.design_matrix import design_matrix, mean
 from training.export import export, to_classifier
 from training.files import replacing
-from training.flags import parser, recipe_of
+from training.flags import METRICS, parser, recipe_of, report_parser
 from training.losses import binary_cross_entropy, cross_entropy
 from training.mnist import load_mnist
 from training.pickled import load_pickle
@@ -29,19 +34,30 @@ VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; give the exit status."""
-    flags = parser(data=os.environ.get("DIGITS_MNIST", "")).parse_args(arguments)
+    """Run the job, or its report on what it made; give the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    is_report = given[:1] == ["report"]
+    named = os.environ.get("DIGITS_MNIST", "")
+    flags = (
+        report_parser(named).parse_args(given[1:])
+        if is_report
+        else parser(named).parse_args(given)
+    )
     # the bits depend on the number of threads, and at these sizes one is the fastest
     torch.set_num_threads(1)
+    threadpool_limits(1)
+    # what stops a container stops the job as Ctrl-C does: nothing is left half done
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if not os.access(flags.output.parent, os.W_OK):
-            raise InvalidData(f"--output: cannot write into {flags.output.parent}")
-        _print_evaluation(_train(flags, _load(flags.data)), flags.output)
+        if is_report:
+            _report(flags)
+        else:
+            _print_evaluation(_train(flags, _load(flags.data)), flags.output)
     except (InvalidData, InvalidWeights, Diverged, OSError) as error:
         print(f"digits-train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\ndigits-train: stopped; {flags.output} is as it was", file=sys.stderr)
+        print("\ndigits-train: stopped; nothing was saved", file=sys.stderr)
         return 130
     return 0
 
@@ -50,24 +66,49 @@ def _load(source: str) -> DataSet:
     """Load the data set that --data names, or MNIST from wherever it is."""
     if source == "synthetic":
         return draw_digits()
-    path = Path(source).expanduser() if source else None
+    path = Path(source) if source else None
     if path and path.is_file():
         return load_pickle(path)
     if path and not path.is_dir():
         raise InvalidData(f"--data: {source} is no folder, no file, nor 'synthetic'")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return load_mnist(path, Path(cache) / "digits" / "mnist")
+    return load_mnist(path, cache_folder() / "mnist")
+
+
+def cache_folder() -> Path:
+    """Name the user's cache folder; one for all where there is no user."""
+    home = os.environ.get("HOME") or tempfile.gettempdir()
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
 
 
 def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
     """Fit the training rows by the recipe; save what was learned, and give it."""
     recipe = recipe_of(flags)
     last = len(data.train) - len(data.train) // VALIDATION_SHARE
-    rows = data.train.rows(0, min(flags.rows or last, last)).of_classes(flags.classes)
+    rows = data.train.rows(0, last).of_classes(flags.classes)
+    rows = rows.rows(0, flags.rows or len(rows))
     validation = data.train.rows(last, len(data.train)).of_classes(flags.classes)
-    if len(np.unique(rows.labels)) < len(flags.classes):
-        raise InvalidData(f"--rows {flags.rows}: these rows lack some of the classes")
+    test = data.test.of_classes(flags.classes)
+    for part, digits in {
+        "train on": rows,
+        "validate": validation,
+        "test": test,
+    }.items():
+        if len(np.unique(digits.labels)) < len(flags.classes):
+            raise InvalidData(
+                f"the {len(digits)} rows to {part} lack some of the classes "
+                f"{', '.join(map(str, flags.classes))}"
+            )
     print(f"{data.name}: {len(rows):,} rows to train, {len(validation):,} to validate")
+
+    features, labels = design_matrix(
+        rows, recipe.features, recipe.augment, cache_folder() / "phi"
+    )
+    phi = FEATURES[recipe.features](validation.images)
+    binary = len(flags.classes) == 2
+    shape = () if binary else (len(flags.classes),)
+    parameters = xavier(features.shape[1], shape, flags.seed)
+    if recipe.centre:
+        parameters = dataclasses.replace(parameters, centre=mean(features))
     facts = {
         "recipe": flags.recipe,
         **dataclasses.asdict(recipe),
@@ -75,24 +116,22 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
         "data": data.name,
         "sha256": data.sha256(),
         "rows": len(rows),
+        "temperature": 1.0,
         "versions": {"numpy": np.__version__, "torch": torch.__version__},
     }
 
-    features = torch.from_numpy(FEATURES[recipe.features](rows.images))
-    binary = len(flags.classes) == 2
-    shape = () if binary else (len(flags.classes),)
-    parameters = xavier(features.shape[1], shape, flags.seed)
-
     def classifier() -> Classifier:
-        return to_classifier(parameters, flags.classes, recipe.features, facts)
+        return to_classifier(
+            parameters, flags.classes, recipe.features, facts, facts["temperature"]
+        )
 
     with tqdm(unit="step", disable=None, leave=False) as bar:
-        progress = Progress(bar, classifier, validation)
+        progress = Progress(bar, classifier, phi, validation.labels)
         fit(
             parameters,
             binary_cross_entropy if binary else cross_entropy,
             features,
-            torch.from_numpy(rows.labels.astype(np.int64)),
+            labels,
             learning_rate=recipe.learning_rate,
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
@@ -100,11 +139,30 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
             seed=flags.seed if recipe.shuffle else None,
             watch=progress.watch,
         )
-    test = data.test.of_classes(flags.classes)
-    saved = export(classifier(), test, f"{data.name} test", flags.output)
-    with replacing(flags.output.with_name("metrics.jsonl")) as path:
+    if recipe.calibrate:
+        logits = torch.from_numpy(classifier().logits(phi)).double()
+        truth = torch.from_numpy(validation.labels.astype(np.int64))
+        facts["temperature"] = round(temperature(logits, truth), 4)
+        print(f"temperature {facts['temperature']}")
+    with replacing(flags.output.with_name(METRICS)) as path:
         path.write_text("".join(f"{json.dumps(point)}\n" for point in progress.curve))
-    return saved
+        # the curve appears last, when the weights it belongs to are there
+        return export(classifier(), test, f"{data.name} test", flags.output)
+
+
+def _report(flags: argparse.Namespace) -> None:
+    """Write a page on a weights file and on the curve beside it."""
+    # matplotlib is for this alone, and takes as long to load as all else together
+    from training.report import write_report
+
+    classifier = load(flags.weights)
+    metrics = flags.weights.with_name(METRICS)
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    with replacing(flags.output) as path:
+        write_report(
+            classifier, _load(flags.data), [json.loads(x) for x in lines], path
+        )
+    print(f"{flags.output}: the report on {flags.weights} ({classifier.version})")
 
 
 def _print_evaluation(classifier: Classifier, path: Path) -> None:

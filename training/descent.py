@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,17 +20,20 @@ EPOCH_STRIDE = 0x9E3779B97F4A7C15  # odd: the epochs of nearby seeds fall far ap
 
 @dataclass(frozen=True)
 class Parameters:
-    """θ of logits z = φ(x) W + b.
+    """θ of logits z = (φ(x) - μ) W + b.
 
     weight (D, K) and bias (K,); for the binary model, weight (D,) and bias scalar.
+    centre (D,) or scalar: μ, which is fixed. Around the features' mean the descent is
+    better conditioned; the model is the same, with b - μ W as its bias.
     """
 
     weight: Tensor
     bias: Tensor
+    centre: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def logits(self, features: Tensor) -> Tensor:
         """Map features (n, D) to logits (n, K), or (n,) for the binary model."""
-        return features @ self.weight + self.bias
+        return (features.float() - self.centre) @ self.weight + self.bias
 
 
 @dataclass(frozen=True)

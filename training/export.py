@@ -19,13 +19,17 @@ def to_classifier(
     classes: tuple[int, ...],
     features: str,
     training: Mapping[str, Any],
+    temperature: float = 1.0,
 ) -> Classifier:
     """Turn parameters into a classifier; raise InvalidWeights if they are not finite.
 
+    The centre of the features and the temperature are folded in: W / T, (b - μ W) / T.
     The binary model's one weight vector becomes the second of two columns, the first
     being zero: σ(z) = softmax([0, z])_1.
     """
-    weight, bias = parameters.weight.detach(), parameters.bias.detach()
+    weight = parameters.weight.detach() / temperature
+    centre = parameters.centre.expand(weight.shape[0])
+    bias = parameters.bias.detach() / temperature - centre @ weight
     if bias.ndim == 0:
         weight = torch.stack([torch.zeros_like(weight), weight], dim=1)
         bias = torch.stack([torch.zeros_like(bias), bias])

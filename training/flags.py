@@ -3,21 +3,28 @@
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from service.features import FEATURES
+from training.augment import COPIES
 from training.descent import MAX_SEED, SCHEDULES
 
 ALL_CLASSES = tuple(range(10))
+METRICS = "metrics.jsonl"
+MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a run."""
+    """The hyperparameters of a run: what the flags of the same names say."""
 
     features: str
+    augment: int
+    centre: bool
+    calibrate: bool
     epochs: int
     batch_size: int
     learning_rate: float
@@ -25,9 +32,33 @@ class Recipe:
     shuffle: bool
 
 
+PIXELS = Recipe(
+    features="pixels",
+    augment=0,
+    centre=False,
+    calibrate=False,
+    epochs=20,
+    batch_size=64,
+    learning_rate=0.5,
+    schedule="linear",
+    shuffle=True,
+)
 RECIPES = {
-    "default": Recipe("pixels", 20, 64, 0.5, "linear", shuffle=True),
-    "article": Recipe("pixels", 2, 64, 0.5, "constant", shuffle=False),
+    "default": Recipe(
+        features="stroke-edges",
+        augment=len(COPIES),
+        centre=True,
+        calibrate=True,
+        epochs=12,
+        batch_size=100,
+        learning_rate=1.0,
+        schedule="linear",
+        shuffle=True,
+    ),
+    "pixels": PIXELS,
+    "article": dataclasses.replace(
+        PIXELS, epochs=2, schedule="constant", shuffle=False
+    ),
 }
 
 
@@ -56,7 +87,10 @@ def _value(
     return parse
 
 
-_count = _value(int, lambda n: n > 0, "a whole number above 0")
+_count = _value(int, lambda n: 0 < n < 2**31, "a whole number above 0, below 2^31")
+_copies = _value(
+    int, lambda n: 0 <= n <= len(COPIES), f"a whole number from 0 to {len(COPIES)}"
+)
 _rate = _value(float, lambda x: 0 < x < math.inf, "a number above 0")
 _seed = _value(int, lambda n: 0 <= n < MAX_SEED, "a whole number from 0, below 2^63")
 _classes = _value(
@@ -66,6 +100,23 @@ _classes = _value(
 )
 
 
+def _output(text: str) -> Path:
+    """Refuse before the training what could not be written after it."""
+    path = Path(text).resolve()
+    if path.name == METRICS or (path.exists() and not path.is_file()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the place for a weights file"
+        )
+    folder = next(folder for folder in path.parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: nothing can be written to {folder}"
+        )
+    if len(path.name.encode()) > MAX_NAME_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r}: the name is too long")
+    return path
+
+
 def parser(data: str) -> argparse.ArgumentParser:
     """Build the parser; `data` is the source of data where --data names none."""
     result = argparse.ArgumentParser(
@@ -73,9 +124,9 @@ def parser(data: str) -> argparse.ArgumentParser:
         description="Train logistic regression on handwritten digits by gradient "
         "descent, evaluate it on the test set, and save it for the service.",
         epilog="Without --data, MNIST is looked for in the folder DIGITS_MNIST and in "
-        "the cache, and then downloaded. Flags without a default take the recipe's.",
+        "the cache, and then downloaded. Flags without a default take the recipe's. "
+        "'digits-train report' writes a page on what was trained.",
     )
-    # fmt: off  (a table: one flag, its type and its help in two lines)
     flag = result.add_argument
     flag(
         "--data",
@@ -87,15 +138,17 @@ def parser(data: str) -> argparse.ArgumentParser:
     flag(
         "--output",
         metavar="FILE",
-        type=Path,
-        default=Path("digits.safetensors"),
-        help="the weights file; metrics.jsonl goes beside it (default: %(default)s)",
+        type=_output,
+        default="digits.safetensors",
+        help="the weights file; metrics.jsonl, the curve of the run, goes beside it "
+        "(default: %(default)s)",
     )
     flag(
         "--recipe",
         choices=RECIPES,
         default="default",
-        help="'article' is the tutorial to the letter (default: %(default)s)",
+        help="'pixels' is the best that grey levels alone can do, 'article' the "
+        "tutorial to the letter (default: %(default)s)",
     )
     flag(
         "--seed",
@@ -117,9 +170,21 @@ def parser(data: str) -> argparse.ArgumentParser:
         "--rows",
         metavar="N",
         type=_count,
-        help="train on the first N rows (default: all but those to validate)",
+        help="train on the first N rows of these digits (default: on all but those to "
+        "validate)",
     )
     flag("--features", choices=FEATURES, help="the feature map φ")
+    flag("--augment", metavar="N", type=_copies, help="jittered copies to add")
+    flag(
+        "--centre",
+        action=argparse.BooleanOptionalAction,
+        help="subtract the features' mean, and fold it into the bias",
+    )
+    flag(
+        "--calibrate",
+        action=argparse.BooleanOptionalAction,
+        help="fit a temperature on the rows to validate, and fold it into the weights",
+    )
     flag("--epochs", metavar="N", type=_count, help="passes over the rows")
     flag("--batch-size", metavar="N", type=_count, help="rows to a step")
     flag("--learning-rate", metavar="α", type=_rate, help="in θ ← θ - α ∂J/∂θ")
@@ -129,5 +194,18 @@ def parser(data: str) -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="draw a new order each epoch, or keep the file's",
     )
-    # fmt: on
+    return result
+
+
+def report_parser(data: str) -> argparse.ArgumentParser:
+    """Build the parser of `digits-train report`."""
+    result = argparse.ArgumentParser(
+        prog="digits-train report",
+        description="Write a page with figures on a weights file: how good it is, how "
+        "sure, what it mistakes, how it reads digits as people post them.",
+    )
+    flag = result.add_argument
+    flag("weights", type=Path, nargs="?", default=Path("digits.safetensors"))
+    flag("--data", metavar="SOURCE", default=data, help="as for the training")
+    flag("--output", metavar="FILE", type=_output, default="report.html")
     return result

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import io
 import math
+import sys
 import time
 import urllib.request
 import zlib
@@ -95,6 +96,8 @@ def _find(
         **{url: partial(_download, url, file_limit) for url in urls},
     }
     tried = []
+    if folder and not any(path.exists() for path in paths if path.parent == folder):
+        tried.append(f"  {folder}: it is not there")
     for source, read in sources.items():
         try:
             received = read()
@@ -104,6 +107,10 @@ def _find(
             continue
         if source in urls:
             _keep(cache / f"{name}.gz", received)
+        if tried:
+            print(
+                f"{name} comes from {source}, for:", *tried, sep="\n", file=sys.stderr
+            )
         return content
     sums = "\n".join(f"  {name}  sha256 {digest}" for name, digest in SHA256.items())
     raise InvalidData(

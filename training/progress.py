@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
-from service.classifier import Classifier
-from training.data import Digits
+from service.classifier import Classifier, softmax
 from training.descent import Step
 from training.evaluation import evaluate
 
@@ -19,13 +20,21 @@ class Diverged(ArithmeticError):
 
 
 class Progress:
-    """Follows the steps of one run; `curve` becomes the lines of metrics.jsonl."""
+    """Follows the steps of one run; `curve` becomes the lines of metrics.jsonl.
+
+    features (n, D) and labels (n,): the rows to validate with after each epoch.
+    """
 
     def __init__(
-        self, bar: tqdm, classifier: Callable[[], Classifier], validation: Digits
+        self,
+        bar: tqdm,
+        classifier: Callable[[], Classifier],
+        features: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
     ) -> None:
         self.curve: list[dict[str, Any]] = []
-        self._bar, self._classifier, self._validation = bar, classifier, validation
+        self._bar, self._classifier = bar, classifier
+        self._features, self._labels = features, labels
         self._losses: list[float] = []
 
     def watch(self, step: Step) -> None:
@@ -49,8 +58,8 @@ class Progress:
         point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
         point |= {"learning_rate": step.learning_rate, "loss": loss}
         if step.ends_epoch:
-            probabilities = self._classifier().predict_proba(self._validation.images)
-            figures = evaluate(probabilities, self._validation.labels)
+            probabilities = softmax(self._classifier().logits(self._features))
+            figures = evaluate(probabilities, self._labels)
             point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
             tqdm.write(
                 f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "

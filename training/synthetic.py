@@ -5,7 +5,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from service.features import IMAGE_SIZE, Images
-from service.images import normalise
+from service.framing import framed
+from service.morphology import box_of
 from training.data import DataSet, Digits
 
 N_TRAIN, N_TEST = 3_000, 1_000
@@ -72,7 +73,10 @@ def _digit(label: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
         pencil.line(list(map(tuple, line)), fill=255, width=pen, joint="curve")
         for end in line[[0, -1]]:
             pencil.circle(tuple(end), pen / 2, fill=255)
-    return normalise(np.asarray(picture, np.float32) / 255)
+    ink = np.asarray(picture, np.float32) / 255
+    top, bottom, left, right = box_of(ink > 0)
+    digit = ink[top:bottom, left:right]
+    return framed(digit, digit > 0.5)
 
 
 def _curve(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

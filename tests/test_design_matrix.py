@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.features import FEATURES
+from training.data import Digits
+from training.design_matrix import design_matrix, mean
+
+
+@pytest.fixture
+def few(drawn) -> Digits:
+    return drawn.train.rows(0, 60)
+
+
+def test_without_copies_the_matrix_is_the_features_exactly(few, tmp_path):
+    matrix, labels = design_matrix(few, "pixels", 0, tmp_path)
+
+    np.testing.assert_array_equal(matrix.numpy(), FEATURES["pixels"](few.images))
+    assert labels.tolist() == few.labels.tolist()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
+    matrix, labels = design_matrix(few, "stroke-edges", 2, tmp_path)
+
+    phi = FEATURES["stroke-edges"](few.images)
+    assert matrix.shape == (180, phi.shape[1])
+    np.testing.assert_allclose(matrix[:60].float().numpy(), phi, rtol=1e-3, atol=1e-3)
+    assert labels.tolist() == few.labels.tolist() * 3
+    assert not torch.equal(matrix[60:120], matrix[120:])
+
+
+def test_matrix_is_found_again_and_only_the_last_is_kept(few, drawn, tmp_path):
+    first, _ = design_matrix(few, "stroke-edges", 1, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    written = kept.stat().st_mtime_ns
+
+    again, _ = design_matrix(few, "stroke-edges", 1, tmp_path)
+
+    assert torch.equal(first, again)
+    assert kept.stat().st_mtime_ns == written
+
+    design_matrix(drawn.train.rows(1, 61), "stroke-edges", 1, tmp_path)
+
+    (other,) = tmp_path.iterdir()
+    assert other != kept
+
+
+def test_damaged_cache_is_computed_anew(few, tmp_path):
+    matrix, _ = design_matrix(few, "stroke-edges", 1, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])
+
+    again, _ = design_matrix(few, "stroke-edges", 1, tmp_path)
+
+    assert torch.equal(matrix, again)
+
+
+def test_cache_that_cannot_be_written_is_done_without(few):
+    matrix, _ = design_matrix(few, "stroke-edges", 1, Path("/proc/nowhere"))
+
+    assert len(matrix) == 120
+
+
+def test_mean_is_that_of_the_rows(few, tmp_path):
+    matrix, _ = design_matrix(few, "stroke-edges", 1, tmp_path)
+
+    torch.testing.assert_close(mean(matrix), matrix.double().mean(0).float())
