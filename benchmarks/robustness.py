@@ -1,0 +1,85 @@
+"""Accuracy on test digits as people would post them: every byte through the reading.
+
+python -m benchmarks.robustness [--digits N] [--stretched FOLDER]
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from service.app import EMBEDDED_WEIGHTS
+from service.classifier import Classifier, load
+from service.features import Images
+from training.__main__ import cache_folder, main
+from training.mnist import load_mnist
+from training.renderings import RENDERINGS, read_all, read_naively, rendered
+
+SEED = 3
+SURE = 0.9
+
+
+def measure(n: int, stretched: Path | None) -> None:
+    """Print a row for each way of posting digits, and one for each other data set."""
+    folder = os.environ.get("DIGITS_MNIST")
+    test = load_mnist(Path(folder) if folder else None, cache_folder() / "mnist").test
+    step = len(test) // n
+    images, labels = test.images[::step][:n], test.labels[::step][:n]
+    default, pixels = load(EMBEDDED_WEIGHTS), _pixels()
+    print(f"{n:,} of MNIST's test digits a row; a refusal counts as wrong; %")
+    print(
+        f"{'':<22}{'default':>9}{'pixels':>9}{'naive':>9}{'refused':>9}{'sure':>8}{'right':>8}"
+    )
+    rows = list(RENDERINGS.items())
+    for name, rendering in tqdm(rows, disable=None, leave=False):
+        _row(name, rendered(images, rendering, SEED), labels, default, pixels)
+    for path in sorted(stretched.glob("*.npz")) if stretched else ():
+        with np.load(path) as arrays:
+            uploads = rendered(arrays["images"], RENDERINGS["as it is"], SEED)
+            _row(path.stem, uploads, arrays["labels"], default, pixels)
+
+
+def _pixels() -> Classifier:
+    """Train the model that most tutorials serve, at its best."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pixels.safetensors"
+        main(["--recipe", "pixels", "--output", str(path)])
+        return load(path)
+
+
+def _row(
+    name: str,
+    uploads: list[bytes],
+    labels: Images,
+    default: Classifier,
+    pixels: Classifier,
+) -> None:
+    """Print the accuracies, and of the default's sure answers how many there are."""
+    images, refused = read_all(uploads)
+    naive = np.stack([read_naively(upload) for upload in uploads])
+    probabilities = default.predict_proba(images)
+    right = (probabilities.argmax(1) == labels) & ~refused
+    sure = (probabilities.max(1) >= SURE) & ~refused
+    figures = (
+        right.mean(),
+        ((pixels.predict_proba(images).argmax(1) == labels) & ~refused).mean(),
+        (pixels.predict_proba(naive).argmax(1) == labels).mean(),
+    )
+    tqdm.write(
+        f"{name:<22}"
+        + "".join(f"{100 * figure:>9.1f}" for figure in figures)
+        + f"{refused.sum():>9}{100 * sure.mean():>8.1f}{100 * right[sure].mean():>8.1f}"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
+    parser.add_argument("--digits", type=int, default=1000, help="test digits a row")
+    parser.add_argument(
+        "--stretched", type=Path, help="a folder of .npz files with images and labels"
+    )
+    flags = parser.parse_args()
+    measure(flags.digits, flags.stretched)
