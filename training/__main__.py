@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,12 @@ from tqdm import tqdm
 from service.classifier import Classifier, InvalidWeights, load
 from service.features import FEATURES
 from training.calibration import temperature
-from training.data import DataSet, InvalidData
-from training.descent import fit, xavier
+from training.data import DataSet, Digits, InvalidData
+from training.descent import Parameters, fit, xavier
 from training.design_matrix import design_matrix, mean
 from training.export import export, to_classifier
 from training.files import replacing
-from training.flags import METRICS, parser, recipe_of, report_parser
+from training.flags import METRICS, Recipe, parser, recipe_of, report_parser
 from training.losses import binary_cross_entropy, cross_entropy
 from training.mnist import load_mnist
 from training.pickled import load_pickle
@@ -83,32 +84,9 @@ def cache_folder() -> Path:
 def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
     """Fit the training rows by the recipe; save what was learned, and give it."""
     recipe = recipe_of(flags)
-    last = len(data.train) - len(data.train) // VALIDATION_SHARE
-    rows = data.train.rows(0, last).of_classes(flags.classes)
-    rows = rows.rows(0, flags.rows or len(rows))
-    validation = data.train.rows(last, len(data.train)).of_classes(flags.classes)
-    test = data.test.of_classes(flags.classes)
-    for part, digits in {
-        "train on": rows,
-        "validate": validation,
-        "test": test,
-    }.items():
-        if len(np.unique(digits.labels)) < len(flags.classes):
-            raise InvalidData(
-                f"the {len(digits)} rows to {part} lack some of the classes "
-                f"{', '.join(map(str, flags.classes))}"
-            )
+    rows, validation, test = _parts(flags, data)
     print(f"{data.name}: {len(rows):,} rows to train, {len(validation):,} to validate")
-
-    features, labels = design_matrix(
-        rows, recipe.features, recipe.augment, cache_folder() / "phi"
-    )
-    phi = FEATURES[recipe.features](validation.images)
-    binary = len(flags.classes) == 2
-    shape = () if binary else (len(flags.classes),)
-    parameters = xavier(features.shape[1], shape, flags.seed)
-    if recipe.centre:
-        parameters = dataclasses.replace(parameters, centre=mean(features))
+    parameters, degrees, curve = _learn(flags, recipe, rows, validation)
     facts = {
         "recipe": flags.recipe,
         **dataclasses.asdict(recipe),
@@ -116,20 +94,56 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
         "data": data.name,
         "sha256": data.sha256(),
         "rows": len(rows),
-        "temperature": 1.0,
+        "temperature": degrees,
         "versions": {"numpy": np.__version__, "torch": torch.__version__},
     }
+    learned = to_classifier(parameters, flags.classes, recipe.features, facts, degrees)
+    with replacing(flags.output.with_name(METRICS)) as path:
+        path.write_text("".join(f"{json.dumps(point)}\n" for point in curve))
+        # the curve appears last, when the weights it belongs to are there
+        return export(learned, test, f"{data.name} test", flags.output)
 
-    def classifier() -> Classifier:
-        return to_classifier(
-            parameters, flags.classes, recipe.features, facts, facts["temperature"]
-        )
 
+def _parts(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, Digits]:
+    """Take the rows to train on, to validate and to test, of the classes asked for."""
+    last = len(data.train) - len(data.train) // VALIDATION_SHARE
+    rows = data.train.rows(0, last).of_classes(flags.classes)
+    parts = {
+        "train on": rows.rows(0, flags.rows or len(rows)),
+        "validate": data.train.rows(last, len(data.train)).of_classes(flags.classes),
+        "test": data.test.of_classes(flags.classes),
+    }
+    for purpose, digits in parts.items():
+        if len(np.unique(digits.labels)) < len(flags.classes):
+            raise InvalidData(
+                f"the {len(digits)} rows to {purpose} lack some of the classes "
+                f"{', '.join(map(str, flags.classes))}"
+            )
+    return parts["train on"], parts["validate"], parts["test"]
+
+
+def _learn(
+    flags: argparse.Namespace, recipe: Recipe, rows: Digits, validation: Digits
+) -> tuple[Parameters, float, list[dict[str, Any]]]:
+    """Descend; give the parameters, their temperature and the curve of the run."""
+    features, labels = design_matrix(
+        rows, recipe.features, recipe.augment, cache_folder() / "phi"
+    )
+    is_binary = len(flags.classes) == 2
+    shape = () if is_binary else (len(flags.classes),)
+    parameters = xavier(features.shape[1], shape, flags.seed)
+    if recipe.centre:
+        parameters = dataclasses.replace(parameters, centre=mean(features))
+
+    def learned() -> Classifier:
+        return to_classifier(parameters, flags.classes, recipe.features, {})
+
+    phi = FEATURES[recipe.features](validation.images)
     with tqdm(unit="step", disable=None, leave=False) as bar:
-        progress = Progress(bar, classifier, phi, validation.labels)
+        progress = Progress(bar, learned, phi, validation.labels)
         fit(
             parameters,
-            binary_cross_entropy if binary else cross_entropy,
+            binary_cross_entropy if is_binary else cross_entropy,
             features,
             labels,
             learning_rate=recipe.learning_rate,
@@ -139,15 +153,13 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
             seed=flags.seed if recipe.shuffle else None,
             watch=progress.watch,
         )
-    if recipe.calibrate:
-        logits = torch.from_numpy(classifier().logits(phi)).double()
-        truth = torch.from_numpy(validation.labels.astype(np.int64))
-        facts["temperature"] = round(temperature(logits, truth), 4)
-        print(f"temperature {facts['temperature']}")
-    with replacing(flags.output.with_name(METRICS)) as path:
-        path.write_text("".join(f"{json.dumps(point)}\n" for point in progress.curve))
-        # the curve appears last, when the weights it belongs to are there
-        return export(classifier(), test, f"{data.name} test", flags.output)
+    if not recipe.calibrate:
+        return parameters, 1.0, progress.curve
+    logits = torch.from_numpy(learned().logits(phi)).double()
+    truth = torch.from_numpy(validation.labels.astype(np.int64))
+    degrees = round(temperature(logits, truth), 4)
+    print(f"temperature {degrees}")
+    return parameters, degrees, progress.curve
 
 
 def _report(flags: argparse.Namespace) -> None:
