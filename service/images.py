@@ -3,6 +3,7 @@
 import contextlib
 import io
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +43,11 @@ MAX_INK = 0.75  # of the picture
 SALT_SIDE, SALT = 64, 5  # pixels: in a picture so small, more lone ones are noise
 FLOOR, NOISY_FLOOR = 0.1, 0.25  # of the threshold: fainter than this becomes black
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
+MIN_PIXELS = 4  # of strokes
+MIN_REST = 16  # pixels: in less, nothing can be told of the picture beside the digit
 MAX_SPREAD = 0.2  # of the ink's level: what the rest of the picture varies by
 MAX_PLUMP = 0.42  # stroke width beside the digit's size
+MAX_ASPECT = 4  # width over height
 
 
 _one_large_at_a_time = threading.Lock()
@@ -152,6 +156,16 @@ def _reduced(picture: Image.Image) -> Image.Image:
     return picture.reduce(factor) if factor > 1 else picture
 
 
+class Found(NamedTuple):
+    """A digit found in a picture of working size, all (h, w) but for the level."""
+
+    ink: Grey  # in [0, 1]
+    mask: Mask  # of its strokes
+    lines: Mask  # that were taken off
+    seen: Grey  # the whole picture's ink, smoothed
+    level: float  # of strong ink in it
+
+
 def find_digit(picture: Image.Image) -> tuple[Grey, Mask]:
     """Find the digit: its ink (h, w) in [0, 1] and the mask of its strokes, cropped.
 
@@ -161,8 +175,8 @@ def find_digit(picture: Image.Image) -> tuple[Grey, Mask]:
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
         raise InvalidImage(f"the picture is blank: it has {size[0]} x {size[1]} pixels")
     factor = _reduction(size)
-    ink, mask = _locate(_reduced(picture), is_whole=factor == 1)
-    top, bottom, left, right = box_of(ink > FAINT)
+    found = _locate(_reduced(picture))
+    top, bottom, left, right = box_of(found.ink > FAINT)
     length = max(bottom - top, right - left)
     if factor > 1 and length < CLOSE_BELOW:
         margin = length / 2 + 3
@@ -175,20 +189,15 @@ def find_digit(picture: Image.Image) -> tuple[Grey, Mask]:
             )
         )
         if _reduction(closer.size) < factor:
-            try:
+            # where nothing is found in there, what was seen from afar is the digit
+            with contextlib.suppress(InvalidImage):
                 return find_digit(closer)
-            except InvalidImage:
-                pass  # then what was seen from afar is the digit
-    if np.count_nonzero(mask) < 4:
-        raise InvalidImage("the picture holds only a speck, no stroke")
-    return ink[top:bottom, left:right], mask[top:bottom, left:right]
+    _check(found)
+    return found.ink[top:bottom, left:right], found.mask[top:bottom, left:right]
 
 
-def _locate(picture: Image.Image, is_whole: bool) -> tuple[Grey, Mask]:
-    """Find the digit's ink (h, w) in [0, 1] and its mask in a picture of working size.
-
-    What looks like a digit is checked where the picture is whole, not reduced.
-    """
+def _locate(picture: Image.Image) -> Found:
+    """Find the digit in a picture of working size."""
     plane, share = ink_plane(np.asarray(picture, np.float32) / np.float32(MAX_GREY))
     noise = noise_of(plane)
     seen = blurred(plane) if noise > 0 else plane
@@ -202,12 +211,10 @@ def _locate(picture: Image.Image, is_whole: bool) -> tuple[Grey, Mask]:
         mask = plane > threshold
     without = without_rules(mask)
     digit = digit_part(without, plane)
-    if is_whole:
-        _check(blurred(plane), digit, mask & ~without, level)
     white = float(np.percentile(plane[digit], 85))
     black = (NOISY_FLOOR if noise else FLOOR) * threshold
     ink = np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
-    return ink * grown(digit), digit
+    return Found(ink * grown(digit), digit, mask & ~without, blurred(plane), level)
 
 
 def noise_of(plane: Grey) -> float:
@@ -233,15 +240,19 @@ def _ink_level(seen: Grey, noise: float) -> float:
     return float(np.median(seen[seen > 0.5 * strongest]))
 
 
-def _check(seen: Grey, digit: Mask, lines: Mask, level: float) -> None:
-    """Refuse what stands out no more than the rest, or is too plump for strokes."""
-    rest = seen[~grown(grown(digit | lines))]
-    if rest.size > 16:
+def _check(found: Found) -> None:
+    """Refuse what stands out no more than the rest, or has no digit's shape."""
+    if np.count_nonzero(found.mask) < MIN_PIXELS:
+        raise InvalidImage("the picture holds only a speck, no stroke")
+    rest = found.seen[~grown(grown(found.mask | found.lines))]
+    if rest.size > MIN_REST:
         spread = float(np.percentile(np.abs(rest - np.median(rest)), 68))
-        if spread > MAX_SPREAD * level:
+        if spread > MAX_SPREAD * found.level:
             raise InvalidImage(
                 "the picture holds only noise or texture, no stroke that stands out"
             )
-    top, bottom, left, right = box_of(digit)
-    if stroke_width(digit) > MAX_PLUMP * max(bottom - top, right - left):
+    top, bottom, left, right = box_of(found.mask)
+    if stroke_width(found.mask) > MAX_PLUMP * max(bottom - top, right - left):
         raise InvalidImage("the picture holds a blob or a shadow, no stroke")
+    if right - left > MAX_ASPECT * (bottom - top):
+        raise InvalidImage("the picture holds a level line, no digit")

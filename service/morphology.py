@@ -92,7 +92,10 @@ def box_of(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def stroke_width(mask: Mask) -> float:
-    """Estimate the width of strokes, in pixels: twice the area over the perimeter."""
+    """Estimate the width of strokes, in pixels: twice the area over the perimeter.
+
+    The mask has at least one pixel set.
+    """
     p = np.pad(mask, 1)
     perimeter = np.count_nonzero(p[1:] != p[:-1]) + np.count_nonzero(
         p[:, 1:] != p[:, :-1]

@@ -19,6 +19,9 @@ POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 MIN_SHADOW_SIDE = 48  # pixels: below it there is no room between strokes and shadows
 FLAT = 0.12  # of the ink's contrast: paper whose levels spread less is even
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
+# of the ink's contrast: how near a level is; then, of the pixels on either side of the
+# cut, how many are that near, and how many may make a third level
+LEVEL, NEAR_PAPER, NEAR_PEN, THIRD = 0.12, 0.85, 0.7, 0.01
 HAT_REACHES = (0.06, 0.08, 0.12)  # of the shorter side: widths that strokes may have
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
 SHADOW_STROKES = 3.5  # stroke widths, once these are known
@@ -136,17 +139,37 @@ def otsu(grey: Grey) -> float:
 def _is_even(ink: Grey) -> bool:
     """Tell whether the paper's level varies little beside the ink's contrast.
 
-    What is darker and wider than any stroke is not ink, but a shadow.
+    What is darker and wider than any stroke is not ink, but a shadow; unless the
+    picture has two levels and no third, as a thick digit that was cropped has.
     """
+    if _has_two_levels(ink):
+        return True
     cell = max(1, min(ink.shape) // 32)
     h, w = ink.shape[0] // cell, ink.shape[1] // cell
     soft = ink[: h * cell, : w * cell].reshape(h, cell, w, cell).mean((1, 3))
+    if np.ptp(soft) < MIN_CONTRAST:  # the ink is in the rows that were cut off
+        return True
     cut = otsu(soft)
     low, high = np.percentile(soft[soft <= cut], (10, 90))
     if high - low >= FLAT * (soft[soft > cut].mean() - low):
         return False
     reach = int(PLUMP * min(h, w)) | 1
     return not opened(soft > cut, reach, np.logical_and, np.logical_or).any()
+
+
+def _has_two_levels(ink: Grey) -> bool:
+    """Tell whether nearly all pixels are near one level of paper or one of ink."""
+    cut = otsu(ink)
+    paper, pen = ink[ink <= cut], ink[ink > cut]
+    low, high = float(np.median(paper)), float(np.median(pen))
+    near, far = LEVEL * (high - low), (high - low) / 2
+    # with ink that is much stronger, or lighter than the paper, the other is a shadow
+    third = ((ink > high + far) | (ink < low - far)).mean()
+    return bool(
+        (np.abs(paper - low) < near).mean() > NEAR_PAPER
+        and (np.abs(pen - high) < near).mean() > NEAR_PEN
+        and third < THIRD
+    )
 
 
 def _without_shadows(raw: Grey) -> Grey:
@@ -160,7 +183,10 @@ def _without_shadows(raw: Grey) -> Grey:
     soft = blurred(raw)
     reach = int(SHADOW_REACH * min(raw.shape)) | 1
     ground = opened(soft, reach)
-    finer = max(5, int(SHADOW_STROKES * _width_of_strongest(soft - ground)) | 1)
+    top = soft - ground
+    if _eighth_largest(top) < MIN_CONTRAST:
+        raise InvalidImage("the picture holds a blob or a shadow, no stroke")
+    finer = max(5, int(SHADOW_STROKES * _width_of_strongest(top)) | 1)
     if finer < reach:
         ground = opened(soft, finer)
     ink = raw - ground

@@ -33,17 +33,20 @@ def without_rules(mask: Mask) -> Mask:
 
     Raises InvalidImage where nothing else is left.
     """
-    left = mask
-    for turned in (False, True):
-        lines = _rules(left.T if turned else left)
-        left = left & ~(lines.T if turned else lines)
+    rows = _rules(mask, may_be_one=False)
+    left = mask & ~rows
+    # on ruled paper, a single upright line is the margin's; else it is a 1
+    left = left & ~_rules(left.T, may_be_one=not rows.any()).T
     if left.sum() < max(4, 0.03 * mask.sum()) and left.sum() < mask.sum():
         raise InvalidImage("the picture holds ruled lines and nothing else")
     return left
 
 
-def _rules(mask: Mask) -> Mask:
-    """Find the straight lines that cross the mask (h, w) from side to side."""
+def _rules(mask: Mask, may_be_one: bool) -> Mask:
+    """Find the straight lines that cross the mask (h, w) from side to side.
+
+    may_be_one: whether a line with nothing beside it may be a digit.
+    """
     h, w = mask.shape
     none = np.zeros_like(mask)
     side = max(1, w // 32)
@@ -57,19 +60,24 @@ def _rules(mask: Mask) -> Mask:
     # a pixel is the rule's, not a stroke's, where the ink is no taller than the rule
     slack = max(1, thickness // 2) if h >= MIN_TILTED_SIDE else 0
     hit = near[rows] & (_heights(mask)[y, x] <= thickness + slack)
-    lines = none
+    lines = np.zeros_like(mask)
     lines[y[hit], x[hit]] = True
-    if np.count_nonzero(np.diff(near.astype(np.int8)) == 1) < N_RULES:
-        rest = mask & ~lines
-        columns = np.flatnonzero(rest.any(0))
-        is_bar = (
-            len(columns) == 0
-            or np.ptp(columns) + 1 > BAR_WIDTH * w
-            or rest.sum() < BAR_REST * mask.sum()
-        )
-        if is_bar:
-            return np.zeros_like(mask)
-    return lines
+    n_rules = np.count_nonzero(np.diff(near.astype(np.int8), prepend=0) == 1)
+    if not (mask & ~lines).any():
+        return none if may_be_one and n_rules == 1 else lines
+    return none if n_rules < N_RULES and _are_bars(mask, lines) else lines
+
+
+def _are_bars(mask: Mask, lines: Mask) -> bool:
+    """Tell whether few lines across a mask are bars of a digit that fills it."""
+    h, w = mask.shape
+    rest = mask & ~lines
+    columns = np.flatnonzero(rest.any(0))
+    return bool(
+        min(h, w) < MIN_FRAMED_SIDE
+        or np.ptp(columns) + 1 > BAR_WIDTH * w
+        or rest.sum() < BAR_REST * mask.sum()
+    )
 
 
 def _best_slope(

@@ -15,6 +15,13 @@ def test_classes_become_indices_in_the_order_asked_for():
     assert chosen.images[:, 0, 0].tolist() == [0, 1, 3, 4]
 
 
+def test_rows_of_another_are_put_behind(drawn):
+    both = drawn.test + drawn.train
+
+    np.testing.assert_array_equal(both.images[: len(drawn.test)], drawn.test.images)
+    np.testing.assert_array_equal(both.labels[len(drawn.test) :], drawn.train.labels)
+
+
 def test_digest_depends_on_every_pixel_and_label(drawn):
     def changed(part: str) -> str:
         images, labels = drawn.test.images.copy(), drawn.test.labels.copy()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
@@ -293,3 +293,98 @@ def test_polarity_shift_and_padding_do_not_change_the_digit(
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-9)
     assert probabilities[0].argmax() == probabilities[1].argmax()
+
+
+def drawn_on_white(side: int = 280) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    picture = Image.new("L", (side, side), 255)
+    return picture, ImageDraw.Draw(picture)
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ("ellipse", (100, 100, 180, 180)),
+        ("ellipse", (125, 125, 155, 155)),
+        ("rectangle", (60, 60, 220, 220)),
+    ],
+)
+def test_shapes_that_are_no_strokes_are_refused(shape, box):
+    picture, pencil = drawn_on_white()
+    getattr(pencil, shape)(box, fill=0)
+
+    with pytest.raises(InvalidImage, match="blob"):
+        read_image(encode(picture))
+
+
+@pytest.mark.parametrize("rows", [[140], [90, 190], range(20, 280, 40)])
+def test_level_lines_alone_are_refused(rows):
+    picture, pencil = drawn_on_white()
+    for row in rows:
+        pencil.line((0, row, 280, row), fill=0, width=4)
+
+    with pytest.raises(InvalidImage, match="line"):
+        read_image(encode(picture))
+
+
+def test_ruled_paper_with_a_margin_and_nothing_on_it_is_refused():
+    picture, pencil = drawn_on_white()
+    for row in range(20, 280, 40):
+        pencil.line((0, row, 280, row), fill=90, width=3)
+    pencil.line((60, 0, 60, 280), fill=60, width=3)
+
+    with pytest.raises(InvalidImage, match="lines"):
+        read_image(encode(picture))
+
+
+def test_upright_line_is_a_one(shipped):
+    picture, pencil = drawn_on_white()
+    pencil.line((140, 60, 140, 220), fill=0, width=14)
+
+    image = read_image(encode(picture))
+
+    assert shipped.predict_proba(image[None])[0].argmax() == 1
+
+
+def test_ink_on_the_very_edge_is_read_or_refused_by_our_own_error():
+    levels = np.full((100, 202), 230, np.uint8)
+    levels[20:80, 201] = 40
+
+    for turned in range(4):
+        try:
+            image = read_image(encode(np.rot90(levels, turned)))
+        except InvalidImage:
+            continue
+        assert image.shape == (28, 28)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_flat_rectangles_are_read_or_refused_by_our_own_error(data):
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    h, w = draw(1, 320), draw(1, 320)
+    levels = np.full((h, w), draw(0, 255), np.uint8)
+    for _ in range(draw(1, 3)):
+        top, left = draw(0, h - 1), draw(0, w - 1)
+        levels[top : draw(top, h), left : draw(left, w)] = draw(0, 255)
+    try:
+        image = read_image(encode(levels))
+    except InvalidImage:
+        return
+    assert image.shape == (28, 28)
+
+
+@pytest.mark.parametrize("width", [9, 13, 17])
+def test_thick_digits_that_were_cropped_keep_their_polarity(width, five):
+    """A five of thick strokes that fills its picture but for a little paper."""
+    large = Image.fromarray(five[4:24, 4:24]).resize(
+        (180, 180), Image.Resampling.BICUBIC
+    )
+    ink = np.asarray(large.filter(ImageFilter.MaxFilter(width)))
+    sheet = np.pad(np.where(ink > 128, 0, 255).astype(np.uint8), 6, constant_values=255)
+
+    read = read_image(encode(sheet))
+
+    np.testing.assert_array_equal(read, read_image(encode(255 - sheet)))
+    assert (read > 0).mean() < 0.5

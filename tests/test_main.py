@@ -226,6 +226,8 @@ def test_default_recipe_adds_copies_centres_and_calibrates(tmp_path, capsys):
     training = load(path).training
     assert training["features"] == "stroke-edges"
     assert training["augment"] == 6
+    assert training["drawn"] == 3000
+    assert training["rows"] == 3500
     assert training["centre"] is training["calibrate"] is True
     assert f"temperature {training['temperature']}" in capsys.readouterr().out
     assert load(path).evaluation["accuracy"] > 0.98

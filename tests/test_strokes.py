@@ -79,6 +79,16 @@ def test_bar_of_a_digit_that_fills_its_picture_is_no_rule():
     np.testing.assert_array_equal(without_rules(seven), seven)
 
 
+def test_foot_of_a_small_two_that_fills_its_picture_is_no_rule():
+    two = np.zeros((16, 16), bool)
+    two[0:2, 2:12] = True
+    two[2:8, 10:13] = True
+    two[7:14, 4:8] = True
+    two[14:16] = True
+
+    np.testing.assert_array_equal(without_rules(two), two)
+
+
 def test_lines_alone_are_refused():
     mask = np.zeros((SIDE, SIDE), bool)
     mask[10::12] = True

@@ -86,6 +86,9 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
     recipe = recipe_of(flags)
     rows, validation, test = _parts(flags, data)
     print(f"{data.name}: {len(rows):,} rows to train, {len(validation):,} to validate")
+    if recipe.drawn:
+        rows += draw_digits(recipe.drawn, 0).train.of_classes(flags.classes)
+        print(f"and {recipe.drawn:,} digits drawn on the spot to train")
     parameters, degrees, curve = _learn(flags, recipe, rows, validation)
     facts = {
         "recipe": flags.recipe,
@@ -93,7 +96,7 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
         "seed": flags.seed,
         "data": data.name,
         "sha256": data.sha256(),
-        "rows": len(rows),
+        "rows": len(rows),  # those that were drawn among them
         "temperature": degrees,
         "versions": {"numpy": np.__version__, "torch": torch.__version__},
     }
@@ -170,10 +173,14 @@ def _report(flags: argparse.Namespace) -> None:
     classifier = load(flags.weights)
     metrics = flags.weights.with_name(METRICS)
     lines = metrics.read_text().splitlines() if metrics.exists() else []
+    try:
+        curve = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InvalidData(f"{metrics}: not the curve of a run ({error})") from error
+    if flags.output == flags.weights.resolve():
+        raise InvalidData(f"--output: {flags.output} is what the report is on")
     with replacing(flags.output) as path:
-        write_report(
-            classifier, _load(flags.data), [json.loads(x) for x in lines], path
-        )
+        write_report(classifier, _load(flags.data), curve, path)
     print(f"{flags.output}: the report on {flags.weights} ({classifier.version})")
 
 

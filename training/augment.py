@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from service.features import Images
 
-SIZE = (-0.1, 0.2)  # logarithm of the factor on the size, uniform
+SIZE = (-0.1, 0.2)  # logarithm of how much smaller, uniform
 SHIFT = 0.5  # pixels, uniform in both directions
 KERNEL = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
 
@@ -51,7 +51,7 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
 
 
 def _moved(inked: Tensor, jitter: Jitter, generator: torch.Generator) -> Tensor:
-    """Resample (n, 1, 28, 28) bilinearly at A p + t: turn, then stretch and slant."""
+    """Resample (n, 1, 28, 28) bilinearly, each point p from where A p + t lies."""
 
     def draw(low: float, high: float) -> Tensor:
         return _uniform(len(inked), low, high, generator)

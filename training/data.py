@@ -29,6 +29,13 @@ class Digits:
         """Take the rows start..stop-1."""
         return Digits(self.images[start:stop], self.labels[start:stop])
 
+    def __add__(self, other: "Digits") -> "Digits":
+        """Put the rows of another behind these."""
+        return Digits(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+        )
+
     def of_classes(self, classes: tuple[int, ...]) -> "Digits":
         """Keep the digits of these classes, their labels becoming the class indices."""
         kept = np.isin(self.labels, classes)

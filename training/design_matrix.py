@@ -69,9 +69,10 @@ def _compute(digits: Digits, features: str, n_copies: int) -> npt.NDArray[np.flo
 
 def _digest(digits: Digits, features: str, n_copies: int) -> str:
     """Digest all that a matrix depends on, the code that computes it included."""
-    digest = hashlib.sha256(f"{features} {n_copies} {torch.__version__}".encode())
-    for module in (features_module, augment_module):
-        digest.update(Path(module.__file__).read_bytes())
+    versions = f"{np.__version__} {torch.__version__}"
+    digest = hashlib.sha256(f"{features} {n_copies} {versions}".encode())
+    for file in (features_module.__file__, augment_module.__file__, __file__):
+        digest.update(Path(file).read_bytes())
     digest.update(np.ascontiguousarray(digits.images).data)
     digest.update(np.ascontiguousarray(digits.labels).data)
     return digest.hexdigest()

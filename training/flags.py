@@ -22,6 +22,7 @@ class Recipe:
     """The hyperparameters of a run: what the flags of the same names say."""
 
     features: str
+    drawn: int
     augment: int
     centre: bool
     calibrate: bool
@@ -34,6 +35,7 @@ class Recipe:
 
 PIXELS = Recipe(
     features="pixels",
+    drawn=0,
     augment=0,
     centre=False,
     calibrate=False,
@@ -46,6 +48,7 @@ PIXELS = Recipe(
 RECIPES = {
     "default": Recipe(
         features="stroke-edges",
+        drawn=3000,
         augment=len(COPIES),
         centre=True,
         calibrate=True,
@@ -91,6 +94,7 @@ _count = _value(int, lambda n: 0 < n < 2**31, "a whole number above 0, below 2^3
 _copies = _value(
     int, lambda n: 0 <= n <= len(COPIES), f"a whole number from 0 to {len(COPIES)}"
 )
+_drawn = _value(int, lambda n: 0 <= n < 2**20, "a whole number from 0, below 2^20")
 _rate = _value(float, lambda x: 0 < x < math.inf, "a number above 0")
 _seed = _value(int, lambda n: 0 <= n < MAX_SEED, "a whole number from 0, below 2^63")
 _classes = _value(
@@ -155,8 +159,8 @@ def parser(data: str) -> argparse.ArgumentParser:
         metavar="N",
         type=_seed,
         default=0,
-        help="of first weights and orders; the same seed, data and versions give the "
-        "same file (default: %(default)s)",
+        help="of first weights and orders (the copies are always the same); the same "
+        "seed, data and versions give the same file (default: %(default)s)",
     )
     flag(
         "--classes",
@@ -174,6 +178,12 @@ def parser(data: str) -> argparse.ArgumentParser:
         "validate)",
     )
     flag("--features", choices=FEATURES, help="the feature map φ")
+    flag(
+        "--drawn",
+        metavar="N",
+        type=_drawn,
+        help="drawn digits to add: flagged ones, crossed sevens, open fours",
+    )
     flag("--augment", metavar="N", type=_copies, help="jittered copies to add")
     flag(
         "--centre",

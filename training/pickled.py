@@ -40,11 +40,7 @@ def load_pickle(path: Path) -> DataSet:
     # a pickle is a program: damaged, it fails in as many ways as it has instructions
     except Exception as error:
         raise InvalidData(f"{path}: not the article's pickle ({error!r})") from error
-    joined = Digits(
-        np.concatenate([train.images, validation.images]),
-        np.concatenate([train.labels, validation.labels]),
-    )
-    return DataSet("MNIST, pickled", joined, test)
+    return DataSet("MNIST, pickled", train + validation, test)
 
 
 def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:

@@ -14,29 +14,41 @@ SEED = 20  # the set is one set: the seed of a run does not change it
 CANVAS = 84  # pixels, 3 times an image's side: drawn large, then reduced
 CURVE_POINTS = 8  # straight pieces between two points of a stroke
 
-# Two ways to write each digit: its strokes, parted by "/", through points x,y in
-# percents of its box, y downwards.
+# Ways to write each digit, in America and in Europe: its strokes, parted by "/",
+# through points x,y in percents of its box, y downwards.
 SHAPES = """
 0 50,0 10,25 10,75 50,100 90,75 90,25 50,0
 0 60,0 25,20 20,80 50,100 80,70 80,20 50,5
 1 50,0 50,50 50,100
 1 30,25 55,0 / 55,0 55,50 55,100
+1 10,55 55,0 / 55,0 55,50 55,100
+1 0,75 30,45 60,0 / 60,0 60,50 58,100
+1 20,30 55,0 / 55,0 55,50 55,100 / 20,100 90,100
 2 10,25 50,0 85,25 50,65 10,100 / 10,100 90,100
 2 15,20 50,0 80,30 40,80 15,90 20,75 / 20,75 50,90 90,100
+2 10,10 85,5 / 85,5 10,95 / 10,95 90,100
+2 15,20 50,0 80,25 45,75 15,95 25,75 60,95 95,85
 3 15,10 50,0 80,20 40,45 / 40,45 85,65 60,100 10,90
 3 15,0 80,0 / 80,0 40,40 / 40,40 85,65 50,100 10,85
 4 20,0 15,50 / 15,55 85,50 / 75,0 70,100
 4 65,0 10,65 / 10,65 90,65 / 65,0 65,100
+4 55,0 5,60 95,60 / 70,35 60,100
+4 15,0 15,35 40,50 75,45 / 85,0 75,50 70,100
+4 45,0 10,50 25,55 90,45 / 70,25 60,100
 5 80,0 20,0 / 20,0 15,45 / 15,45 70,45 75,90 10,95
 5 90,5 30,0 / 30,0 20,40 / 20,40 80,55 60,100 10,90
 6 70,0 25,40 20,80 50,100 80,80 60,55 25,70
 6 50,0 20,50 30,95 70,95 75,65 50,55 20,75
+6 85,10 45,5 15,50 30,95 75,90 75,55 30,60
 7 10,5 90,0 / 90,0 60,50 40,100
 7 10,0 85,0 / 85,0 45,100 / 40,50 85,50
+7 10,20 12,2 / 12,2 90,5 / 90,5 55,50 40,100 / 30,50 80,45
 8 50,0 20,20 50,45 85,75 50,100 / 50,100 15,75 50,45 80,20 50,0
 8 50,45 25,20 50,0 75,20 50,45 / 50,45 15,75 50,100 85,75 50,45
 9 80,25 50,0 20,25 50,50 80,25 / 80,20 75,100
 9 75,10 35,5 20,40 60,45 80,10 / 80,10 80,70 40,100
+9 80,20 50,0 20,25 50,50 80,25 / 80,25 85,70 50,100 15,90
+9 75,20 45,0 20,20 40,45 75,35 / 80,10 85,60 60,95 15,95
 """.strip().splitlines()
 
 
@@ -59,7 +71,7 @@ def _digit(label: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Draw one digit as a hand might: shaky, slanted, narrow or wide: (28, 28)."""
     ways = [way[1:] for way in SHAPES if way.startswith(str(label))]
     strokes = str(generator.choice(ways)).split("/")
-    angle, slant = generator.normal(0, 0.1, 2)
+    angle, slant = generator.normal(0, (0.1, 0.2))
     width = generator.uniform(0.5, 0.9)
     pen = round(generator.uniform(0.06, 0.13) * CANVAS)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
