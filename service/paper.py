@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidImage
-from service.morphology import Grey, Mask, blurred, opened, stroke_width
+from service.morphology import Grey, Mask, blurred, box_of, opened, stroke_width
 
 MIN_CONTRAST = 6 / 255  # fainter than this is no ink
 FIT_POINTS = 32  # the paper is fitted on about so many points a side
@@ -19,6 +19,9 @@ POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 MIN_SHADOW_SIDE = 48  # pixels: below it there is no room between strokes and shadows
 FLAT = 0.12  # of the ink's contrast: paper whose levels spread less is even
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
+# of the border, what a desk holds; of the picture's side, what a sheet on it has; of
+# its box, what it fills: thick digits 0.75 at most, tilted sheets 0.8 at least
+DESK_BORDER, SHEET_SIDE, SHEET_FILLED = 0.9, 0.3, 0.79
 # of the ink's contrast: how near a level is; then, of the pixels on either side of the
 # cut, how many are that near, and how many may make a third level
 LEVEL, NEAR_PAPER, NEAR_PEN, THIRD = 0.12, 0.85, 0.7, 0.01
@@ -140,9 +143,10 @@ def _is_even(ink: Grey) -> bool:
     """Tell whether the paper's level varies little beside the ink's contrast.
 
     What is darker and wider than any stroke is not ink, but a shadow; unless the
-    picture has two levels and no third, as a thick digit that was cropped has.
+    picture has two levels and no third, as a crop of a thick digit has.
     """
-    if _has_two_levels(ink):
+    cut = otsu(ink)
+    if _has_two_levels(ink, cut) and not _has_sheet(ink > cut):
         return True
     cell = max(1, min(ink.shape) // 32)
     h, w = ink.shape[0] // cell, ink.shape[1] // cell
@@ -157,9 +161,8 @@ def _is_even(ink: Grey) -> bool:
     return not opened(soft > cut, reach, np.logical_and, np.logical_or).any()
 
 
-def _has_two_levels(ink: Grey) -> bool:
+def _has_two_levels(ink: Grey, cut: float) -> bool:
     """Tell whether nearly all pixels are near one level of paper or one of ink."""
-    cut = otsu(ink)
     paper, pen = ink[ink <= cut], ink[ink > cut]
     low, high = float(np.median(paper)), float(np.median(pen))
     near, far = LEVEL * (high - low), (high - low) / 2
@@ -170,6 +173,20 @@ def _has_two_levels(ink: Grey) -> bool:
         and (np.abs(pen - high) < near).mean() > NEAR_PEN
         and third < THIRD
     )
+
+
+def _has_sheet(mask: Mask) -> bool:
+    """Tell whether a sheet lies in the picture: large, and filling its box.
+
+    It is the class that does not hold the picture's border, on a desk that does.
+    """
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()
+    sheet = ~mask if border > 0.5 else mask
+    if max(border, 1 - border) < DESK_BORDER or not sheet.any():
+        return False
+    top, bottom, left, right = box_of(sheet)
+    is_large = min(bottom - top, right - left) > SHEET_SIDE * min(mask.shape)
+    return bool(is_large and sheet[top:bottom, left:right].mean() > SHEET_FILLED)
 
 
 def _without_shadows(raw: Grey) -> Grey:

@@ -65,3 +65,20 @@ def test_otsu_parts_two_classes_between_them():
     dark, light = generator.normal(0.2, 0.05, 900), generator.normal(0.8, 0.05, 100)
 
     assert 0.3 < otsu(np.concatenate([dark, light]).reshape(40, 25)) < 0.7
+
+
+@pytest.mark.parametrize("desk", [0.15, 0.3])
+def test_ink_is_told_from_a_sheet_that_lies_on_a_desk(desk):
+    """The desk is as dark as the ink, and the sheet lies a little askew."""
+    levels = np.full((200, 200), desk, np.float32)
+    y, x = np.mgrid[:200, :200]
+    levels[(abs(x - 100 + 0.08 * y) < 80) & (abs(y - 100 - 0.08 * x) < 80)] = 0.85
+    strokes = np.zeros((200, 200), bool)
+    strokes[70:130, 90:96] = strokes[70:76, 75:115] = True
+    levels[strokes] = 0.15
+
+    ink, share = ink_plane(levels)
+
+    inside = np.s_[45:150, 45:150]
+    mask = ink > share * np.median(ink[strokes])
+    assert (mask == strokes)[inside].mean() > 0.98
