@@ -202,13 +202,17 @@ def test_stopping_the_job_leaves_what_was_there(how, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # a script that runs the tests in the background has its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for line in job.stdout:
-        if "epoch 2" in line:
-            break
-
-    job.send_signal(how)
-    _, err = job.communicate(timeout=30)
+    try:
+        for line in job.stdout:
+            if "epoch 2" in line:
+                break
+        job.send_signal(how)
+        _, err = job.communicate(timeout=30)
+    finally:
+        job.kill()
 
     assert job.returncode == 130
     assert "stopped; nothing was saved" in err
