@@ -14,8 +14,7 @@ from tqdm import tqdm
 from service.app import EMBEDDED_WEIGHTS
 from service.classifier import Classifier, load
 from service.features import Images
-from training.__main__ import cache_folder, main
-from training.mnist import load_mnist
+from training.__main__ import load_data, main
 from training.renderings import RENDERINGS, read_all, read_naively, rendered
 
 SEED = 3
@@ -24,8 +23,7 @@ SURE = 0.9
 
 def measure(n: int, stretched: Path | None) -> None:
     """Print a row for each way of posting digits, and one for each other data set."""
-    folder = os.environ.get("DIGITS_MNIST")
-    test = load_mnist(Path(folder) if folder else None, cache_folder() / "mnist").test
+    test = load_data(os.environ.get("DIGITS_MNIST", "")).test
     step = len(test) // n
     images, labels = test.images[::step][:n], test.labels[::step][:n]
     default, pixels = load(EMBEDDED_WEIGHTS), _pixels()

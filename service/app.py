@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import problems
-from service.classifier import Classifier, InvalidWeights, load
+from service.classifier import ALL_CLASSES, Classifier, InvalidWeights, load
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
 from service.images import read_image
@@ -23,7 +23,6 @@ MAX_BYTES = 16 * 2**20
 MAX_PARTS = 10
 MAX_FIELD_BYTES = 64 * 2**10
 SIGNIFICANT_DIGITS = 7  # as many as the float32 logits carry
-ALL_DIGITS = tuple(range(10))
 
 routes = Blueprint("digits", __name__)
 
@@ -113,7 +112,7 @@ def _prediction(
         "model": classifier.version,
     }
     # only where a probability's index is not the digit itself
-    if classifier.classes != ALL_DIGITS:
+    if classifier.classes != ALL_CLASSES:
         reply["classes"] = list(classifier.classes)
     return reply
 

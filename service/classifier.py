@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from service.features import FEATURES, n_features
 
 FORMAT = "1"
+ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 VERSION_DIGITS = 12
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian count, the JSON header, the data
@@ -94,7 +95,7 @@ class Classifier:
 def _are_classes(classes: object) -> bool:
     return (
         isinstance(classes, tuple)
-        and all(type(c) is int and 0 <= c <= 9 for c in classes)
+        and all(type(c) is int and c in ALL_CLASSES for c in classes)
         and len(set(classes)) == len(classes) >= 2
     )
 

@@ -32,9 +32,8 @@ MANY_PIXELS = 1_000_000  # pictures of more are decoded one at a time
 FULL_16_BITS = 65535
 WORKING_SIDE = 256  # pixels of the longer side of what is looked at
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
-CLOSE_BELOW = (
-    72  # pixels: ink that looks smaller in a reduced picture is looked at closer
-)
+# pixels: ink that looks smaller in a reduced picture is looked at closer
+CLOSE_BELOW = 72
 ONE_COLOUR = 12  # of 255: the standard deviation of a single ink's colour
 
 MIN_SIGNAL = 3.0  # standard deviations of the noise, which ink must rise above
@@ -162,7 +161,7 @@ class Found(NamedTuple):
     ink: Grey  # in [0, 1]
     mask: Mask  # of its strokes
     lines: Mask  # that were taken off
-    seen: Grey  # the whole picture's ink, smoothed
+    plane: Grey  # the whole picture's ink
     level: float  # of strong ink in it
 
 
@@ -214,7 +213,7 @@ def _locate(picture: Image.Image) -> Found:
     white = float(np.percentile(plane[digit], 85))
     black = (NOISY_FLOOR if noise else FLOOR) * threshold
     ink = np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
-    return Found(ink * grown(digit), digit, mask & ~without, blurred(plane), level)
+    return Found(ink * grown(digit), digit, mask & ~without, plane, level)
 
 
 def noise_of(plane: Grey) -> float:
@@ -244,7 +243,7 @@ def _check(found: Found) -> None:
     """Refuse what stands out no more than the rest, or has no digit's shape."""
     if np.count_nonzero(found.mask) < MIN_PIXELS:
         raise InvalidImage("the picture holds only a speck, no stroke")
-    rest = found.seen[~grown(grown(found.mask | found.lines))]
+    rest = blurred(found.plane)[~grown(grown(found.mask | found.lines))]
     if rest.size > MIN_REST:
         spread = float(np.percentile(np.abs(rest - np.median(rest)), 68))
         if spread > MAX_SPREAD * found.level:

@@ -91,6 +91,11 @@ def box_of(mask: Mask) -> tuple[int, int, int, int]:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
+def border_of(mask: Mask) -> Mask:
+    """List the pixels along the four sides of (h, w), the corners twice."""
+    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+
+
 def stroke_width(mask: Mask) -> float:
     """Estimate the width of strokes, in pixels: twice the area over the perimeter.
 

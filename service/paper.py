@@ -4,16 +4,23 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidImage
-from service.morphology import Grey, Mask, blurred, box_of, opened, stroke_width
+from service.morphology import (
+    Grey,
+    Mask,
+    blurred,
+    border_of,
+    box_of,
+    opened,
+    stroke_width,
+)
 
 MIN_CONTRAST = 6 / 255  # fainter than this is no ink
 FIT_POINTS = 32  # the paper is fitted on about so many points a side
 FIT_ROUNDS = 10
 SAME = 2.5 / 255  # colours no further apart than this are one
 RIDGE = (0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2)  # holds the surface back where ink is much
-STRONG = (
-    0.25  # of the strongest difference's energy: what the ink's colour is taken from
-)
+# of the strongest difference's energy: what the ink's colour is taken from
+STRONG = 0.25
 OTSU_BINS = 64
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 MIN_SHADOW_SIDE = 48  # pixels: below it there is no room between strokes and shadows
@@ -116,7 +123,7 @@ def _ink_is_light(bright: Mask) -> bool:
     Ink is the smaller class, it keeps from the border, and it vanishes when opened:
     three shares that would be 0 if bright were wholly ink, 1 if wholly paper.
     """
-    border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]]).mean()
+    border = border_of(bright).mean()
     reach = max(3, round(max(bright.shape) * POLARITY_REACH) | 1)
     stays, dark_stays = (
         opened(mask, reach, np.logical_and, np.logical_or).mean()
@@ -180,7 +187,7 @@ def _has_sheet(mask: Mask) -> bool:
 
     It is the class that does not hold the picture's border, on a desk that does.
     """
-    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()
+    border = border_of(mask).mean()
     sheet = ~mask if border > 0.5 else mask
     if max(border, 1 - border) < DESK_BORDER or not sheet.any():
         return False

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_report:
             _report(flags)
         else:
-            _print_evaluation(_train(flags, _load(flags.data)), flags.output)
+            _print_evaluation(_train(flags, load_data(flags.data)), flags.output)
     except (InvalidData, InvalidWeights, Diverged, OSError) as error:
         print(f"digits-train: {error}", file=sys.stderr)
         return 1
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(source: str) -> DataSet:
+def load_data(source: str) -> DataSet:
     """Load the data set that --data names, or MNIST from wherever it is."""
     if source == "synthetic":
         return draw_digits()
@@ -72,10 +72,10 @@ def _load(source: str) -> DataSet:
         return load_pickle(path)
     if path and not path.is_dir():
         raise InvalidData(f"--data: {source} is no folder, no file, nor 'synthetic'")
-    return load_mnist(path, cache_folder() / "mnist")
+    return load_mnist(path, _cache_folder() / "mnist")
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """Name the user's cache folder; one for all where there is no user."""
     home = os.environ.get("HOME") or tempfile.gettempdir()
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
@@ -130,7 +130,7 @@ def _learn(
 ) -> tuple[Parameters, float, list[dict[str, Any]]]:
     """Descend; give the parameters, their temperature and the curve of the run."""
     features, labels = design_matrix(
-        rows, recipe.features, recipe.augment, cache_folder() / "phi"
+        rows, recipe.features, recipe.augment, _cache_folder() / "phi"
     )
     is_binary = len(flags.classes) == 2
     shape = () if is_binary else (len(flags.classes),)
@@ -180,7 +180,7 @@ def _report(flags: argparse.Namespace) -> None:
     if flags.output == flags.weights.resolve():
         raise InvalidData(f"--output: {flags.output} is what the report is on")
     with replacing(flags.output) as path:
-        write_report(classifier, _load(flags.data), curve, path)
+        write_report(classifier, load_data(flags.data), curve, path)
     print(f"{flags.output}: the report on {flags.weights} ({classifier.version})")
 
 

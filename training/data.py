@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from service.classifier import ALL_CLASSES
 from service.features import Images
 
 Labels = npt.NDArray[np.uint8]
@@ -39,7 +40,7 @@ class Digits:
     def of_classes(self, classes: tuple[int, ...]) -> "Digits":
         """Keep the digits of these classes, their labels becoming the class indices."""
         kept = np.isin(self.labels, classes)
-        index = np.zeros(10, np.uint8)
+        index = np.zeros(len(ALL_CLASSES), np.uint8)
         index[list(classes)] = np.arange(len(classes))
         return Digits(self.images[kept], index[self.labels[kept]])
 

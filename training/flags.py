@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from service.classifier import ALL_CLASSES
 from service.features import FEATURES
 from training.augment import COPIES
 from training.descent import MAX_SEED, SCHEDULES
 
-ALL_CLASSES = tuple(range(10))
 METRICS = "metrics.jsonl"
 MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.classifier import ALL_CLASSES
 from service.features import IMAGE_SIZE, MAX_GREY
 from training.data import DataSet, Digits, InvalidData
 from training.mnist import gunzip
@@ -48,7 +49,7 @@ def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
     levels = np.rint(images * (MAX_GREY + 1 if images.max() < 1 else MAX_GREY))
     if not (levels.min() >= 0 and levels.max() <= MAX_GREY):
         raise InvalidData(f"images reach from {images.min()} to {images.max()}")
-    if labels.shape != images.shape[:1] or not np.isin(labels, range(10)).all():
+    if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
         raise InvalidData(
             f"labels {labels.shape} are not digits of images {images.shape}"
         )

@@ -8,13 +8,14 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from service.errors import InvalidImage
-from service.features import MAX_GREY, Images
+from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.images import read_image
 
 Ink = npt.NDArray[np.float64]
 Rendering = Callable[[Ink, np.random.Generator], bytes]
 
 ROOM = 44  # pixels a side: where a digit can be turned and grow without being cut
+FARTHEST = 4  # pixels of a shift
 PHOTO_SIDE = 420
 MAGNIFIED = 8  # times: the size of drawn strokes and ruled paper
 INKS = [  # red, green and blue of ink and of paper
@@ -73,9 +74,9 @@ def _light(side: int, generator: np.random.Generator) -> Ink:
 
 
 def _shifted(ink: Ink, generator: np.random.Generator) -> bytes:
-    y, x = generator.integers(-4, 5, 2)
-    padded = np.pad(ink, 4)
-    return _encoded(padded[4 - y : 32 - y, 4 - x : 32 - x])
+    y, x = FARTHEST - generator.integers(-FARTHEST, FARTHEST + 1, 2)
+    padded = np.pad(ink, FARTHEST)
+    return _encoded(padded[y : y + len(ink), x : x + len(ink)])
 
 
 def _turned(degrees: float) -> Rendering:
@@ -185,7 +186,7 @@ def rendered(images: Images, rendering: Rendering, seed: int) -> list[bytes]:
 
 def read_all(uploads: list[bytes]) -> tuple[Images, npt.NDArray[np.bool_]]:
     """Read uploads as the service does: images (n, 28, 28), and which were refused."""
-    images = np.zeros((len(uploads), 28, 28), np.uint8)
+    images = np.zeros((len(uploads), *IMAGE_SIZE), np.uint8)
     refused = np.zeros(len(uploads), bool)
     for i, upload in enumerate(uploads):
         try:
@@ -198,5 +199,5 @@ def read_all(uploads: list[bytes]) -> tuple[Images, npt.NDArray[np.bool_]]:
 def read_naively(upload: bytes) -> npt.NDArray[np.uint8]:
     """Read an upload as most tutorials do: grey, resized, inverted if it is bright."""
     with Image.open(io.BytesIO(upload)) as picture:
-        levels = np.asarray(picture.convert("L").resize((28, 28)))
+        levels = np.asarray(picture.convert("L").resize(IMAGE_SIZE))
     return MAX_GREY - levels if levels.mean() > MAX_GREY / 2 else levels
