@@ -4,9 +4,10 @@ PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve train report test lint check bench docker-test
+.PHONY: help serve train report test lint check bench bench-peers docker-test
 .DEFAULT_GOAL := help
 
 help:
@@ -31,11 +32,17 @@ check: lint test ## all of these
 report: $(VENV)/training ## write report.html on digits.safetensors
 	@$(BIN)/python -m training report $(ARGS)
 
-bench: $(VENV)/training ## the figures of the README: accuracy, robustness, costs, memory
+bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get install wrk)
 	$(BIN)/python -m benchmarks.seeds
 	$(BIN)/python -m benchmarks.robustness
 	$(BIN)/python -m benchmarks.costs
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.bulk
+	$(BIN)/python -m benchmarks.footprint
+
+bench-peers: $(VENV)/training $(PEERS)/installed ## the service beside BentoML and LitServe
+	$(BIN)/python -m benchmarks.serving
 
 docker-test: $(VENV)/development ## build both images, run the stack, train, stop
 	$(BIN)/python -m pytest -m container
@@ -61,4 +68,11 @@ $(VENV)/training: $(VENV)/serving
 $(VENV)/development: $(VENV)/training
 	@echo "installing what the tests need"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# apart from .venv, with which their many dependencies need not agree
+$(PEERS)/installed: benchmarks/peers/requirements.txt
+	@echo "installing the peers"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

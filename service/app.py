@@ -7,22 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Flask, current_app, request
+import numpy.typing as npt
+from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import problems
-from service.classifier import ALL_CLASSES, Classifier, InvalidWeights, load
+from service.arrays import NPY, InvalidArray, images_of_bytes, images_of_npy, npy_of
+from service.classifier import Classifier, InvalidWeights, load
+from service.door import Door
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
+from service.features import IMAGE_SIZE, Images
 from service.images import read_image
+from service.limits import (
+    MAX_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_IMAGES,
+    MAX_PICTURES,
+    MAX_PIXELS,
+    MAX_PIXELS_TOGETHER,
+)
+from service.multipart import plain_files
 from service.problems import Problem
+from service.replies import JSON, Replies
+from service.turns import Turns
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 FIELDS = ("image", "file")
-MAX_BYTES = 16 * 2**20
-MAX_PARTS = 10
-MAX_FIELD_BYTES = 64 * 2**10
-SIGNIFICANT_DIGITS = 7  # as many as the float32 logits carry
+BLOCK = 256  # images that are scored in one turn
+BULK = {"application/octet-stream": images_of_bytes, NPY: images_of_npy}
 
 routes = Blueprint("digits", __name__)
 
@@ -42,15 +56,18 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BYTES,
-        MAX_FORM_PARTS=MAX_PARTS,
+        MAX_FORM_PARTS=MAX_PICTURES + MAX_FIELDS,
         MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
         # its answer would be an empty page of HTML
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.extensions["classifier"] = classifier
+    app.extensions["replies"] = replies = Replies(classifier)
+    app.extensions["turns"] = Turns()
     app.register_blueprint(routes)
     problems.init_app(app)
+    app.wsgi_app = Door(app.wsgi_app, classifier, replies)  # type: ignore[method-assign]
     return app
 
 
@@ -73,20 +90,101 @@ def _served() -> Classifier:
     return classifier
 
 
+def _replies() -> Replies:
+    replies: Replies = current_app.extensions["replies"]
+    return replies
+
+
+def _turn() -> Turns:
+    turns: Turns = current_app.extensions["turns"]
+    return turns
+
+
 @routes.post("/predict")
-def predict() -> dict[str, Any]:
-    """Classify the one picture in the request."""
-    try:
-        image = read_image(_upload())
-    except UnknownFormat as error:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
-    except InvalidImage as error:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-    classifier = _served()
-    reply = _prediction(classifier, classifier.predict_proba(image[np.newaxis])[0])
+def predict() -> Response:
+    """Classify the picture in the request, the pictures, or the images."""
+    # cached, so that a form that is not plain can still be parsed
+    body = request.get_data(cache=True, parse_form_data=False)
+    # a chunked body over the limit is cut there, where a declared one is refused
+    if request.content_length is None and len(body) >= MAX_BYTES:
+        raise RequestEntityTooLarge
+    if request.mimetype in BULK:
+        return _answer_images(_images(body))
+    uploads = _uploads(body)
+    if len(uploads) > 1:
+        return _answer_pictures(uploads)
+    image = _read(uploads[0])
+    if isinstance(image, Problem):
+        raise image
+    explanation = {}
     if _is_asked_for("explain"):
-        reply["explanation"] = explain(classifier, image)
-    return reply
+        with _turn():
+            explanation["explanation"] = explain(_served(), image)
+    probabilities = _score(image[np.newaxis])
+    if _wants_npy():
+        return _npy(probabilities)
+    return _json(_replies().one(probabilities[0], **explanation))
+
+
+def _score(images: Images) -> npt.NDArray[np.float64]:
+    """Give the probabilities (n, K) of images (n, 28, 28), some in each turn."""
+    probabilities = np.empty((len(images), len(_served().classes)))
+    for first in range(0, len(images), BLOCK):
+        block = slice(first, first + BLOCK)
+        with _turn():
+            probabilities[block] = _served().predict_proba(images[block])
+    return probabilities
+
+
+def _read(upload: bytes, max_pixels: int = MAX_PIXELS) -> Images | Problem:
+    """Read one upload as an image (28, 28), or tell why it is none."""
+    try:
+        with _turn():
+            return read_image(upload, max_pixels)
+    except UnknownFormat as error:
+        return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+    except InvalidImage as error:
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
+
+def _answer_pictures(uploads: list[bytes]) -> Response:
+    """Answer several pictures, in their order; one that is bad spoils no other."""
+    max_pixels = min(MAX_PIXELS, MAX_PIXELS_TOGETHER // len(uploads))
+    readings = [_read(upload, max_pixels) for upload in uploads]
+    images = [image for image in readings if not isinstance(image, Problem)]
+    rows = iter(_score(np.array(images).reshape(-1, *IMAGE_SIZE)))
+    slots = [
+        problems.fields(reading.status, str(reading.description))
+        if isinstance(reading, Problem)
+        else next(rows)
+        for reading in readings
+    ]
+    if _wants_npy():
+        bad = np.full(len(_served().classes), np.nan)
+        return _npy(np.array([bad if isinstance(s, dict) else s for s in slots]))
+    return _json(_replies().many(slots))
+
+
+def _answer_images(images: Images) -> Response:
+    """Answer images (N, 28, 28), in their order."""
+    probabilities = _score(images)
+    return (
+        _npy(probabilities) if _wants_npy() else _json(_replies().many(probabilities))
+    )
+
+
+def _wants_npy() -> bool:
+    """Tell whether the client names .npy, and likes it no less than JSON."""
+    accepted = request.accept_mimetypes
+    return NPY in accepted.values() and accepted[NPY] >= accepted[JSON]
+
+
+def _npy(probabilities: npt.NDArray[np.float64]) -> Response:
+    return Response(npy_of(probabilities.astype(np.float32)), content_type=NPY)
+
+
+def _json(reply: bytes) -> Response:
+    return Response(reply, content_type=JSON)
 
 
 def _is_asked_for(option: str) -> bool:
@@ -99,60 +197,62 @@ def _is_asked_for(option: str) -> bool:
     return value == "1"
 
 
-def _prediction(
-    classifier: Classifier, probabilities: np.ndarray[Any, np.dtype[np.float64]]
-) -> dict[str, Any]:
-    """Put the probabilities (K,) of one image into the words of the reply."""
-    values = [float(f"{p:.{SIGNIFICANT_DIGITS}g}") for p in probabilities]
-    best = int(probabilities.argmax())
-    reply = {
-        "digit": classifier.classes[best],
-        "probability": values[best],
-        "probabilities": values,
-        "model": classifier.version,
-    }
-    # only where a probability's index is not the digit itself
-    if classifier.classes != ALL_CLASSES:
-        reply["classes"] = list(classifier.classes)
-    return reply
+def _images(body: bytes) -> Images:
+    """Take the images (N, 28, 28) out of a bulk body."""
+    try:
+        images = BULK[request.mimetype](body)
+    except InvalidArray as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from error
+    if len(images) > MAX_IMAGES:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body holds {len(images):,} images; send at most {MAX_IMAGES:,}",
+        )
+    if not len(images):
+        raise Problem(HTTPStatus.BAD_REQUEST, "there is no image in the request")
+    return images
 
 
-def _upload() -> bytes:
-    """Take the picture's bytes out of the request, from a form or as its body."""
+def _uploads(body: bytes) -> list[bytes]:
+    """Take the bytes of one or more pictures out of a form, or out of the body."""
     if request.mimetype == "multipart/form-data":
-        files = [file for name in FIELDS for file in request.files.getlist(name)]
-        if len(files) != 1:
-            # a part without a name is None
-            names = sorted(map(str, {*request.files, *request.form}))
-            raise Problem(
-                HTTPStatus.BAD_REQUEST,
-                f"the form has {len(files)} files in 'image' or 'file' (its fields: "
-                f"{', '.join(map(repr, names)) or 'none'}); send one: "
-                "curl -F image=@digit.png",
-            )
-        upload: bytes = files[0].read()
-    elif request.mimetype.startswith("image/") or _is_empty():
-        upload = request.get_data(cache=False)
-        # a chunked body over the limit is cut there, where a declared one is refused
-        if request.content_length is None and len(upload) >= MAX_BYTES:
-            raise RequestEntityTooLarge
+        uploads = plain_files(request.headers["Content-Type"], body, MAX_PICTURES)
+        uploads = uploads or _form_files()
+    elif request.mimetype.startswith("image/") or not body:
+        uploads = [body]
     else:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"a body of type {request.mimetype!r} is not taken; send "
-            "multipart/form-data with the picture in 'image', or the picture itself "
-            "with its image/* type",
+            "multipart/form-data with the picture in 'image', the picture itself "
+            f"with its image/* type, or images in bulk as {' or '.join(BULK)}",
         )
-    if not upload:
+    if not any(uploads):
         raise Problem(
             HTTPStatus.BAD_REQUEST,
             "there is no picture in the request; send one: curl -F image=@digit.png",
         )
-    return upload
+    return uploads
 
 
-def _is_empty() -> bool:
-    return not request.content_length and "Transfer-Encoding" not in request.headers
+def _form_files() -> list[bytes]:
+    """Take the files out of a form of any shape: those of `image`, then of `file`."""
+    files = [file for name in FIELDS for file in request.files.getlist(name)]
+    if not files:
+        # a part without a name is None
+        names = sorted(map(str, {*request.files, *request.form}))
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "the form has no file in 'image' or 'file' (its fields: "
+            f"{', '.join(map(repr, names)) or 'none'}); send one: "
+            "curl -F image=@digit.png",
+        )
+    if len(files) > MAX_PICTURES:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the form has {len(files):,} pictures; send at most {MAX_PICTURES:,}",
+        )
+    return [file.read() for file in files]
 
 
 @routes.get("/livez")

@@ -36,7 +36,7 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # along which the maps are diffe
 RECTIFIER_FLOOR = np.float32(0.05)
 SCALE = 1.32  # gives the features a total variance of about 80: rates near 1 suit them
 
-CHUNK = 32  # images whose working arrays stay in a processor's cache
+CHUNK = 16  # images whose working arrays stay in a processor's cache
 MARGIN = 6  # empty columns on both sides of an image, into which a warp may reach
 
 _RINGED = GRID + 2  # one more point on every side, for the differences
@@ -178,43 +178,46 @@ class _Workspace:
         def empty(*shape: int) -> Floats:
             return np.empty(shape, np.float32)
 
-        height, points, maps = IMAGE_SIZE[0], _RINGED**2, n * DIRECTIONS
+        height, points = IMAGE_SIZE[0], _RINGED**2
         start = np.arange(n * _RINGED, dtype=np.float32) * _PADDED
         return cls(
             padded=np.zeros((n, height, _PADDED), np.float32),
-            row_weights=empty(n, _RINGED * height),
+            row_weights=empty(n, 1, _RINGED * height),
             rows=empty(n, _RINGED, _PADDED),
-            column=empty(n, points),
-            whole=empty(n, points),
-            index=np.empty((n, points), np.intp),
-            row_start=np.repeat(start, _RINGED).reshape(n, points),
-            digit=empty(n, points),
-            right=empty(n, points),
+            column=empty(n, 1, points),
+            whole=empty(n, 1, points),
+            index=np.empty((n, 1, points), np.intp),
+            row_start=np.repeat(start, _RINGED).reshape(n, 1, points),
+            digit=empty(n, 1, points),
+            right=empty(n, 1, points),
             gradient=empty(n, 3, GRID * _RINGED),
             squares=empty(n, 2, GRID * _RINGED),
             edges=empty(n, DIRECTIONS, GRID * _RINGED),
-            pooled_x=empty(maps * GRID, _COARSE_RINGED),
-            coarse=empty(maps, _COARSE_RINGED, _COARSE_RINGED),
-            differences=empty(maps, len(NEIGHBOURS), _N_DIFFERENCES),
-            rectified=empty(maps, 2, len(NEIGHBOURS), _N_DIFFERENCES),
+            pooled_x=empty(n, DIRECTIONS * GRID, _COARSE_RINGED),
+            coarse=empty(n, DIRECTIONS, _COARSE_RINGED, _COARSE_RINGED),
+            differences=empty(n, DIRECTIONS, len(NEIGHBOURS), _N_DIFFERENCES),
+            rectified=empty(n, DIRECTIONS, 2, len(NEIGHBOURS), _N_DIFFERENCES),
         )
+
+    def first(self, n: int) -> "_Workspace":
+        """Give the arrays for the first n images alone."""
+        return _Workspace(**{name: array[:n] for name, array in vars(self).items()})
 
 
 _kept = threading.local()
 
 
 def _workspace(n: int) -> _Workspace:
-    """Get working arrays for n images; a thread keeps those for one and for a chunk.
+    """Get a thread's working arrays for n images, CHUNK at most.
 
     Fresh ones would be given back to the system and faulted in again by every call,
     which costs more than the arithmetic.
     """
     kept: dict[Any, _Workspace] = _kept.__dict__
     if n not in kept:
-        work = _Workspace.of(n)
-        if n not in (1, CHUNK):
-            return work
-        kept[n] = work
+        if CHUNK not in kept:
+            kept[CHUNK] = _Workspace.of(CHUNK)
+        kept[n] = kept[CHUNK].first(n)
     return kept[n]
 
 
@@ -275,16 +278,17 @@ def _normalise(images: Images, work: _Workspace) -> None:
     """
     n = len(images)
     work.padded[:, :, MARGIN : MARGIN + IMAGE_SIZE[1]] = images
-    moments = work.padded.reshape(n, -1) @ _MOMENTS
-    warp = np.array([_warp_of(each) for each in moments.tolist()], np.float32)
+    moments = work.padded.reshape(n, 1, -1) @ _MOMENTS
+    warp = np.array([_warp_of(each) for (each,) in moments.tolist()], np.float32)
+    warp = warp[:, np.newaxis]
     weights, column, whole = work.row_weights, work.column, work.whole
     # triangular windows: w - w² |distance of the grid's row from the image's|, or 0
-    np.matmul(warp[:, :3], _ROWS, out=weights)
+    np.matmul(warp[..., :3], _ROWS, out=weights)
     np.abs(weights, out=weights)
-    np.subtract(warp[:, 6:], weights, out=weights)
+    np.subtract(warp[..., 6:], weights, out=weights)
     np.maximum(weights, _ZERO, out=weights)
     np.matmul(weights.reshape(n, _RINGED, IMAGE_SIZE[0]), work.padded, out=work.rows)
-    np.matmul(warp[:, 3:6], _COLUMNS, out=column)
+    np.matmul(warp[..., 3:6], _COLUMNS, out=column)
     np.maximum(column, _ZERO, out=column)
     np.minimum(column, _LAST_COLUMN, out=column)
     np.floor(column, out=whole)
@@ -302,8 +306,8 @@ def _normalise(images: Images, work: _Workspace) -> None:
 
 def _pool_directions(work: _Workspace) -> None:
     """Leave the roots of the pooled direction maps of work.digit in work.coarse."""
-    digit, gradient = work.digit, work.gradient
-    end = digit.shape[1]
+    digit, gradient = work.digit[:, 0], work.gradient
+    n, end = digit.shape
     np.subtract(
         digit[:, _RINGED + 1 : end - _RINGED + 1],
         digit[:, _RINGED - 1 : end - _RINGED - 1],
@@ -317,24 +321,26 @@ def _pool_directions(work: _Workspace) -> None:
     np.sqrt(gradient[:, 2], out=gradient[:, 2])
     np.matmul(_DIRECTIONS, gradient, out=work.edges)
     np.maximum(work.edges, RECTIFIER_FLOOR, out=work.edges)
-    np.matmul(work.edges.reshape(-1, _RINGED), _POOL_X, out=work.pooled_x)
-    np.matmul(_POOL_Y, work.pooled_x.reshape(-1, GRID, _COARSE_RINGED), out=work.coarse)
+    np.matmul(work.edges.reshape(n, -1, _RINGED), _POOL_X, out=work.pooled_x)
+    maps = work.pooled_x.reshape(n, DIRECTIONS, GRID, _COARSE_RINGED)
+    np.matmul(_POOL_Y, maps, out=work.coarse)
     np.sqrt(work.coarse, out=work.coarse)
 
 
 def _pool_differences(work: _Workspace, features: Floats) -> None:
     """Leave the roots of the pooled differences of work.coarse in features (n, 720)."""
-    coarse = work.coarse.reshape(-1, _N_FLAT)
+    n = len(features)
+    coarse = work.coarse.reshape(n, DIRECTIONS, _N_FLAT)
     for i, offset in enumerate(_OFFSETS):
         np.subtract(
-            coarse[:, _INNER + offset : _N_FLAT - _INNER + offset],
-            coarse[:, _INNER - offset : _N_FLAT - _INNER - offset],
-            out=work.differences[:, i],
+            coarse[..., _INNER + offset : _N_FLAT - _INNER + offset],
+            coarse[..., _INNER - offset : _N_FLAT - _INNER - offset],
+            out=work.differences[:, :, i],
         )
-    np.maximum(work.differences, RECTIFIER_FLOOR, out=work.rectified[:, 0])
-    np.minimum(work.differences, -RECTIFIER_FLOOR, out=work.rectified[:, 1])
-    cells = features.reshape(-1, CELLS * CELLS)
-    np.matmul(work.rectified.reshape(-1, _N_DIFFERENCES), _POOL_CELLS, out=cells)
+    np.maximum(work.differences, RECTIFIER_FLOOR, out=work.rectified[:, :, 0])
+    np.minimum(work.differences, -RECTIFIER_FLOOR, out=work.rectified[:, :, 1])
+    cells = features.reshape(n, -1, CELLS * CELLS)
+    np.matmul(work.rectified.reshape(n, -1, _N_DIFFERENCES), _POOL_CELLS, out=cells)
     np.abs(cells, out=cells)
     np.sqrt(cells, out=cells)
 

@@ -22,19 +22,34 @@ THIN, THIN_TO = 2.4, 2.8
 THICK, THICK_TO = 4.6, 4.0  # and thicker ones thinned
 FINE = 4  # subpixels to a pixel while that is done
 MIDDLE = IMAGE_SIZE[0] // 2
+# 1, and the indices of the row and of the column, of every pixel: (784, 3)
+_POSITIONS = np.stack(
+    [np.ones(IMAGE_SIZE), *np.indices(IMAGE_SIZE)], axis=-1, dtype=np.float32
+).reshape(-1, 3)
 
 
 def is_mnist_shaped(levels: npt.NDArray[np.uint8]) -> bool:
     """Tell whether grey levels (h, w) are framed as MNIST's own images are."""
-    if levels.shape != IMAGE_SIZE or levels.max() < MIN_TOP:
+    if levels.shape != IMAGE_SIZE:
         return False
-    if np.count_nonzero(levels) > MAX_INK_SHARE * levels.size:
+    # bytes are searched in a tenth of the time that arrays take for so few
+    rows, columns = levels.tobytes(), levels.T.tobytes()
+    if not any(bytes([level]) in rows for level in range(MIN_TOP, MAX_GREY + 1)):
         return False
-    top, bottom, left, right = box_of(levels > 0)
+    if levels.size - rows.count(0) > MAX_INK_SHARE * levels.size:
+        return False
+    if max(_extent(rows, IMAGE_SIZE[1]), _extent(columns, IMAGE_SIZE[0])) not in BOXES:
+        return False
+    # sums of whole numbers below 2^24, which float32 holds exactly
+    mass, row, column = (levels.reshape(-1).astype(np.float32) @ _POSITIONS).tolist()
     low, high = CENTRE
-    return max(bottom - top, right - left) in BOXES and all(
-        low < centre < high for centre in _centre_of_mass(levels)
-    )
+    return low * mass < row < high * mass and low * mass < column < high * mass
+
+
+def _extent(lines: bytes, length: int) -> int:
+    """Count the lines, of `length` pixels, from the first to the last with any ink."""
+    first = (len(lines) - len(lines.lstrip(b"\0"))) // length
+    return -(-len(lines.rstrip(b"\0")) // length) - first
 
 
 def framed(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:

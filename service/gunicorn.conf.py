@@ -1,5 +1,6 @@
 """How the service runs under gunicorn: everywhere, with the container and the tests."""
 
+import gc
 import ipaddress
 import os
 import re
@@ -46,8 +47,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 bind = [f"{_host()}:{_number('PORT', 8000, 1, 65535)}"]
 workers = _number("WEB_CONCURRENCY", _allowed_cpus(), 1, 1024)
-worker_class = "gthread"
-threads = 4
+worker_class = "service.worker.CollectingWorker"
+threads = 4  # for what takes long; they compute in turns
 # the weights are read once, before the fork: bad ones stop the start, not each worker
 preload_app = True
 control_socket_disable = True
@@ -55,3 +56,9 @@ control_socket_disable = True
 forwarder_headers = ""
 # the heartbeat's files: in memory, where a read-only container lets them be written
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def when_ready(server: object) -> None:
+    """Keep the collector off what workers share: looking at it would copy it."""
+    gc.collect()
+    gc.freeze()

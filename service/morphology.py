@@ -15,9 +15,20 @@ Pick = Callable[..., npt.NDArray[Any]]
 EDGE_CORRECTION = 1.15
 
 
+def _ringed(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
+    """Add a ring of zeros to (h, w), or of its own edge, much faster than np.pad."""
+    h, w = a.shape
+    p = np.zeros((h + 2, w + 2), a.dtype)
+    p[1:-1, 1:-1] = a
+    if repeat:
+        p[0], p[-1] = p[1], p[-2]
+        p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
+    return p
+
+
 def blurred(grey: Grey) -> Grey:
     """Average (h, w) over 3 x 3 pixels, the middle weighing four times a corner."""
-    p = np.pad(grey, 1, mode="edge")
+    p = _ringed(grey, repeat=True)
     p = p[:-2] + 2 * p[1:-1] + p[2:]
     result: Grey = (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
     return result
@@ -25,14 +36,14 @@ def blurred(grey: Grey) -> Grey:
 
 def grown(mask: Mask) -> Mask:
     """Set every pixel that has a set one among its 8 neighbours or is set itself."""
-    p = np.pad(mask, 1)
+    p = _ringed(mask)
     p = p[:-2] | p[1:-1] | p[2:]
     return p[:, :-2] | p[:, 1:-1] | p[:, 2:]
 
 
 def dilated(grey: Grey, corners: bool) -> Grey:
     """Take the largest of the 4 neighbours and the pixel itself, or of all 8."""
-    p = np.pad(grey, 1, mode="edge")
+    p = _ringed(grey, repeat=True)
     if corners:
         p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
         return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
@@ -54,7 +65,7 @@ def _extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
     """Take the extreme over size x size pixels: rows, then columns, by doubling."""
     half = size // 2
     for _ in range(2):
-        p = np.pad(a, ((half, half), (0, 0)), mode="edge")
+        p = np.concatenate([a[:1].repeat(half, 0), a, a[-1:].repeat(half, 0)])
         width = 1
         while width * 2 <= size:
             p = pick(p[:-width], p[width:])
@@ -70,7 +81,7 @@ def despeckled(grey: Grey) -> Grey:
 
     Single pixels go; lines, whose pixels have two neighbours on them, stay.
     """
-    p = np.pad(grey, 1, mode="edge")
+    p = _ringed(grey, repeat=True)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -80,7 +91,7 @@ def despeckled(grey: Grey) -> Grey:
 
 def count_lone(mask: Mask) -> int:
     """Count the set pixels without a set neighbour."""
-    p = np.pad(mask, 1).astype(np.int8)
+    p = _ringed(mask).astype(np.int8)
     p = p[:-2] + p[1:-1] + p[2:]
     return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
 
@@ -101,7 +112,7 @@ def stroke_width(mask: Mask) -> float:
 
     The mask has at least one pixel set.
     """
-    p = np.pad(mask, 1)
+    p = _ringed(mask)
     perimeter = np.count_nonzero(p[1:] != p[:-1]) + np.count_nonzero(
         p[:, 1:] != p[:, :-1]
     )

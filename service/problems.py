@@ -5,7 +5,12 @@ from http import HTTPStatus
 
 from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    InternalServerError,
+    RequestEntityTooLarge,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -15,7 +20,7 @@ class Problem(HTTPException):
 
     def __init__(self, code: HTTPStatus, description: str) -> None:
         super().__init__(description)
-        self.code = code
+        self.code = self.status = code
 
 
 def init_app(app: Flask) -> None:
@@ -31,14 +36,23 @@ def _answer(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     response.status_code = status
     response.content_type = MEDIA_TYPE
-    document = {
-        "type": "about:blank",
-        "title": error.name,
-        "status": status,
-        "detail": _detail(error, status),
-    }
-    response.data = json.dumps(document) + "\n"
+    response.data = document(status, _detail(error, status))
     return response
+
+
+def fields(status: HTTPStatus, detail: str) -> dict[str, object]:
+    """Tell a problem in the words of RFC 9457."""
+    return {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status,
+        "detail": detail,
+    }
+
+
+def document(status: HTTPStatus, detail: str) -> bytes:
+    """Write a problem as the body of a reply."""
+    return json.dumps(fields(status, detail)).encode() + b"\n"
 
 
 def _detail(error: HTTPException, status: HTTPStatus) -> str:
@@ -48,13 +62,12 @@ def _detail(error: HTTPException, status: HTTPStatus) -> str:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return f"{request.method} is not allowed on {request.path}; use {allowed}"
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if type(error) is RequestEntityTooLarge:
         config = current_app.config
         return (
             f"the request is larger than {config['MAX_CONTENT_LENGTH']:,} bytes, or "
             f"its form has more than {config['MAX_FORM_PARTS']} parts or "
-            f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes beside the files; send one "
-            "picture, a smaller one"
+            f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes beside the files; send less"
         )
     return error.description or status.phrase
 

@@ -92,9 +92,13 @@ def classifier(weights: Path) -> Classifier:
     return load(weights)
 
 
-@pytest.fixture
-def client(classifier: Classifier):
-    return create_app(classifier).test_client()
+@pytest.fixture(params=["through the door", "Flask alone"])
+def client(request: pytest.FixtureRequest, classifier: Classifier):
+    """A client of the application as it is served, and of what is behind its door."""
+    app = create_app(classifier)
+    if request.param == "Flask alone":
+        app.wsgi_app = app.wsgi_app.application
+    return app.test_client()
 
 
 def encode(image: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:

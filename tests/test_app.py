@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.app import MAX_BYTES, create_app
+from service.app import create_app
+from service.arrays import NPY
 from service.classifier import Classifier
+from service.limits import (
+    MAX_BYTES,
+    MAX_FIELDS,
+    MAX_IMAGES,
+    MAX_PICTURES,
+    MAX_PIXELS_TOGETHER,
+)
 from tests.conftest import encode
 
 
@@ -58,6 +66,105 @@ def test_model_of_other_classes_names_them(drawn):
     assert len(reply.json["probabilities"]) == 2
 
 
+def test_several_pictures_are_answered_in_order_and_a_bad_one_in_its_slot(
+    client, drawn, classifier
+):
+    uploads = [encode(image) for image in drawn.test.images[:3]]
+    uploads[1:1] = [b"no picture", encode(Image.new("L", (30, 30)))]
+    files = [(io.BytesIO(upload), f"{i}.png") for i, upload in enumerate(uploads)]
+
+    reply = client.post("/predict", data={"image": files})
+
+    good, bad = [0, 3, 4], [1, 2]
+    expected = classifier.predict_proba(drawn.test.images[:3])
+    assert reply.status_code == 200
+    assert list(reply.json) == ["predictions", "model"]
+    slots = reply.json["predictions"]
+    for i, probabilities in zip(good, expected, strict=True):
+        assert list(slots[i]) == ["digit", "probability", "probabilities"]
+        np.testing.assert_allclose(slots[i]["probabilities"], probabilities, rtol=1e-6)
+    assert [slots[i]["error"]["status"] for i in bad] == [415, 422]
+    assert "not a picture" in slots[1]["error"]["detail"]
+    assert "blank" in slots[2]["error"]["detail"]
+
+
+def test_pictures_sent_together_share_the_pixels_they_may_have(client):
+    n = 100
+    each = MAX_PIXELS_TOGETHER // n
+    upload = encode(Image.new("1", (each // 1_000 + 1, 1_000)))
+    files = [(io.BytesIO(upload), "x.png") for _ in range(n)]
+
+    reply = client.post("/predict", data={"image": files})
+
+    details = {slot["error"]["detail"] for slot in reply.json["predictions"]}
+    assert len(details) == 1
+    assert f"at most {each:,}" in details.pop()
+
+
+def test_file_of_line_breaks_passes_through_the_parser_of_unusual_forms(client):
+    kind = 'multipart/form-data; boundary="b"'
+    head = b'Content-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    body = b"--b\r\n" + head + b"\r\n" * 200_000 + b"\r\n--b--\r\n"
+
+    reply = client.post("/predict", data=body, content_type=kind)
+
+    assert reply.status_code == 415
+    assert "400000 bytes" in reply.json["detail"]
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "application/x-npy"])
+def test_bulk_is_answered_as_single_pictures_are(client, drawn, classifier, kind):
+    images = drawn.test.images
+    body = npy(images) if "npy" in kind else images.tobytes()
+
+    as_json = client.post("/predict", data=body, content_type=kind)
+    as_npy = client.post(
+        "/predict", data=body, content_type=kind, headers={"Accept": NPY}
+    )
+
+    expected = classifier.predict_proba(images)
+    slots = as_json.json["predictions"]
+    assert [slot["digit"] for slot in slots] == expected.argmax(axis=1).tolist()
+    one = post(client, encode(images[7])).json
+    assert slots[7] == {name: one[name] for name in slots[7]}
+    assert as_npy.mimetype == NPY
+    array = np.load(io.BytesIO(as_npy.data))
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, expected.astype(np.float32))
+
+
+def test_npy_is_sent_to_who_names_it_for_pictures_too(client, drawn, classifier):
+    uploads = [encode(drawn.test.images[0]), b"no picture"]
+    expected = classifier.predict_proba(drawn.test.images[:1]).astype(np.float32)
+
+    for accept, kind in (
+        (NPY, NPY),
+        (f"{NPY}, application/json;q=0.5", NPY),
+        (f"{NPY};q=0.5, application/json", "application/json"),
+        ("application/*", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html", "application/json"),
+    ):
+        files = [(io.BytesIO(upload), "x.png") for upload in uploads]
+        one = client.post(
+            "/predict", data={"image": files[:1]}, headers={"Accept": accept}
+        )
+        files = [(io.BytesIO(upload), "x.png") for upload in uploads]
+        two = client.post("/predict", data={"image": files}, headers={"Accept": accept})
+        assert (one.mimetype, two.mimetype) == (kind, kind)
+        if kind == NPY:
+            np.testing.assert_array_equal(np.load(io.BytesIO(one.data)), expected)
+            rows = np.load(io.BytesIO(two.data))
+            np.testing.assert_array_equal(rows[:1], expected)
+            assert np.isnan(rows[1]).all()
+
+
 def test_model_route_tells_what_is_served(client, classifier):
     reply = client.get("/model").json
 
@@ -81,7 +188,17 @@ NAMELESS = (
     b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
     b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\nx\r\n--b--\r\n'
 )
+BYTES = "application/octet-stream"
+NO_IMAGES = np.zeros((0, 28, 28), np.uint8)
+TOO_MANY = bytes((MAX_IMAGES + 1) * 784)
 TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
+
+
+def opened(value):
+    """Make files of the uploads among a form's values."""
+    if isinstance(value, list):
+        return [opened(each) for each in value]
+    return (io.BytesIO(value[0]), value[1]) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize(
@@ -90,16 +207,18 @@ TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
         ({"data": {}}, 400, ["no picture", "curl -F image=@digit.png"]),
         ({"data": b"", "content_type": "image/png"}, 400, ["no picture"]),
         ({"data": {"photo": "x"}}, 415, ["x-www-form-urlencoded", "image/*"]),
-        ({"data": {"photo": (b"x", "x.png")}}, 400, ["0 files", "'photo'"]),
+        ({"data": {"photo": (b"x", "x.png")}}, 400, ["no file", "'photo'"]),
         ({"data": {"image": (b"", "x.png")}}, 400, ["no picture"]),
-        ({"data": NAMELESS, "content_type": FORM}, 400, ["0 files", "None", "note"]),
-        ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["2 files"]),
+        ({"data": NAMELESS, "content_type": FORM}, 400, ["no file", "None", "note"]),
         (
-            {"data": {**{f"f{i}": "x" for i in range(11)}, "image": (b"x", "x")}},
+            {
+                "data": {f"f{i}": "x" for i in range(MAX_FIELDS + MAX_PICTURES)}
+                | {"image": (b"x", "x")}
+            },
             413,
             ["parts"],
         ),
-        ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["0 files"]),
+        ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["no file"]),
         (
             {"data": b"{}", "content_type": "application/json"},
             415,
@@ -112,17 +231,22 @@ TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
             ["blank"],
         ),
         ({"data": TOO_LARGE, "content_type": "image/png"}, 413, [f"{MAX_BYTES:,}"]),
+        ({"data": b"x" * 785, "content_type": BYTES}, 400, ["785 bytes", "784"]),
+        ({"data": b"", "content_type": BYTES}, 400, ["no image"]),
+        ({"data": npy(np.zeros((2, 9, 9))), "content_type": NPY}, 400, ["float64"]),
+        ({"data": npy(NO_IMAGES), "content_type": NPY}, 400, ["no image"]),
+        ({"data": TOO_MANY, "content_type": BYTES}, 413, ["10,001", "10,000"]),
+        (
+            {"data": {"image": [(b"x", "x")] * (MAX_PICTURES + 1)}},
+            413,
+            [f"{MAX_PICTURES:,}"],
+        ),
     ],
 )
 def test_bad_request_is_a_problem_that_names_the_value(client, request_, status, words):
     data = request_["data"]
     if isinstance(data, dict):
-        data = {
-            name: (io.BytesIO(value[0]), value[1])
-            if isinstance(value, tuple)
-            else value
-            for name, value in data.items()
-        }
+        data = {name: opened(value) for name, value in data.items()}
 
     reply = client.post("/predict", **{**request_, "data": data})
 

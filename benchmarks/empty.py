@@ -1,0 +1,23 @@
+"""What the service is measured against: an application that does nothing."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+REPLY = (
+    b'{"digit":5,"probability":0.9999962,"probabilities":[1.620912e-10,7.949806e-11,'
+    b"1.139258e-11,3.147041e-07,2.120343e-11,0.9999962,2.217618e-08,2.215704e-11,"
+    b'1.274201e-08,3.402022e-06],"model":"7ce17ff571f1"}\n'
+)
+
+
+def no_op(
+    environ: dict[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """Read the request, and answer what a prediction looks like."""
+    environ["wsgi.input"].read()
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(REPLY))),
+    ]
+    start_response("200 OK", headers)
+    return [REPLY]

@@ -1,0 +1,59 @@
+"""What the service is measured against: the applications of two tutorials."""
+
+import io
+
+import numpy as np
+from flask import Flask, Response, jsonify, request
+from PIL import Image
+
+from service.app import EMBEDDED_WEIGHTS
+from service.classifier import load
+from service.features import FEATURES
+
+
+def with_numpy() -> Flask:
+    """Serve as tutorials do, with Pillow and numpy: the pixels as they come."""
+    app, classifier = Flask(__name__), load(EMBEDDED_WEIGHTS)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        image = np.asarray(Image.open(request.files["image"].stream).convert("L"))
+        probabilities = classifier.predict_proba(image[np.newaxis])[0].tolist()
+        digit = int(np.argmax(probabilities))
+        return jsonify(
+            digit=digit, probability=probabilities[digit], probabilities=probabilities
+        )
+
+    return app
+
+
+def with_torch() -> Flask:
+    """Serve as tutorials do, with torch."""
+    import torch
+
+    torch.set_num_threads(1)
+    app, classifier = Flask(__name__), load(EMBEDDED_WEIGHTS)
+    features = FEATURES[classifier.features]
+    layer = torch.nn.Linear(*classifier.weight.shape)
+    layer.load_state_dict(
+        {
+            "weight": torch.from_numpy(classifier.weight.T.copy()),
+            "bias": torch.from_numpy(classifier.bias),
+        }
+    )
+
+    @app.post("/predict")
+    def predict() -> Response:
+        upload = io.BytesIO(request.files["image"].read())
+        image = np.asarray(Image.open(upload).convert("L"))
+        with torch.no_grad():
+            logits = layer(torch.from_numpy(features(image[np.newaxis])))
+            probabilities = torch.softmax(logits, dim=1)[0]
+        digit = int(probabilities.argmax())
+        return jsonify(
+            digit=digit,
+            probability=float(probabilities[digit]),
+            probabilities=probabilities.tolist(),
+        )
+
+    return app
