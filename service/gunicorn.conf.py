@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
 
@@ -62,3 +63,8 @@ def when_ready(server: object) -> None:
     """Keep the collector off what workers share: looking at it would copy it."""
     gc.collect()
     gc.freeze()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Hand on the signals that reach a worker while it still has its master's ears."""
+    worker.early_signals = server.SIG_QUEUE

@@ -1,10 +1,14 @@
 """The gunicorn worker: one loop collects whole requests and answers the quick ones."""
 
 import contextlib
+import mmap
 import os
 import queue
+import re
 import selectors
+import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +17,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
+from math import inf
 from typing import Any
 
 from gunicorn.config import Config
@@ -44,14 +49,19 @@ COUNTED = 2**16  # bytes: requests of more share MAX_COLLECTED
 MAX_COLLECTED = 64 * 2**20  # bytes of requests, whole or not, that have no reply yet
 MAX_WORKING = 64  # requests handed to the threads and not answered yet
 SPARE_FILES = 64  # descriptors that are not for connections
-PAUSE = 0.001  # seconds between taking connections, in which other workers take some
+AHEAD = 3  # connections that a worker may have more than another one
+PAUSE = 0.001  # seconds that it then leaves new ones to the others
 
 # Seconds a thread may keep the interpreter while others want it. With Python's own
 # 5 ms, every system call of the loop would wait so long beside one busy thread.
 SWITCH_INTERVAL = 0.0005
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+READ_AT_ONCE = 2**13  # bytes; gunicorn copies what is left of them for every chunk
 MAX_CHUNK_LINE = 2**13
+MAX_CHUNKS = 2**14  # in a body: each costs what a kilobyte of a long one does
+CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
 
 class State(Enum):
@@ -70,8 +80,8 @@ class Received(Unreader):  # type: ignore[misc]
         self.data = bytearray()
 
     def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
-        """Take `size` bytes, or all that is here; less is here only at the end."""
-        end = len(self.data) if size is None or size < 0 else size
+        """Take `size` bytes, or as many as a read of a socket might give."""
+        end = READ_AT_ONCE if size is None else size
         taken = bytes(self.data[:end])
         del self.data[:end]
         return taken
@@ -102,6 +112,8 @@ class Connection:
         "chunk",
         "closes",
         "counted",
+        "latest",
+        "n_chunks",
         "n_requests",
         "received",
         "reply",
@@ -121,9 +133,10 @@ class Connection:
         self.request: Request | None = None  # once its head is here
         self.n_requests = 0
         self.chunk = 0  # index in received.data at which the next chunk begins
+        self.n_chunks = 0
         self.total = 0  # bytes received of this request, or sent of its reply
         self.counted = 0  # bytes of it that count against MAX_COLLECTED
-        self.since = time.monotonic()
+        self.since = self.latest = time.monotonic()  # began to wait, was last heard of
         self.reply = memoryview(b"")
         self.waits_to_send = False
         self.closes = False  # after the reply
@@ -132,7 +145,9 @@ class Connection:
         """Tell when this client will have been too slow."""
         if self.state is State.LINGERING:
             return self.since + LINGER
-        return self.since + PATIENCE + self.total / SLOWEST
+        earned = self.since + PATIENCE + self.total / SLOWEST
+        # what has been sent earns no silence
+        return min(earned, self.latest + PATIENCE)
 
 
 class Answer:
@@ -146,6 +161,35 @@ class Answer:
         self.since = time.monotonic()
 
 
+class Board:
+    """Memory that all workers share: how many connections each has, and since when."""
+
+    SLOTS = 64
+    STALE = 2 * TICK  # seconds after which a worker is taken for dead
+
+    def __init__(self) -> None:
+        size = 2 * self.SLOTS * struct.calcsize("d")
+        self._values = memoryview(mmap.mmap(-1, size)).cast("d")
+
+    def post(self, worker: int, n: int) -> None:
+        """Tell the others that a worker has n connections now."""
+        slot = 2 * (worker % self.SLOTS)
+        self._values[slot], self._values[slot + 1] = n, time.monotonic()
+
+    def fewest(self, worker: int) -> float:
+        """Give the least that another one has, or infinity if there is no other."""
+        values, own = self._values.tolist(), worker % self.SLOTS
+        oldest = time.monotonic() - self.STALE
+        others = (
+            n
+            for slot, (n, then) in enumerate(
+                zip(values[::2], values[1::2], strict=True)
+            )
+            if slot != own and then > oldest
+        )
+        return min(others, default=inf)
+
+
 class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     """Serves many connections from one loop, and long work from a few threads.
 
@@ -156,14 +200,20 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     one piece, as fast as the client takes them.
     """
 
+    age: int
     alive: bool
+    board: Board
     next_look = 0.0
+    # What reached this process between the fork and the worker's own handlers, where
+    # the master's are still in place: without it, a stop in that moment is lost.
+    early_signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
         """Stop the start if asked for what is not done here, instead of ignoring it."""
         if cfg.is_ssl:
             sys.exit("digits: TLS is not spoken here; leave it to a proxy in front")
+        cls.board = Board()  # in the master, before it forks
 
     def init_process(self) -> None:
         """Set up the loop in the worker's own process, and run it."""
@@ -174,7 +224,6 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.pipelined: list[Connection] = []  # whose next request is here already
         self.answers: list[Answer] = []  # begun in this turn
         self.collected = self.working = 0
-        self.share = 1  # connections to take at once
         self.pause_ends = 0.0
         self.buffer = memoryview(bytearray(RECEIVED_AT_ONCE))
         self.max_connections = max(1, _files_allowed() - SPARE_FILES)
@@ -188,11 +237,15 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         for listener in self.sockets:
             listener.setblocking(False)
         self._listen()
+        while not self.early_signals.empty():
+            if self.early_signals.get() in ENDING:
+                self.alive = False
         while self.alive and self.ppid == os.getppid():
             self._turn()
         self.alive = False
         if not self.pause_ends:
             self._unlisten()
+        self.pause_ends = 0.0
         for listener in self.sockets:
             # clients that the kernel has accepted already are not sent away
             while self._accept(listener):
@@ -211,23 +264,22 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _turn(self) -> None:
         """Wait for something to happen, for a tick at most, and see to it."""
         self.notify()
-        ready, self.pipelined = self.pipelined, []
-        timeout = 0 if ready else PAUSE if self.pause_ends else TICK
-        for key, _ in self.poller.select(timeout):
+        timeout = PAUSE if self.pause_ends else TICK
+        pipelined, self.pipelined = self.pipelined, []
+        for connection in pipelined:
+            self._safely(connection, self._collect, connection)
+        for key, _ in self.poller.select(0 if pipelined else timeout):
             if isinstance(key.data, Connection):
-                self._safely(key.data, self._attend)
+                self._safely(key.data, self._attend, key.data)
             else:
                 key.data()
-        for connection in ready:
-            if connection in self.connections:
-                self._safely(connection, self._collect)
         # The application has seen all requests of this turn before it must answer the
         # first one, and can answer them together.
         answers, self.answers = self.answers, []
         for answer in answers:
-            self._finish(answer)
-            self._safely(answer.connection, self._reply, answer)
+            self._safely(answer.connection, self._complete, answer)
         now = time.monotonic()
+        self.board.post(self.age, len(self.connections))
         if self.alive and 0 < self.pause_ends <= now:
             self._listen()
         if now >= self.next_look:
@@ -235,11 +287,13 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._cut_the_slow(now)
 
     def _safely(
-        self, connection: Connection, step: Callable[..., None], *arguments: Answer
+        self, connection: Connection, step: Callable[..., None], *a: Any
     ) -> None:
         """Take one step with a connection: a fault of ours ends it, and no other."""
+        if connection not in self.connections:
+            return  # what came before it in this turn has ended it
         try:
-            step(*arguments or (connection,))
+            step(*a)
         except Exception:
             self.log.exception("a connection failed, and was closed")
             self._close(connection)
@@ -250,23 +304,28 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         while not self.done.empty():
             answer = self.done.get()
             self.working -= 1
-            connection = answer.connection
-            self.poller.register(connection.socket, selectors.EVENT_READ, connection)
-            self._safely(connection, self._reply, answer)
+            self._safely(answer.connection, self._resume, answer)
+
+    def _resume(self, answer: Answer) -> None:
+        connection = answer.connection
+        self.poller.register(connection.socket, selectors.EVENT_READ, connection)
+        self._reply(answer)
 
     def _cut_the_slow(self, now: float) -> None:
         for connection in list(self.connections):
-            if connection.state is State.WORKING or now < connection.deadline():
-                continue
-            if connection.state is State.RECEIVING and not _is_silent(connection):
-                self._refuse(
-                    connection,
-                    HTTPStatus.REQUEST_TIMEOUT,
-                    f"the request was not whole after {now - connection.since:.0f} s; "
-                    "send it faster",
-                )
-            else:
-                self._close(connection)
+            if connection.state is not State.WORKING and now >= connection.deadline():
+                self._safely(connection, self._cut, connection)
+
+    def _cut(self, connection: Connection) -> None:
+        if connection.state is State.RECEIVING and not _is_silent(connection):
+            self._refuse(
+                connection,
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"the request was not whole after {PATIENCE:.0f} s, and comes at less "
+                f"than {SLOWEST:,} bytes a second; send it faster",
+            )
+        else:
+            self._close(connection)
 
     # Receiving
 
@@ -282,18 +341,17 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self.poller.unregister(listener)
 
     def _take(self, listener: socket.socket) -> None:
-        """Take some new connections, and leave some to the other workers.
+        """Take new connections, but leave some to workers that have fewer.
 
-        Of many that come at once, the first worker to wake up would take all. So each
-        takes one and pauses; one that finds more each time takes twice as many.
+        Of many that come at once, the first worker to wake up would take all, and
+        serve them alone for as long as they are kept.
         """
-        taken = 0
-        while taken < self.share and self._accept(listener):
-            taken += 1
-        self.share = 2 * self.share if taken == self.share else 1
-        if self.cfg.workers > 1:
-            self._unlisten()
-            self.pause_ends = time.monotonic() + PAUSE
+        most = self.board.fewest(self.age) + AHEAD
+        while self._accept(listener):
+            if len(self.connections) > most:
+                self._unlisten()
+                self.pause_ends = time.monotonic() + PAUSE
+                break
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept one connection, if there is one."""
@@ -304,15 +362,15 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             return False
         sock.setblocking(False)
         if len(self.connections) >= self.max_connections:
-            idlest = min(
-                (c for c in self.connections if c.state is not State.WORKING),
-                key=lambda c: c.since,
-                default=None,
-            )
-            if idlest is not None:
-                self._close(idlest)
+            # the one that has been silent for longest, if any is, makes room
+            replaceable = (c for c in self.connections if c.state is not State.WORKING)
+            with contextlib.suppress(ValueError):
+                self._close(
+                    min(replaceable, key=lambda c: (not _is_silent(c), c.since))
+                )
         connection = Connection(sock, address, listener.getsockname())
         self.connections.add(connection)
+        self.board.post(self.age, len(self.connections))
         self.poller.register(sock, selectors.EVENT_READ, connection)
         return True
 
@@ -321,6 +379,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if connection.state is State.SENDING:
             self._send(connection)
             return
+        if connection.state is State.WORKING:
+            return  # on a pipelined request; this is for later
         try:
             # into one buffer: new ones of that size would tear holes into the heap
             n = connection.socket.recv_into(self.buffer)
@@ -331,8 +391,9 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if not n:
             self._close(connection)
         elif connection.state is State.RECEIVING:
+            connection.latest = time.monotonic()
             if _is_silent(connection):
-                connection.since = time.monotonic()
+                connection.since = connection.latest
             connection.total += n
             connection.received.data += self.buffer[:n]
             self._collect(connection)
@@ -341,11 +402,13 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Answer the request if all of it is here, or make sure it may go on."""
         data = connection.received.data
         if connection.request is None:
-            if b"\r\n\r\n" not in data:
-                if len(data) > MAX_HEAD_BYTES:
-                    self._refuse_unreadable(
-                        connection, LimitRequestHeaders("the head is too long")
-                    )
+            end = data.find(b"\r\n\r\n")
+            if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
+                error = LimitRequestHeaders(f"more than {MAX_HEAD_BYTES:,} bytes")
+                self._refuse_unreadable(connection, error)
+                return
+            # who ends lines with LF alone is told so, not waited for
+            if end < 0 and b"\n\n" not in data:
                 return
             connection.n_requests += 1
             try:
@@ -358,20 +421,27 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             except (ParseException, NoMoreData) as error:
                 self._refuse_unreadable(connection, error)
                 return
-            connection.chunk = 0
-            data = connection.received.data
+            connection.chunk = connection.n_chunks = 0
         request = connection.request
         reader = request.body.reader
         if isinstance(reader, LengthReader):
             is_whole, size = len(data) >= reader.length, reader.length
         else:
-            connection.chunk, is_whole = end_of_chunks(data, connection.chunk)
-            size = len(data)
+            connection.chunk, n, is_whole = follow_chunks(data, connection.chunk)
+            connection.n_chunks += n
+            size = max(len(data), connection.chunk)
         if size > MAX_BYTES:
             self._refuse(
                 connection,
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the request is larger than {MAX_BYTES:,} bytes; send less at once",
+            )
+            return
+        if connection.n_chunks > MAX_CHUNKS:
+            self._refuse(
+                connection,
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the body comes in more than {MAX_CHUNKS:,} chunks; send longer ones",
             )
             return
         fits = self._count(connection, len(data))
@@ -382,7 +452,9 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._refuse_busy(connection)
         elif request._expected_100_continue:
             request._expected_100_continue = False
-            connection.socket.send(CONTINUE)
+            # one that has left, or reads nothing, is seen to by the next turns
+            with contextlib.suppress(OSError):
+                connection.socket.send(CONTINUE)
 
     def _count(self, connection: Connection, n: int) -> bool:
         """Count the n bytes a connection holds; tell whether all hold few enough."""
@@ -395,9 +467,13 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _answer(self, connection: Connection, request: Request) -> None:
         """Run the application on a whole request, here or in a thread."""
-        response, environ = wsgi.create(
-            request, Outgoing(), connection.address, connection.server, self.cfg
-        )
+        try:
+            response, environ = wsgi.create(
+                request, Outgoing(), connection.address, connection.server, self.cfg
+            )
+        except ParseException as error:  # a path outside SCRIPT_NAME
+            self._refuse_unreadable(connection, error)
+            return
         environ["wsgi.multithread"] = environ[QUICK_ONLY] = True
         if not self.alive:
             response.force_close()
@@ -435,12 +511,24 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             with contextlib.suppress(BlockingIOError):
                 os.write(self.PIPE[1], b".")
 
+    def _complete(self, answer: Answer) -> None:
+        self._finish(answer)
+        self._reply(answer)
+
     def _finish(self, answer: Answer) -> None:
         """Leave the application's whole reply in the response."""
+        body = answer.response.req.body
+        # after a malformed body, nobody knows where the next request begins
+        if body.failed:
+            answer.response.force_close()
         try:
             for data in answer.body:
                 answer.response.write(data)
             answer.response.close()
+            while body.read(RECEIVED_AT_ONCE):
+                pass  # what the application did not read
+        except (ParseException, NoMoreData):
+            answer.response.force_close()
         except Exception:
             self._fail(answer)
         finally:
@@ -463,20 +551,14 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         connection, response = answer.connection, answer.response
         duration = timedelta(seconds=time.monotonic() - answer.since)
         self.log.access(response, response.req, answer.environ, duration)
-        closes = response.should_close()
-        try:
-            while response.req.body.read(RECEIVED_AT_ONCE):
-                pass  # what the application did not read
-        except (ParseException, NoMoreData):
-            closes = True
         connection.request = None
         self._count(connection, 0)
-        self._put(connection, response.sock.data, closes)
+        self._put(connection, response.sock.data, response.should_close())
 
     def _put(self, connection: Connection, reply: bytes, closes: bool) -> None:
         connection.reply, connection.closes = memoryview(reply), closes
         connection.state = State.SENDING
-        connection.since, connection.total = time.monotonic(), 0
+        connection.since, connection.latest, connection.total = time.monotonic(), inf, 0
         self._send(connection)
 
     def _send(self, connection: Connection) -> None:
@@ -494,7 +576,9 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._wait_to_send(connection, True)
             return
         self._wait_to_send(connection, False)
-        connection.since, connection.total = time.monotonic(), 0
+        connection.reply = memoryview(b"")  # it would hold the whole of it
+        connection.since = connection.latest = time.monotonic()
+        connection.total = 0
         if connection.closes:
             self._part(connection)
             return
@@ -556,33 +640,35 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.state = State.LINGERING
 
     def _close(self, connection: Connection) -> None:
-        if connection not in self.connections:
-            return  # what came in the same turn has closed it
         self._count(connection, 0)
         self.connections.discard(connection)
-        self.poller.unregister(connection.socket)
+        with contextlib.suppress(KeyError):  # a thread works for it
+            self.poller.unregister(connection.socket)
         connection.socket.close()
 
 
-def end_of_chunks(data: bytearray, start: int) -> tuple[int, bool]:
+def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:
     """Follow the chunks of a body (RFC 9112, 7.1) from the one that begins at `start`.
 
-    Gives where the next one begins, and whether the body is whole. Malformed ones end
-    the body: who reads them will say what is wrong.
+    Gives where the next one begins, how many there were, and whether the body is whole.
+    A malformed one ends the body: who reads it will say what is wrong.
     """
+    n = 0
     while start < len(data):
+        n += 1
         line = data.find(b"\r\n", start, start + MAX_CHUNK_LINE)
         if line < 0:
-            return start, len(data) - start >= MAX_CHUNK_LINE
-        try:
-            size = int(bytes(data[start:line]).partition(b";")[0], 16)
-        except ValueError:
-            return start, True
-        if size <= 0:
+            return start, n, len(data) - start >= MAX_CHUNK_LINE
+        match = CHUNK_SIZE.fullmatch(data, start, line)
+        if not match:
+            return start, n, True
+        size = int(match[1], 16)
+        if size == 0:
             # trailers, if any, end with an empty line, as a head does
-            return start, size < 0 or data.find(b"\r\n\r\n", line) >= 0
+            end = data.find(b"\r\n\r\n", line, line + MAX_HEAD_BYTES)
+            return start, n, end >= 0 or len(data) - line >= MAX_HEAD_BYTES
         start = line + 2 + size + 2
-    return start, False
+    return start, n, False
 
 
 def _is_silent(connection: Connection) -> bool:

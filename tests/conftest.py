@@ -144,13 +144,15 @@ def running_service(**settings: str) -> Iterator[Service]:
         process.communicate(timeout=30)
 
 
-def start_service(**settings: str) -> subprocess.Popen[str]:
+def start_service(
+    config: str = "service/gunicorn.conf.py", **settings: str
+) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DIGITS_")}
     return subprocess.Popen(
         [
             str(Path(sys.executable).parent / "gunicorn"),
             "-c",
-            "service/gunicorn.conf.py",
+            config,
             "service.app:create_app()",
         ],
         cwd=ROOT,

@@ -140,6 +140,37 @@ def test_sigterm_ends_the_service_with_status_0(weights):
     assert service.process.returncode == 0
 
 
+def test_stop_that_meets_a_worker_at_its_birth_is_not_lost(weights, tmp_path):
+    config = tmp_path / "born_to_stop.py"
+    config.write_text(
+        f"exec(open({str(ROOT / 'service' / 'gunicorn.conf.py')!r}).read())\n"
+        "import signal, time\n"
+        "hand_on = post_fork\n"
+        "def post_fork(server, worker):\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    time.sleep(1)  # in which the master sends it on\n"
+        "    hand_on(server, worker)\n"
+    )
+
+    process = start_service(
+        str(config), DIGITS_WEIGHTS=str(weights), PORT=str(free_port())
+    )
+    _, err = process.communicate(timeout=20)  # of the 30 s that a lost one takes
+
+    assert process.returncode == 0, err
+
+
+def test_tls_is_refused_instead_of_left_out():
+    process = start_service(
+        GUNICORN_CMD_ARGS="--certfile pyproject.toml --keyfile pyproject.toml"
+    )
+
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "digits: TLS is not spoken here" in err
+
+
 def test_body_with_a_malformed_chunk_is_refused(url):
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
