@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.app import EMBEDDED_WEIGHTS
@@ -37,6 +38,29 @@ def test_the_curl_that_is_shown_gets_the_reply_that_is_shown():
     assert expected.items() <= reply.items()
 
 
+def test_the_bulk_commands_that_are_shown_are_answered(tmp_path, drawn):
+    commands = next(block for block in blocks("sh") if "images.npy" in block)
+    np.save(tmp_path / "images.npy", drawn.test.images)
+    for name in ("docs", "README.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    with running_service() as service:
+        answered = subprocess.run(
+            commands.replace("http://127.0.0.1:8000", service.url),
+            shell=True,
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    good, bad = json.loads(answered)["predictions"]
+    assert good["digit"] == 5
+    assert bad["error"]["status"] == 415
+    rows = np.load(tmp_path / "probabilities.npy")
+    assert rows.shape == (len(drawn.test.images), 10)
+
+
 def test_every_make_verb_that_is_shown_exists():
     shown = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(blocks("sh"))))
     verbs = set(
@@ -58,7 +82,7 @@ def test_every_flag_and_setting_that_is_shown_exists():
     files = [*ROOT.glob("service/*.py"), *ROOT.glob("training/*.py")]
     code = "".join(path.read_text() for path in files)
 
-    of_others = {"--rm"}  # docker's
+    of_others = {"--rm", "--data-binary"}  # docker's, curl's
     help_text += (ROOT / "benchmarks/robustness.py").read_text()
     for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - of_others:
         assert flag in help_text, flag
