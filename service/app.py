@@ -2,18 +2,19 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import problems
 from service.arrays import NPY, InvalidArray, images_of_bytes, images_of_npy, npy_of
-from service.classifier import Classifier, InvalidWeights, load
+from service.classifier import Classifier, InvalidWeights
 from service.door import Door
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
@@ -28,9 +29,11 @@ from service.limits import (
     MAX_PIXELS,
     MAX_PIXELS_TOGETHER,
 )
+from service.metrics import Metrics
+from service.model import Model, Served, load_first
 from service.multipart import plain_files
 from service.problems import Problem
-from service.replies import JSON, Replies
+from service.replies import JSON
 from service.turns import Turns
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
@@ -48,11 +51,11 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     exists is served; without it, the file that ships with the package is. Exits with
     one sentence if that file cannot be served.
     """
-    if classifier is None:
-        try:
-            classifier = load(_weights_path(os.environ.get("DIGITS_WEIGHTS", "")))
-        except InvalidWeights as error:
-            sys.exit(f"digits: {error}")
+    try:
+        paths = [] if classifier else _weights_paths(os.environ)
+        model = Model(classifier or load_first(paths), paths, metrics := Metrics())
+    except InvalidWeights as error:
+        sys.exit(f"digits: {error}")
     app = Flask(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BYTES,
@@ -62,37 +65,34 @@ def create_app(classifier: Classifier | None = None) -> Flask:
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
-    app.extensions["classifier"] = classifier
-    app.extensions["replies"] = replies = Replies(classifier)
+    app.extensions["model"] = model
+    app.extensions["metrics"] = metrics
     app.extensions["turns"] = Turns()
     app.register_blueprint(routes)
     problems.init_app(app)
-    app.wsgi_app = Door(app.wsgi_app, classifier, replies)  # type: ignore[method-assign]
+    app.wsgi_app = Door(app.wsgi_app, model, metrics)  # type: ignore[method-assign]
     return app
 
 
-def _weights_path(setting: str) -> Path:
+def _weights_paths(environment: Mapping[str, str]) -> list[Path]:
+    setting = environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)
     paths = [Path(path) for path in setting.split(os.pathsep) if path]
-    if setting and not paths:
+    if not paths:
         raise InvalidWeights(f"DIGITS_WEIGHTS is {setting!r}; name a file")
-    for path in paths:
-        try:
-            if path.exists():
-                return path
-        except OSError as error:
-            raise InvalidWeights(f"weights {path}: {error.strerror}") from error
-    # where none exists, loading the last one says so
-    return paths[-1] if paths else EMBEDDED_WEIGHTS
+    return paths
 
 
-def _served() -> Classifier:
-    classifier: Classifier = current_app.extensions["classifier"]
-    return classifier
+def _served() -> Served:
+    """Give what this request is answered with, from its beginning to its end."""
+    if "served" not in g:
+        g.served = current_app.extensions["model"].current()
+    served: Served = g.served
+    return served
 
 
-def _replies() -> Replies:
-    replies: Replies = current_app.extensions["replies"]
-    return replies
+def _metrics() -> Metrics:
+    metrics: Metrics = current_app.extensions["metrics"]
+    return metrics
 
 
 def _turn() -> Turns:
@@ -119,20 +119,21 @@ def predict() -> Response:
     explanation = {}
     if _is_asked_for("explain"):
         with _turn():
-            explanation["explanation"] = explain(_served(), image)
+            explanation["explanation"] = explain(_served().classifier, image)
     probabilities = _score(image[np.newaxis])
     if _wants_npy():
         return _npy(probabilities)
-    return _json(_replies().one(probabilities[0], **explanation))
+    return _json(_served().replies.one(probabilities[0], **explanation))
 
 
 def _score(images: Images) -> npt.NDArray[np.float64]:
     """Give the probabilities (n, K) of images (n, 28, 28), some in each turn."""
-    probabilities = np.empty((len(images), len(_served().classes)))
+    probabilities = np.empty((len(images), len(_served().classifier.classes)))
     for first in range(0, len(images), BLOCK):
         block = slice(first, first + BLOCK)
         with _turn():
-            probabilities[block] = _served().predict_proba(images[block])
+            probabilities[block] = _served().classifier.predict_proba(images[block])
+    _metrics().predictions(_served().classifier.classes, probabilities)
     return probabilities
 
 
@@ -140,11 +141,18 @@ def _read(upload: bytes, max_pixels: int = MAX_PIXELS) -> Images | Problem:
     """Read one upload as an image (28, 28), or tell why it is none."""
     try:
         with _turn():
-            return read_image(upload, max_pixels)
-    except UnknownFormat as error:
-        return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+            image = read_image(upload, max_pixels)
     except InvalidImage as error:
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        is_unknown = isinstance(error, UnknownFormat)
+        _metrics().count("digits_pictures", "unknown" if is_unknown else "refused")
+        return Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            if is_unknown
+            else HTTPStatus.UNPROCESSABLE_ENTITY,
+            str(error),
+        )
+    _metrics().count("digits_pictures", "read")
+    return image
 
 
 def _answer_pictures(uploads: list[bytes]) -> Response:
@@ -160,16 +168,18 @@ def _answer_pictures(uploads: list[bytes]) -> Response:
         for reading in readings
     ]
     if _wants_npy():
-        bad = np.full(len(_served().classes), np.nan)
+        bad = np.full(len(_served().classifier.classes), np.nan)
         return _npy(np.array([bad if isinstance(s, dict) else s for s in slots]))
-    return _json(_replies().many(slots))
+    return _json(_served().replies.many(slots))
 
 
 def _answer_images(images: Images) -> Response:
     """Answer images (N, 28, 28), in their order."""
     probabilities = _score(images)
     return (
-        _npy(probabilities) if _wants_npy() else _json(_replies().many(probabilities))
+        _npy(probabilities)
+        if _wants_npy()
+        else _json(_served().replies.many(probabilities))
     )
 
 
@@ -264,13 +274,20 @@ def livez() -> dict[str, str]:
 @routes.get("/readyz")
 def readyz() -> dict[str, str]:
     """Answer once weights are loaded; before that, nothing listens."""
-    return {"status": "ready", "model": _served().version}
+    return {"status": "ready", "model": _served().classifier.version}
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    """Tell Prometheus what all workers have done."""
+    text, content_type = _metrics().text(_served().classifier)
+    return Response(text, content_type=content_type)
 
 
 @routes.get("/model")
 def model() -> dict[str, Any]:
     """Tell what is served: how it was trained, how well it reads the test set."""
-    classifier = _served()
+    classifier = _served().classifier
     return {
         "model": classifier.version,
         "features": classifier.features,

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from service.arrays import NPY
-from service.classifier import Classifier
 from service.images import read_mnist_png
+from service.metrics import Metrics
+from service.model import Model, Served
 from service.multipart import plain_files
-from service.replies import JSON, Replies
+from service.replies import JSON
 
 # set by a server that wants NotQuick raised in place of an answer that takes long
 QUICK_ONLY = "digits.quick_only"
@@ -42,11 +43,9 @@ class Door:
     """
 
     def __init__(
-        self, application: Application, classifier: Classifier, replies: Replies
+        self, application: Application, model: Model, metrics: Metrics
     ) -> None:
-        self.application = application
-        self.classifier = classifier
-        self.replies = replies
+        self.application, self.model, self.metrics = application, model, metrics
         self._waiting = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -84,15 +83,20 @@ class Door:
     def score(self) -> None:
         """Score all images that wait, in one batch."""
         images = np.array([prediction.image for prediction in self.waiting])
-        rows = self.classifier.predict_proba(images)
+        served = self.model.current()
+        rows = served.classifier.predict_proba(images)
         for prediction, row in zip(self.waiting, rows, strict=True):
-            prediction.probabilities, prediction.waits = row, False
+            prediction.served, prediction.probabilities = served, row
+            prediction.waits = False
+        self.metrics.count("digits_pictures", "read", by=len(rows))
+        self.metrics.predictions(served.classifier.classes, rows)
         self.waiting.clear()
 
 
 class _Prediction:
     """The body of a reply, which is known when it is asked for."""
 
+    served: Served
     probabilities: npt.NDArray[np.float64]
 
     def __init__(self, door: Door, image: Image, start_response: StartResponse) -> None:
@@ -103,7 +107,7 @@ class _Prediction:
     def __iter__(self) -> Iterator[bytes]:
         if self.waits:
             self.door.score()
-        reply = self.door.replies.one(self.probabilities)
+        reply = self.served.replies.one(self.probabilities)
         self.start_response(
             "200 OK", [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
         )

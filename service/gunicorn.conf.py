@@ -68,3 +68,14 @@ def when_ready(server: object) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Hand on the signals that reach a worker while it still has its master's ears."""
     worker.early_signals = server.SIG_QUEUE
+
+
+def post_worker_init(worker: Any) -> None:
+    """Have a worker count in its own slot of the application's metrics."""
+    worker.metrics = worker.wsgi.extensions["metrics"]
+    worker.metrics.begin(worker.age)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Forget what a worker that has ended had in work."""
+    server.app.wsgi().extensions["metrics"].end(worker.age)

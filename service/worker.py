@@ -37,6 +37,7 @@ from gunicorn.workers.base import Worker
 
 from service.door import QUICK_ONLY, NotQuick
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
+from service.metrics import OTHER, Metrics
 from service.problems import MEDIA_TYPE, document
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
@@ -203,6 +204,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     age: int
     alive: bool
     board: Board
+    metrics: Metrics | None = None  # of the application, if it has any
     next_look = 0.0
     # What reached this process between the fork and the worker's own handlers, where
     # the master's are still in place: without it, a stop in that moment is lost.
@@ -285,6 +287,9 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if now >= self.next_look:
             self.next_look = now + TICK
             self._cut_the_slow(now)
+        if self.metrics:
+            self.metrics.set("digits_connections", len(self.connections))
+            self.metrics.set("digits_requests_in_work", self.working)
 
     def _safely(
         self, connection: Connection, step: Callable[..., None], *a: Any
@@ -549,8 +554,12 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _reply(self, answer: Answer) -> None:
         """Send a reply, and make ready for the connection's next request."""
         connection, response = answer.connection, answer.response
-        duration = timedelta(seconds=time.monotonic() - answer.since)
+        seconds = time.monotonic() - answer.since
+        duration = timedelta(seconds=seconds)
         self.log.access(response, response.req, answer.environ, duration)
+        if self.metrics:
+            path, method = answer.environ["PATH_INFO"], response.req.method
+            self.metrics.request(path, method, response.status[:3], seconds)
         connection.request = None
         self._count(connection, 0)
         self._put(connection, response.sock.data, response.should_close())
@@ -604,6 +613,9 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         """Answer a request that does not reach the application, and part."""
         self._count(connection, 0)
+        if self.metrics:
+            waited = time.monotonic() - connection.since
+            self.metrics.request(OTHER, OTHER, str(status.value), waited)
         connection.request = None
         connection.received.data.clear()
         self._put(connection, _problem(status, detail, headers), closes=True)

@@ -163,6 +163,17 @@ def start_service(
     )
 
 
+def curl(*arguments: str) -> tuple[int, str, str]:
+    """Run curl; give the status, the content type and the body."""
+    command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *arguments]
+    run = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=30
+    )
+    body, _, last = run.stdout.rpartition("\n")
+    status, _, kind = last.partition(" ")
+    return int(status), kind, body
+
+
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2):

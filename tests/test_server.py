@@ -2,13 +2,13 @@
 
 import json
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import (
     ROOT,
+    curl,
     encode,
     free_port,
     running_service,
@@ -21,17 +21,6 @@ from tests.conftest import (
 def url(weights):
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
         yield service.url
-
-
-def curl(*arguments: str) -> tuple[int, str, str]:
-    """Run curl; give the status, the content type and the body."""
-    command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *arguments]
-    run = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=30
-    )
-    body, _, last = run.stdout.rpartition("\n")
-    status, _, kind = last.partition(" ")
-    return int(status), kind, body
 
 
 @pytest.fixture

@@ -1,0 +1,190 @@
+"""What the service has done, counted in memory that all workers share."""
+
+import mmap
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.classifier import Classifier
+
+SLOTS = 64  # workers that count at a time; a later one goes on in a slot that is free
+BYTES_EACH = np.dtype(np.float64).itemsize
+
+OTHER = "other"
+ROUTES = ("/predict", "/livez", "/readyz", "/model", "/metrics", OTHER)
+METHODS = ("GET", "POST", "HEAD", OTHER)
+ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
+STATUSES = (*map(str, ANSWERED), OTHER)
+OUTCOMES = ("read", "refused", "unknown")
+DIGITS = tuple(map(str, range(10)))
+SECONDS = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1)
+PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+
+Key = tuple[str, ...]
+# name: (help, the names of its labels, all values of each)
+COUNTERS: dict[str, tuple[str, Sequence[str], Sequence[Sequence[str]]]] = {
+    "digits_requests": (
+        "Requests answered.",
+        ("route", "method", "status"),
+        (ROUTES, METHODS, STATUSES),
+    ),
+    "digits_pictures": ("Pictures by what came of them.", ("outcome",), (OUTCOMES,)),
+    "digits_predictions": ("Images answered with each digit.", ("digit",), (DIGITS,)),
+    "digits_model_reloads": ("Newer weights taken into service.", (), ()),
+    "digits_model_failures": ("Newer weights that could not be served.", (), ()),
+}
+# name: (help, the name of its label, all values, upper bounds of its buckets)
+HISTOGRAMS: dict[str, tuple[str, str, Sequence[str], Sequence[float]]] = {
+    "digits_request_seconds": (
+        "Seconds from a whole request to its reply.",
+        "route",
+        ROUTES,
+        SECONDS,
+    ),
+    "digits_top_probability": (
+        "Probability of the digit that was answered.",
+        "",
+        ("",),
+        PROBABILITIES,
+    ),
+}
+GAUGES = {
+    "digits_requests_in_work": "Requests that have no reply yet.",
+    "digits_connections": "Connections that are open.",
+}
+
+
+class Metrics:
+    """Counts what workers do, each in a slot of its own, for whichever is asked.
+
+    The slot of a worker that has ended keeps what it counted, so that no sum over the
+    slots ever falls.
+    """
+
+    def __init__(self) -> None:
+        keys: list[Key] = [
+            (name, *labels)
+            for name, (_, _, values) in COUNTERS.items()
+            for labels in product(*values)
+        ]
+        for name, (_, _, labels, bounds) in HISTOGRAMS.items():
+            for label in labels:
+                # one bucket beyond the last bound, and the sum
+                keys += [(name, label, str(i)) for i in range(len(bounds) + 1)]
+                keys.append((name, label, "sum"))
+        keys += [(name,) for name in GAUGES]
+        self._columns = {key: i for i, key in enumerate(keys)}
+        memory = mmap.mmap(-1, SLOTS * len(keys) * BYTES_EACH)
+        self._values = memoryview(memory).cast("d")
+        self._slots = np.frombuffer(memory, np.float64).reshape(SLOTS, len(keys))
+        self._own = 0
+        self._lock = threading.Lock()  # of the worker's threads
+
+    def begin(self, worker: int) -> None:
+        """Count in the slot of this worker from now on."""
+        self._own = worker % SLOTS * len(self._columns)
+        self.end(worker)
+
+    def end(self, worker: int) -> None:
+        """Forget what a worker had in work."""
+        for name in GAUGES:
+            self._slots[worker % SLOTS, self._columns[name,]] = 0
+
+    def count(self, *key: str, by: float = 1) -> None:
+        """Add to a counter, which is named and labelled by its key."""
+        with self._lock:
+            self._values[self._own + self._columns[key]] += by
+
+    def set(self, name: str, value: float) -> None:
+        """Set this worker's share of a gauge."""
+        self._values[self._own + self._columns[name,]] = value
+
+    def observe(self, name: str, label: str, value: float) -> None:
+        """Put a value into its bucket of a histogram."""
+        bucket = bisect_left(HISTOGRAMS[name][3], value)
+        with self._lock:
+            self._values[self._own + self._columns[name, label, str(bucket)]] += 1
+            self._values[self._own + self._columns[name, label, "sum"]] += value
+
+    def request(self, path: str, method: str, status: str, seconds: float) -> None:
+        """Count a request that was answered."""
+        route = path if path in ROUTES else OTHER
+        method = method if method in METHODS else OTHER
+        self.count(
+            "digits_requests", route, method, status if status in STATUSES else OTHER
+        )
+        self.observe("digits_request_seconds", route, seconds)
+
+    def predictions(
+        self, classes: Sequence[int], probabilities: npt.NDArray[np.floating[Any]]
+    ) -> None:
+        """Count images that were answered with probabilities (n, K)."""
+        best = probabilities.argmax(axis=1)
+        top = probabilities.max(axis=1)
+        for i, probability in zip(best.tolist(), top.tolist(), strict=True):
+            self.count("digits_predictions", DIGITS[classes[i]])
+            self.observe("digits_top_probability", "", probability)
+
+    def text(self, classifier: Classifier) -> tuple[bytes, str]:
+        """Write all that was counted for Prometheus; give its content type too."""
+        # loaded by who is scraped, and by no other worker
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+        registry = CollectorRegistry()
+        registry.register(
+            _Collector(self._slots.sum(axis=0), self._columns, classifier)
+        )
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Collector:
+    """Gives the sums over all slots in the library's terms."""
+
+    def __init__(
+        self, sums: Any, columns: dict[Key, int], classifier: Classifier
+    ) -> None:
+        self.sums, self.columns = sums.tolist(), columns
+        self.classifier = classifier
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        for name, (text, label_names, values) in COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=label_names)
+            for combination in product(*values):
+                value = self.sums[self.columns[(name, *combination)]]
+                # of many labels, most go together never
+                if value or len(label_names) < 2:
+                    counter.add_metric(combination, value)
+            yield counter
+        for name, (text, label_name, labels, bounds) in HISTOGRAMS.items():
+            names = [label_name] if label_name else []
+            histogram = HistogramMetricFamily(name, text, labels=names)
+            for label in labels:
+                first = self.columns[name, label, "0"]
+                counts = self.sums[first : first + len(bounds) + 1]
+                buckets = zip(
+                    [*map(str, bounds), "+Inf"], accumulate(counts), strict=True
+                )
+                total = self.sums[self.columns[name, label, "sum"]]
+                histogram.add_metric(
+                    [label] if label_name else [], list(buckets), total
+                )
+            yield histogram
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(name, text, value=self.sums[self.columns[name,]])
+        info = GaugeMetricFamily(
+            "digits_model_info", "The weights in service.", labels=("model", "features")
+        )
+        info.add_metric((self.classifier.version, self.classifier.features), 1)
+        yield info
