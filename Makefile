@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve train report test lint check bench bench-peers docker-test
+.PHONY: help serve train report test lint check bench bench-peers drills docker-test
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +43,10 @@ bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get i
 
 bench-peers: $(VENV)/training $(PEERS)/installed ## the service beside BentoML and LitServe
 	$(BIN)/python -m benchmarks.serving
+
+drills: $(VENV)/training ## what clients lose at stops, reloads, new weights, killed workers
+	$(BIN)/python -m benchmarks.drills
+	$(BIN)/python -m benchmarks.slow_clients
 
 docker-test: $(VENV)/development ## build both images, run the stack, train, stop
 	$(BIN)/python -m pytest -m container

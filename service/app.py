@@ -15,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from service import problems
 from service.arrays import NPY, InvalidArray, images_of_bytes, images_of_npy, npy_of
 from service.classifier import Classifier, InvalidWeights
-from service.door import Door
+from service.door import STOPPING, Door
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
@@ -273,7 +273,12 @@ def livez() -> dict[str, str]:
 
 @routes.get("/readyz")
 def readyz() -> dict[str, str]:
-    """Answer once weights are loaded; before that, nothing listens."""
+    """Answer once weights are loaded, before which nothing listens, until a stop."""
+    if STOPPING in request.environ:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "this process is stopping; send requests to another one",
+        )
     return {"status": "ready", "model": _served().classifier.version}
 
 

@@ -17,6 +17,8 @@ from service.replies import JSON
 
 # set by a server that wants NotQuick raised in place of an answer that takes long
 QUICK_ONLY = "digits.quick_only"
+# set by a server that answers what has begun, and nothing new
+STOPPING = "digits.stopping"
 MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
 
 Environ = dict[str, Any]

@@ -35,7 +35,7 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.base import Worker
 
-from service.door import QUICK_ONLY, NotQuick
+from service.door import QUICK_ONLY, STOPPING, NotQuick
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
 from service.metrics import OTHER, Metrics
 from service.problems import MEDIA_TYPE, document
@@ -481,6 +481,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             return
         environ["wsgi.multithread"] = environ[QUICK_ONLY] = True
         if not self.alive:
+            environ[STOPPING] = True
             response.force_close()
         answer = Answer(connection, response, environ)
         connection.state = State.WORKING

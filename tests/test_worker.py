@@ -779,6 +779,24 @@ def test_sigterm_answers_what_has_begun():
     assert time.monotonic() - begin < PATIENCE
 
 
+def test_readiness_ends_with_the_order_to_stop():
+    with running_service(WEB_CONCURRENCY="1") as service, contextlib.ExitStack() as on:
+        kept = on.enter_context(connect(service))
+        kept.sendall(request(b"GET /readyz"))
+        assert kept.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.1)
+        kept.setblocking(False)
+        kept.recv(4096)
+        kept.settimeout(10)
+        service.process.terminate()
+        time.sleep(0.3)
+        kept.sendall(request(b"GET /readyz"))
+        ((status, body),) = replies(read_to_end(kept))
+
+    assert status == 503
+    assert "stopping" in json.loads(body)["detail"]
+
+
 def test_sighup_replaces_the_workers_and_no_request_is_lost():
     body = encode(stroke(12))
     failures: list[str] = []
