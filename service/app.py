@@ -38,6 +38,7 @@ from service.turns import Turns
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 FIELDS = ("image", "file")
+LEAST_QUALITY = 0.001  # in Accept: less is a refusal
 BLOCK = 256  # images that are scored in one turn
 BULK = {"application/octet-stream": images_of_bytes, NPY: images_of_npy}
 
@@ -103,21 +104,28 @@ def _turn() -> Turns:
 @routes.post("/predict")
 def predict() -> Response:
     """Classify the picture in the request, the pictures, or the images."""
+    explains = _is_asked_for("explain")
     # cached, so that a form that is not plain can still be parsed
     body = request.get_data(cache=True, parse_form_data=False)
     # a chunked body over the limit is cut there, where a declared one is refused
     if request.content_length is None and len(body) >= MAX_BYTES:
         raise RequestEntityTooLarge
-    if request.mimetype in BULK:
+    is_bulk = request.mimetype in BULK
+    uploads = [] if is_bulk else _uploads(body)
+    if explains and (len(uploads) != 1 or _wants_npy()):
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "explain=1 is for one picture, answered as JSON; leave it out, or send one",
+        )
+    if is_bulk:
         return _answer_images(_images(body))
-    uploads = _uploads(body)
     if len(uploads) > 1:
         return _answer_pictures(uploads)
     image = _read(uploads[0])
     if isinstance(image, Problem):
         raise image
     explanation = {}
-    if _is_asked_for("explain"):
+    if explains:
         with _turn():
             explanation["explanation"] = explain(_served().classifier, image)
     probabilities = _score(image[np.newaxis])
@@ -186,7 +194,8 @@ def _answer_images(images: Images) -> Response:
 def _wants_npy() -> bool:
     """Tell whether the client names .npy, and likes it no less than JSON."""
     accepted = request.accept_mimetypes
-    return NPY in accepted.values() and accepted[NPY] >= accepted[JSON]
+    names = [name.partition(";")[0].lower() for name in accepted.values()]
+    return NPY in names and accepted[NPY] >= max(accepted[JSON], LEAST_QUALITY)
 
 
 def _npy(probabilities: npt.NDArray[np.float64]) -> Response:
@@ -246,23 +255,38 @@ def _uploads(body: bytes) -> list[bytes]:
 
 
 def _form_files() -> list[bytes]:
-    """Take the files out of a form of any shape: those of `image`, then of `file`."""
-    files = [file for name in FIELDS for file in request.files.getlist(name)]
-    if not files:
-        # a part without a name is None
-        names = sorted(map(str, {*request.files, *request.form}))
+    """Take the files out of a form of any shape, all of one field."""
+    fields = [name for name in FIELDS if request.files.getlist(name)]
+    if len(fields) > 1:
         raise Problem(
             HTTPStatus.BAD_REQUEST,
-            "the form has no file in 'image' or 'file' (its fields: "
-            f"{', '.join(map(repr, names)) or 'none'}); send one: "
+            "the form has files in 'image' and in 'file', whose order is not known; "
+            "send all in 'image'",
+        )
+    if not fields:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            f"the form has no file in 'image' or 'file' ({_fields_found()}); send one: "
             "curl -F image=@digit.png",
         )
-    if len(files) > MAX_PICTURES:
+    files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
+    # what a browser sends for a file that was not chosen has neither
+    uploads = [content for name, content in files if name or content] or [b""]
+    if len(uploads) > MAX_PICTURES:
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the form has {len(files):,} pictures; send at most {MAX_PICTURES:,}",
+            f"the form has {len(uploads):,} pictures; send at most {MAX_PICTURES:,}",
         )
-    return [file.read() for file in files]
+    return uploads
+
+
+def _fields_found() -> str:
+    # a part without a name is None
+    names = sorted(map(str, {*request.files, *request.form}))
+    if not names:
+        return "it has no field that can be read: is its boundary the one declared?"
+    shown = ", ".join(repr(name[:40]) for name in names[:5])
+    return f"its fields: {shown}" + (f" and {len(names) - 5} more" * (len(names) > 5))
 
 
 @routes.get("/livez")

@@ -10,6 +10,8 @@ from service.features import IMAGE_SIZE
 
 PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 NPY = "application/x-npy"
+PICTURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
+SHOWN = 60  # characters of what is wrong
 MAX_HEADER = 1_000  # characters, where a plain array's are about 60
 
 
@@ -22,7 +24,9 @@ def images_of_bytes(body: bytes) -> npt.NDArray[np.uint8]:
     if len(body) % PIXELS:
         hint = ""
         if body.startswith(npy.MAGIC_PREFIX):
-            hint = ", and begins as .npy does: send that as application/x-npy"
+            hint = f", and begins as .npy does: send that as {NPY}"
+        elif body.startswith(PICTURES):
+            hint = ", and begins as a picture does: send that as image/*"
         raise InvalidArray(
             f"the body has {len(body):,} bytes, which is not a multiple of "
             f"{PIXELS} = {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}{hint}"
@@ -41,12 +45,17 @@ def images_of_npy(body: bytes) -> npt.NDArray[np.uint8]:
         }[version]
         shape, in_columns, dtype = read_header(file, max_header_size=MAX_HEADER)
     # the header is Python's syntax, and what is wrong with it has many types
-    except Exception as error:
+    except Exception:
         raise InvalidArray(
-            f"the body is not an .npy file of version 1 or 2: {error}"
+            f"the body is not an .npy file of version 1 or 2: it begins with "
+            f"{body[:SHOWN]!r}; write it with numpy.save"
         ) from None
-    if dtype != np.uint8 or len(shape) != 3 or shape[1:] != IMAGE_SIZE:
-        raise InvalidArray(f"the array is {dtype} {shape}; send uint8 (N, 28, 28)")
+    is_whole = all(type(n) is int and n >= 0 for n in shape)
+    if dtype != np.uint8 or len(shape) != 3 or shape[1:] != IMAGE_SIZE or not is_whole:
+        raise InvalidArray(
+            f"the array is {str(dtype)[:SHOWN]} {str(shape)[:SHOWN]}; send uint8 "
+            "(N, 28, 28)"
+        )
     data = body[file.tell() :]
     if len(data) != shape[0] * PIXELS:
         raise InvalidArray(

@@ -1,6 +1,7 @@
 """The way past Flask for the request that most are: one MNIST image in a plain form."""
 
 import io
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from service.replies import JSON
 QUICK_ONLY = "digits.quick_only"
 # set by a server that answers what has begun, and nothing new
 STOPPING = "digits.stopping"
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # of others, Flask has its opinion
 MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
 
 Environ = dict[str, Any]
@@ -67,7 +69,8 @@ class Door:
             or environ["REQUEST_METHOD"] != "POST"
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= MAX_QUICK_BYTES)
-            or NPY in environ.get("HTTP_ACCEPT", "")
+            or NPY in environ.get("HTTP_ACCEPT", "").lower()
+            or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
             return None
         body = environ["wsgi.input"].read(int(length))

@@ -1,7 +1,7 @@
 """φ: the fixed feature maps, shared by training and serving so they cannot disagree."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi, sqrt
 from typing import Any, NamedTuple
@@ -75,10 +75,10 @@ def stroke_edges(images: Images) -> Floats:
     features = np.empty((len(images), N_STROKE_EDGES), np.float32)
     for first in range(0, len(images), CHUNK):
         chunk = images[first : first + CHUNK]
-        work = _workspace(len(chunk))
-        _normalise(chunk, work)
-        _pool_directions(work)
-        _pool_differences(work, features[first : first + CHUNK])
+        with _workspace(len(chunk)) as work:
+            _normalise(chunk, work)
+            _pool_directions(work)
+            _pool_differences(work, features[first : first + CHUNK])
     return features
 
 
@@ -204,21 +204,25 @@ class _Workspace:
         return _Workspace(**{name: array[:n] for name, array in vars(self).items()})
 
 
-_kept = threading.local()
+# Sets of working arrays that no thread is using, each with its parts for fewer images.
+# Fresh arrays would be given back to the system and faulted in again by every call,
+# which costs more than the arithmetic.
+_idle: list[dict[int, _Workspace]] = []
 
 
-def _workspace(n: int) -> _Workspace:
-    """Get a thread's working arrays for n images, CHUNK at most.
-
-    Fresh ones would be given back to the system and faulted in again by every call,
-    which costs more than the arithmetic.
-    """
-    kept: dict[Any, _Workspace] = _kept.__dict__
-    if n not in kept:
-        if CHUNK not in kept:
-            kept[CHUNK] = _Workspace.of(CHUNK)
-        kept[n] = kept[CHUNK].first(n)
-    return kept[n]
+@contextmanager
+def _workspace(n: int) -> Iterator[_Workspace]:
+    """Use working arrays for n images, CHUNK at most."""
+    try:
+        works = _idle.pop()
+    except IndexError:
+        works = {CHUNK: _Workspace.of(CHUNK)}
+    if n not in works:
+        works[n] = works[CHUNK].first(n)
+    try:
+        yield works[n]
+    finally:
+        _idle.append(works)
 
 
 class Placement(NamedTuple):

@@ -49,7 +49,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 bind = [f"{_host()}:{_number('PORT', 8000, 1, 65535)}"]
 workers = _number("WEB_CONCURRENCY", _allowed_cpus(), 1, 1024)
 worker_class = "service.worker.CollectingWorker"
-threads = 4  # for what takes long; they compute in turns
+threads = 16  # for what takes long: they compute in turns, and are mostly waiting
 # the weights are read once, before the fork: bad ones stop the start, not each worker
 preload_app = True
 control_socket_disable = True

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from service.errors import InvalidImage, UnknownFormat
@@ -30,10 +30,13 @@ from service.strokes import digit_part, without_rules
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 KEPT_SIDE = 1024  # pixels: a picture twice as long or more is reduced, not below this
 FULL_16_BITS = 65535
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # the first 29 bytes of a PNG of 28 x 28 pixels, 8-bit grey, not interlaced
-MNIST_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(
+MNIST_PNG = PNG_SIGNATURE + struct.pack(
     ">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 0, 0, 0
 )
+MAX_SCANS, MAX_SEGMENTS = 100, 10_000  # of a file; progressive JPEGs have 10 scans
+JPEG_SEGMENTS = (*range(0xE0, 0xF0), 0xFE)  # applications' data and comments
 WORKING_SIDE = 256  # pixels of the longer side of what is looked at
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
 # pixels: ink that looks smaller in a reduced picture is looked at closer
@@ -51,6 +54,9 @@ MIN_REST = 16  # pixels: in less, nothing can be told of the picture beside the 
 MAX_SPREAD = 0.2  # of the ink's level: what the rest of the picture varies by
 MAX_PLUMP = 0.42  # stroke width beside the digit's size
 MAX_ASPECT = 4  # width over height
+
+# bytes of compressed text in a PNG, which nothing here reads
+PngImagePlugin.MAX_TEXT_MEMORY = 2**20
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
@@ -91,6 +97,11 @@ def read_image(upload: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.ui
 
 def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the first frame, upright, without transparency: mode L or RGB."""
+    if _is_tangled(upload):
+        raise InvalidImage(
+            "the picture has far more scans, segments or chunks than pictures have; "
+            "save it anew"
+        )
     try:
         with Image.open(io.BytesIO(upload), formats=FORMATS) as picture:
             width, height = picture.size
@@ -119,6 +130,25 @@ def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise InvalidImage(
             f"the picture is broken and cannot be decoded ({error}); send it whole"
         ) from error
+
+
+def _is_tangled(upload: bytes) -> bool:
+    """Tell whether a file's parts would take a decoder much longer than its pixels.
+
+    A scan of 42 bytes costs a JPEG of 25 million pixels 10 ms, and a million fit in;
+    Pillow walks over segments and chunks in Python.
+    """
+    if upload.startswith(b"\xff\xd8"):
+        head = upload[: upload.find(b"\xff\xda")]
+        n_segments = sum(head.count(bytes([0xFF, kind])) for kind in JPEG_SEGMENTS)
+        return upload.count(b"\xff\xda") > MAX_SCANS or n_segments > MAX_SEGMENTS
+    if not upload.startswith(PNG_SIGNATURE):
+        return False
+    at, n_chunks = len(PNG_SIGNATURE), 0
+    while at < len(upload) and n_chunks <= MAX_SEGMENTS:
+        at += int.from_bytes(upload[at : at + 4], "big") + 12  # its length, type, sum
+        n_chunks += 1
+    return n_chunks > MAX_SEGMENTS
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -112,6 +113,33 @@ def test_file_of_line_breaks_passes_through_the_parser_of_unusual_forms(client):
     assert "400000 bytes" in reply.json["detail"]
 
 
+def test_explanation_of_anything_but_one_picture_in_json_is_refused(client, drawn):
+    images = drawn.test.images[:2]
+    files = [(io.BytesIO(encode(image)), "x.png") for image in images]
+    one = {"data": encode(images[0]), "content_type": "image/png"}
+
+    for request in (
+        {"data": {"image": files}},
+        {"data": images.tobytes(), "content_type": BYTES},
+        {**one, "headers": {"Accept": NPY}},
+    ):
+        reply = client.post("/predict?explain=1", **request)
+        assert reply.status_code == 400
+        assert "one picture" in reply.json["detail"]
+    assert client.post("/predict?explain=yes", **one).status_code == 400
+
+
+def test_refusal_of_a_form_is_short_however_long_its_names_are(client):
+    part = '--b\r\nContent-Disposition: form-data; name="{}\1{}"\r\n\r\n\r\n'
+    body = "".join(part.format(i, "x" * 9_000) for i in range(1_000)) + "--b--\r\n"
+
+    reply = client.post("/predict", data=body.encode(), content_type=FORM)
+
+    assert reply.status_code == 400
+    assert len(reply.data) < 2_000
+    assert re.search(r"and \d+ more", reply.json["detail"])
+
+
 def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
@@ -147,6 +175,8 @@ def test_npy_is_sent_to_who_names_it_for_pictures_too(client, drawn, classifier)
         (NPY, NPY),
         (f"{NPY}, application/json;q=0.5", NPY),
         (f"{NPY};q=0.5, application/json", "application/json"),
+        (f"{NPY};q=0", "application/json"),
+        (NPY.upper(), NPY),
         ("application/*", "application/json"),
         ("*/*", "application/json"),
         ("text/html", "application/json"),
@@ -218,7 +248,8 @@ def opened(value):
             413,
             ["parts"],
         ),
-        ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["no file"]),
+        ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["boundary"]),
+        ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["order"]),
         (
             {"data": b"{}", "content_type": "application/json"},
             415,

@@ -117,6 +117,9 @@ def test_what_is_not_plain_is_left_to_flask(door, upload, drawn):
             for more in (
                 {"QUERY_STRING": "explain=1"},
                 {"HTTP_ACCEPT": "application/x-npy"},
+                {"HTTP_ACCEPT": "Application/X-NPY"},
+                {"HTTP_HOST": "a" * 300},
+                {"HTTP_HOST": "a b"},
                 {"CONTENT_TYPE": 'multipart/form-data; boundary="b"'},
                 {"CONTENT_TYPE": "image/jpeg"},
                 {"CONTENT_LENGTH": ""},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
@@ -388,3 +388,28 @@ def test_thick_digits_that_were_cropped_keep_their_polarity(width, five):
 
     np.testing.assert_array_equal(read, read_image(encode(255 - sheet)))
     assert (read > 0).mean() < 0.5
+
+
+def tangled(kind: str) -> bytes:
+    """Make a file whose parts take a decoder longer than its pixels would."""
+    picture = Image.new("L", (64, 64), 200)
+    if kind == "PNG":
+        whole = encode(picture)
+        chunk = b"\0\0\0\0prIv" + zlib.crc32(b"prIv").to_bytes(4, "big")
+        return whole[:33] + chunk * 200_000 + whole[33:]
+    if kind == "PNG text":
+        text = PngImagePlugin.PngInfo()
+        for _ in range(20):
+            text.add_text("Title", "x" * 2**20, zip=True)
+        return encode(picture, pnginfo=text)
+    whole = encode(picture, "JPEG", progressive=True)
+    if kind == "JPEG segments":
+        return whole[:2] + b"\xff\xfe\0\2" * 200_000 + whole[2:]
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + scan * 1_000 + whole[-2:]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG text", "JPEG segments", "JPEG scans"])
+def test_file_of_more_parts_than_pictures_have_is_refused(kind):
+    with pytest.raises(InvalidImage, match=r"save it anew|cannot be decoded"):
+        read_image(tangled(kind))
