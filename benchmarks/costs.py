@@ -15,9 +15,9 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 from PIL import Image
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
 from service.images import read_image
+from service.settings import EMBEDDED_WEIGHTS
 from training.renderings import RENDERINGS, rendered
 from training.synthetic import draw_digits
 

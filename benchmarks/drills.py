@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.servers import Server, running, service
 from benchmarks.uploads import png
-from service.app import EMBEDDED_WEIGHTS
+from service.settings import EMBEDDED_WEIGHTS
 from training.synthetic import draw_digits
 
 N_CLIENTS, N_IDLE = 16, 2_000

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from PIL import Image
 
-from service.app import EMBEDDED_WEIGHTS, create_app
+from service.app import create_app
 from service.classifier import load
+from service.settings import EMBEDDED_WEIGHTS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

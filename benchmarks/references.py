@@ -6,9 +6,9 @@ import numpy as np
 from flask import Flask, Response, jsonify, request
 from PIL import Image
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
 from service.features import FEATURES
+from service.settings import EMBEDDED_WEIGHTS
 
 
 def with_numpy() -> Flask:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import Classifier, load
 from service.features import Images
+from service.settings import EMBEDDED_WEIGHTS
 from training.__main__ import load_data, main
 from training.renderings import RENDERINGS, read_all, read_naively, rendered
 

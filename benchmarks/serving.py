@@ -31,8 +31,8 @@ from benchmarks.servers import (
     write_bodies,
 )
 from benchmarks.uploads import png, test_images
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load as load_classifier
+from service.settings import EMBEDDED_WEIGHTS
 
 CONNECTIONS = (1, 4, 16, 64)
 SOME, MANY = 16, 64

@@ -21,13 +21,14 @@ from PIL.PngImagePlugin import PngImageFile
 
 from benchmarks.servers import FORM, form
 from benchmarks.uploads import png, test_images
-from service.app import EMBEDDED_WEIGHTS, create_app
+from service.app import create_app
 from service.classifier import load, softmax
 from service.features import stroke_edges
 from service.framing import is_mnist_shaped
 from service.images import read_image, read_mnist_png
 from service.multipart import plain_files
 from service.replies import Replies
+from service.settings import EMBEDDED_WEIGHTS
 from service.worker import Outgoing, Received
 
 N, ROUNDS, TOGETHER = 200, 15, 8

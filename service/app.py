@@ -2,9 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from service import problems
 from service.arrays import NPY, InvalidArray, images_of_bytes, images_of_npy, npy_of
 from service.classifier import Classifier, InvalidWeights
-from service.door import STOPPING, Door
+from service.door import Door
+from service.environ import STOPPING
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
@@ -32,11 +31,12 @@ from service.limits import (
 from service.metrics import Metrics
 from service.model import Model, Served, load_first
 from service.multipart import plain_files
+from service.openapi import describe
 from service.problems import Problem
 from service.replies import JSON
+from service.settings import InvalidSetting, read_settings
 from service.turns import Turns
 
-EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 FIELDS = ("image", "file")
 LEAST_QUALITY = 0.001  # in Accept: less is a refusal
 BLOCK = 256  # images that are scored in one turn
@@ -53,9 +53,9 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     one sentence if that file cannot be served.
     """
     try:
-        paths = [] if classifier else _weights_paths(os.environ)
+        paths = () if classifier else read_settings(os.environ).weights
         model = Model(classifier or load_first(paths), paths, metrics := Metrics())
-    except InvalidWeights as error:
+    except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
     app = Flask(__name__, static_folder=None)
     app.config.update(
@@ -73,14 +73,6 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     problems.init_app(app)
     app.wsgi_app = Door(app.wsgi_app, model, metrics)  # type: ignore[method-assign]
     return app
-
-
-def _weights_paths(environment: Mapping[str, str]) -> list[Path]:
-    setting = environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)
-    paths = [Path(path) for path in setting.split(os.pathsep) if path]
-    if not paths:
-        raise InvalidWeights(f"DIGITS_WEIGHTS is {setting!r}; name a file")
-    return paths
 
 
 def _served() -> Served:
@@ -311,6 +303,12 @@ def metrics() -> Response:
     """Tell Prometheus what all workers have done."""
     text, content_type = _metrics().text(_served().classifier)
     return Response(text, content_type=content_type)
+
+
+@routes.get("/openapi.json")
+def openapi() -> dict[str, Any]:
+    """Describe all this to a program."""
+    return describe()
 
 
 @routes.get("/model")

@@ -10,16 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from service.arrays import NPY
+from service.environ import QUICK_ONLY
 from service.images import read_mnist_png
 from service.metrics import Metrics
 from service.model import Model, Served
 from service.multipart import plain_files
 from service.replies import JSON
 
-# set by a server that wants NotQuick raised in place of an answer that takes long
-QUICK_ONLY = "digits.quick_only"
-# set by a server that answers what has begun, and nothing new
-STOPPING = "digits.stopping"
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # of others, Flask has its opinion
 MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
 

@@ -16,7 +16,7 @@ SLOTS = 64  # workers that count at a time; a later one goes on in a slot that i
 BYTES_EACH = np.dtype(np.float64).itemsize
 
 OTHER = "other"
-ROUTES = ("/predict", "/livez", "/readyz", "/model", "/metrics", OTHER)
+ROUTES = ("/predict", "/livez", "/readyz", "/model", "/metrics", "/openapi.json", OTHER)
 METHODS = ("GET", "POST", "HEAD", OTHER)
 ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
 STATUSES = (*map(str, ANSWERED), OTHER)

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents, Flask's own errors among them."""
 
 import json
+import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, current_app, request
@@ -12,6 +13,9 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
+from service.environ import REQUEST_ID
+
+_log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -79,7 +83,8 @@ def _answer_unreadable(error: ParseException) -> Response:
 
 def _answer_unexpected(error: Exception) -> Response:
     """Log a bug of ours with its traceback, and answer without it."""
-    current_app.logger.error("unexpected error", exc_info=error)
+    name = request.environ.get(REQUEST_ID)
+    _log.error("unexpected error on request %s", name, exc_info=error)
     return _answer(
         InternalServerError("the service failed on this request; the fault is ours")
     )

@@ -36,7 +36,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.base import Worker
 
-from service.door import QUICK_ONLY, STOPPING, NotQuick
+from service.door import NotQuick
+from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
 from service.metrics import OTHER, Metrics
 from service.problems import MEDIA_TYPE, document
@@ -65,6 +66,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 READ_AT_ONCE = 2**13  # bytes; gunicorn copies what is left of them for every chunk
 MAX_CHUNK_LINE = 2**13
+ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 MAX_CHUNKS = 2**14  # in a body: each costs what a kilobyte of a long one does
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
@@ -485,6 +487,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._refuse_unreadable(connection, error)
             return
         environ["wsgi.multithread"] = environ[QUICK_ONLY] = True
+        environ[REQUEST_ID] = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+        response.headers.append(("X-Request-ID", environ[REQUEST_ID]))
         if not self.alive:
             environ[STOPPING] = True
             response.force_close()
@@ -549,7 +553,11 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _fail(self, answer: Answer) -> None:
         """Log that the application failed, and say so in place of its reply."""
         response = answer.response
-        self.log.exception("the application failed on %s", answer.environ["PATH_INFO"])
+        self.log.exception(
+            "the application failed on %s, request %s",
+            answer.environ["PATH_INFO"],
+            answer.environ[REQUEST_ID],
+        )
         response.sock.data[:] = _problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "the service failed on this request; the fault is ours",
@@ -689,6 +697,11 @@ def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:
     return start, n, False
 
 
+def request_id(asked_for: str) -> str:
+    """Give the id that a client asks for, or a new one if it is none to be repeated."""
+    return asked_for if ID.fullmatch(asked_for) else os.urandom(8).hex()
+
+
 def _is_silent(connection: Connection) -> bool:
     """Tell whether nothing of a request has come."""
     return (
@@ -703,6 +716,7 @@ def _problem(status: HTTPStatus, detail: str, headers: str = "") -> bytes:
     body = document(status, detail)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+        f"X-Request-ID: {request_id('')}\r\n"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     )
     return head.encode() + body

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from service.app import create_app
-from service.door import MAX_QUICK_BYTES, QUICK_ONLY, NotQuick
+from service.door import MAX_QUICK_BYTES, NotQuick
+from service.environ import QUICK_ONLY
 from service.images import read_image, read_mnist_png
 from tests.conftest import encode
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
 from service.errors import InvalidImage, UnknownFormat
 from service.images import FORMATS, MAX_PIXELS, decode, read_image
+from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from service import model as module
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import InvalidWeights, load
 from service.metrics import Metrics
 from service.model import Model, Served, load_first
+from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode, running_service, wait_until
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
+from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT, running_service
 
 README = (ROOT / "README.md").read_text()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from service.app import EMBEDDED_WEIGHTS
 from service.classifier import load
+from service.settings import EMBEDDED_WEIGHTS
 from training.renderings import RENDERINGS, read_all, read_naively, rendered
 
 # `make bench` measures a thousand of each: 98 % and more, ±30° 96

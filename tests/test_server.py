@@ -1,13 +1,19 @@
 """The service as it runs: real gunicorn, real port, real curl."""
 
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import (
     ROOT,
+    answers,
     curl,
     encode,
     free_port,
@@ -89,6 +95,11 @@ def test_probes_answer_over_the_wire(url):
         ({"WEB_CONCURRENCY": "0"}, "digits: WEB_CONCURRENCY is '0'; set a number"),
         ({"DIGITS_HOST": "127.0.0.1:9"}, "digits: DIGITS_HOST is '127.0.0.1:9'; set"),
         ({"DIGITS_WEIGHTS": ":"}, "digits: DIGITS_WEIGHTS is ':'; name a file"),
+        (
+            {"DIGITS_WEIGHT": "x"},
+            "digits: DIGITS_WEIGHT is no setting; did you mean DIGITS_WEIGHTS?",
+        ),
+        ({"DIGITS_ACCESS_LOG": "yes"}, "digits: DIGITS_ACCESS_LOG is 'yes'; set a"),
         ({"DIGITS_WEIGHTS": "x" * 300}, "File name too long"),
     ],
 )
@@ -182,9 +193,84 @@ def test_ipv6_host_is_listened_on(weights):
         DIGITS_WEIGHTS=str(weights), DIGITS_HOST="::1", PORT=str(free_port())
     )
     try:
-        line = next(line for line in process.stderr if "Listening at" in line)
+        line = next(line for line in process.stdout if "Listening at" in line)
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
     assert "http://[::1]:" in line
+
+
+def test_settings_in_effect_are_printed(tmp_path):
+    command = [sys.executable, "-m", "service", "settings"]
+    environment = {"PATH": os.environ["PATH"], "PORT": "9", "DIGITS_HOST": "::1"}
+
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    wrong = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment | {"DIGITS_PORT": "9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    lines = dict(line.split("=") for line in run.stdout.splitlines())
+    assert lines["DIGITS_WEIGHTS"] == str(EMBEDDED_WEIGHTS)
+    assert (lines["DIGITS_HOST"], lines["PORT"]) == ("[::1]", "9")
+    assert int(lines["WEB_CONCURRENCY"]) >= 1
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("digits: DIGITS_PORT is no setting; did you mean ")
+
+
+def test_request_keeps_the_id_it_brings_or_gets_one(url):
+    def ids(*arguments: str) -> list[str]:
+        command = ["curl", "-sS", "-i", *arguments, f"{url}/livez"]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return re.findall(r"(?im)^X-Request-ID: (.*?)\r?$", out)
+
+    assert ids("-H", "X-Request-ID: abc-123_x.y") == ["abc-123_x.y"]
+    for bad in ("a b", "x" * 200, 'a"b', "<script>"):
+        (given,) = ids("-H", f"X-Request-ID: {bad}")
+        assert re.fullmatch("[0-9a-f]{16}", given)
+    assert ids() != ids()
+    # one that never reaches the application has an id too
+    assert len(ids("-H", "Content-Length: 99999999999", "-X", "POST")) == 1
+
+
+def test_logs_are_lines_of_json_and_requests_are_among_them_when_asked(weights):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    port = str(free_port())
+    process = start_service(
+        DIGITS_WEIGHTS=str(weights), PORT=port, DIGITS_ACCESS_LOG="1"
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: answers(f"{url}/readyz"))
+    curl(
+        *("-H", "X-Request-ID: mine", "-H", f"traceparent: {trace}"),
+        f"{url}/x%22%0a%7B",
+    )
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    (line,) = [line for line in lines if line.get("id") == "mine"]
+    assert line["message"] == 'GET /x"\n{'
+    assert (line["status"], line["traceparent"]) == (404, trace)
+    assert line["client"] == "127.0.0.1"
+    assert 0 < line["seconds"] < 5
+    assert line["time"].endswith("+00:00")
+    assert any("Listening at" in line["message"] for line in lines)
+    assert err == ""
+
+
+def test_requests_are_not_logged_unless_asked(weights):
+    port = str(free_port())
+    process = start_service(DIGITS_WEIGHTS=str(weights), PORT=port)
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+    process.terminate()
+    out, _ = process.communicate(timeout=30)
+
+    assert "/readyz" not in out

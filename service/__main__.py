@@ -1,0 +1,25 @@
+"""Tell how the service would be run: python -m service settings."""
+
+import os
+import sys
+
+from service.settings import InvalidSetting, read_settings
+
+
+def main() -> None:
+    """Print the settings in effect, one a line."""
+    if sys.argv[1:] != ["settings"]:
+        sys.exit("usage: python -m service settings")
+    try:
+        settings = read_settings(os.environ)
+    except InvalidSetting as error:
+        sys.exit(f"digits: {error}")
+    print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
+    print(f"DIGITS_HOST={settings.host}")
+    print(f"DIGITS_ACCESS_LOG={settings.access_log:d}")
+    print(f"PORT={settings.port}")
+    print(f"WEB_CONCURRENCY={settings.workers}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the environment says of how to serve, checked before anything starts."""
+
+import difflib
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
+CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
+PREFIX = "DIGITS_"
+# the last is the training job's
+KNOWN = ("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_MNIST")
+
+
+class InvalidSetting(ValueError):
+    """A variable of the environment that cannot be followed; says which, and why."""
+
+
+class Settings(NamedTuple):
+    """How to serve."""
+
+    weights: tuple[Path, ...]  # the first that exists is served
+    host: str
+    port: int
+    workers: int
+    access_log: bool
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read all settings; raises InvalidSetting for what is wrong, or not known."""
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in KNOWN:
+            (nearest,) = difflib.get_close_matches(name, KNOWN, 1, 0) or KNOWN[:1]
+            raise InvalidSetting(f"{name} is no setting; did you mean {nearest}?")
+    return Settings(
+        weights=_weights(environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)),
+        host=_host(environment.get("DIGITS_HOST") or "127.0.0.1"),
+        port=_number(environment, "PORT", 8000, 1, 65535),
+        workers=_number(environment, "WEB_CONCURRENCY", allowed_cpus(), 1, 1024),
+        access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
+    )
+
+
+def _weights(setting: str) -> tuple[Path, ...]:
+    paths = tuple(Path(path) for path in setting.split(os.pathsep) if path)
+    if not paths:
+        raise InvalidSetting(f"DIGITS_WEIGHTS is {setting!r}; name a file")
+    return paths
+
+
+def _number(
+    environment: Mapping[str, str], name: str, default: int, low: int, high: int
+) -> int:
+    text = environment.get(name) or str(default)
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(high))
+    if not is_number or not low <= int(text) <= high:
+        raise InvalidSetting(f"{name} is {text!r}; set a number from {low} to {high}")
+    return int(text)
+
+
+def _host(host: str) -> str:
+    try:
+        version = ipaddress.ip_address(host.strip("[]")).version
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
+            raise InvalidSetting(
+                f"DIGITS_HOST is {host!r}; set an address or a host's name"
+            ) from None
+        return host
+    return f"[{host.strip('[]')}]" if version == 6 else host
+
+
+def allowed_cpus() -> int:
+    """Count the CPUs this process may use, by its affinity and its container's."""
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    quota, _, period = (
+        CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max"
+    ).partition(" ")
+    if quota.strip() != "max":
+        cpus = min(cpus or 1, int(quota) // int(period))
+    return max(cpus or 1, 1)
