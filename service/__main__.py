@@ -17,6 +17,7 @@ def main() -> None:
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={settings.host}")
     print(f"DIGITS_ACCESS_LOG={settings.access_log:d}")
+    print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # a star for each
     print(f"PORT={settings.port}")
     print(f"WEB_CONCURRENCY={settings.workers}")
 

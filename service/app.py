@@ -19,6 +19,7 @@ from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
 from service.images import read_image
+from service.keys import Keys
 from service.limits import (
     MAX_BYTES,
     MAX_FIELD_BYTES,
@@ -39,6 +40,7 @@ from service.turns import Turns
 
 FIELDS = ("image", "file")
 LEAST_QUALITY = 0.001  # in Accept: less is a refusal
+KEPT = ("digits.predict", "digits.model")  # for who has a key, where keys are set
 BLOCK = 256  # images that are scored in one turn
 BULK = {"application/octet-stream": images_of_bytes, NPY: images_of_npy}
 
@@ -53,7 +55,8 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     one sentence if that file cannot be served.
     """
     try:
-        paths = () if classifier else read_settings(os.environ).weights
+        settings = read_settings(os.environ)
+        paths = () if classifier else settings.weights
         model = Model(classifier or load_first(paths), paths, metrics := Metrics())
     except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
@@ -68,10 +71,11 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.extensions["model"] = model
     app.extensions["metrics"] = metrics
+    app.extensions["keys"] = keys = Keys(settings.api_keys)
     app.extensions["turns"] = Turns()
     app.register_blueprint(routes)
     problems.init_app(app)
-    app.wsgi_app = Door(app.wsgi_app, model, metrics)  # type: ignore[method-assign]
+    app.wsgi_app = Door(app.wsgi_app, model, metrics, keys)  # type: ignore[method-assign]
     return app
 
 
@@ -91,6 +95,18 @@ def _metrics() -> Metrics:
 def _turn() -> Turns:
     turns: Turns = current_app.extensions["turns"]
     return turns
+
+
+@routes.before_request
+def admit() -> None:
+    """Ask for a key where one is wanted; probes and metrics are for everyone."""
+    is_kept = request.endpoint in KEPT
+    if is_kept and not current_app.extensions["keys"].admit(request.environ):
+        raise Problem(
+            HTTPStatus.UNAUTHORIZED,
+            "this wants a key that is known here; send it as Authorization: Bearer "
+            "KEY, or as X-API-Key",
+        )
 
 
 @routes.post("/predict")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from service.arrays import NPY
 from service.environ import QUICK_ONLY
 from service.images import read_mnist_png
+from service.keys import Keys
 from service.metrics import Metrics
 from service.model import Model, Served
 from service.multipart import plain_files
@@ -44,9 +45,10 @@ class Door:
     """
 
     def __init__(
-        self, application: Application, model: Model, metrics: Metrics
+        self, application: Application, model: Model, metrics: Metrics, keys: Keys
     ) -> None:
-        self.application, self.model, self.metrics = application, model, metrics
+        self.application, self.model = application, model
+        self.metrics, self.keys = metrics, keys
         self._waiting = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -67,6 +69,7 @@ class Door:
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= MAX_QUICK_BYTES)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
+            or not self.keys.admit(environ)
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
             return None

@@ -23,6 +23,7 @@ WORKERS_OWN = (
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
+UNKNOWN = (HTTPStatus.UNAUTHORIZED,)
 UNREADABLE = (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
@@ -45,11 +46,23 @@ def describe() -> Object:
                     _status("ready", model={"type": "string"}),
                 )
             },
-            "/model": {"get": _get("What is served.", {"$ref": _schema("Model")})},
+            "/model": {
+                "get": _get(
+                    "What is served.", {"$ref": _schema("Model")}, JSON, UNKNOWN
+                )
+            },
             "/metrics": {"get": _get("Counts for Prometheus.", kind="text/plain")},
             "/openapi.json": {"get": _get("This document.", {"type": "object"})},
         },
-        "components": {"schemas": _schemas()},
+        # where DIGITS_API_KEYS is set, of these either
+        "security": [{}, {"bearer": []}, {"key": []}],
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
     }
 
 
@@ -106,14 +119,19 @@ def _predict() -> Object:
                 },
                 NPY: {"schema": array},
             },
-            UNREADABLE,
+            UNREADABLE + UNKNOWN,
         ),
     }
 
 
-def _get(summary: str, schema: Object | None = None, kind: str = JSON) -> Object:
+def _get(
+    summary: str,
+    schema: Object | None = None,
+    kind: str = JSON,
+    more: tuple[HTTPStatus, ...] = (),
+) -> Object:
     content = {kind: {"schema": schema or {"type": "string"}}}
-    return {"summary": summary, "responses": _responses(content)}
+    return {"summary": summary, "responses": _responses(content, more)}
 
 
 def _responses(content: Object, more: tuple[HTTPStatus, ...] = ()) -> Object:

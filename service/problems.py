@@ -3,6 +3,7 @@
 import json
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
@@ -25,6 +26,15 @@ class Problem(HTTPException):
     def __init__(self, code: HTTPStatus, description: str) -> None:
         super().__init__(description)
         self.code = self.status = code
+
+    def get_headers(self, *about: Any) -> list[tuple[str, str]]:
+        """Name what the client is to do, for the statuses that have a header for it."""
+        headers = super().get_headers(*about)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers.append(("WWW-Authenticate", "Bearer"))
+        elif self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append(("Retry-After", "1"))
+        return headers
 
 
 def init_app(app: Flask) -> None:

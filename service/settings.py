@@ -13,7 +13,11 @@ EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
 PREFIX = "DIGITS_"
 # the last is the training job's
-KNOWN = ("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_MNIST")
+KNOWN = (
+    *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
+    "DIGITS_MNIST",
+)
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class InvalidSetting(ValueError):
@@ -28,6 +32,7 @@ class Settings(NamedTuple):
     port: int
     workers: int
     access_log: bool
+    api_keys: tuple[str, ...]  # SHA-256 digests of those let in, or none for everyone
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -42,6 +47,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         port=_number(environment, "PORT", 8000, 1, 65535),
         workers=_number(environment, "WEB_CONCURRENCY", allowed_cpus(), 1, 1024),
         access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
+        api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
     )
 
 
@@ -50,6 +56,25 @@ def _weights(setting: str) -> tuple[Path, ...]:
     if not paths:
         raise InvalidSetting(f"DIGITS_WEIGHTS is {setting!r}; name a file")
     return paths
+
+
+def _digests(setting: str) -> tuple[str, ...]:
+    """Read digests from the setting itself, or from the file that it names."""
+    text, place = setting, "DIGITS_API_KEYS"
+    if "/" in setting:
+        try:
+            text, place = Path(setting).read_text(), setting
+        except (OSError, ValueError) as error:
+            raise InvalidSetting(f"DIGITS_API_KEYS: {setting}: {error}") from error
+    digests = tuple(text.replace(",", " ").lower().split())
+    # what is wrong may be a key in clear: it is not shown
+    wrong = [i for i, digest in enumerate(digests, 1) if not DIGEST.fullmatch(digest)]
+    if wrong or (setting and not digests):
+        raise InvalidSetting(
+            f"{place} holds no SHA-256 digest at place {(wrong or [1])[0]}; make one "
+            "by: printf %s KEY | sha256sum"
+        )
+    return digests
 
 
 def _number(

@@ -1,0 +1,30 @@
+"""Who may ask: the keys that a request can bring."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+SCHEME = "bearer "
+
+
+class Keys:
+    """The SHA-256 digests of the keys that are let in; none at all lets everyone in."""
+
+    def __init__(self, digests: tuple[str, ...]) -> None:
+        self.digests = digests
+
+    def admit(self, environ: Mapping[str, Any]) -> bool:
+        """Tell whether a request brings a key, as `Authorization` or `X-API-Key`.
+
+        How long it takes tells nothing of how near a wrong key is.
+        """
+        if not self.digests:
+            return True
+        key = environ.get("HTTP_X_API_KEY", "")
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if authorization.lower().startswith(SCHEME):
+            key = authorization[len(SCHEME) :].strip()
+        digest = hashlib.sha256(key.encode("latin-1")).hexdigest()
+        found = [hmac.compare_digest(digest, known) for known in self.digests]
+        return any(found)

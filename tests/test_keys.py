@@ -1,0 +1,84 @@
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from service.app import create_app
+from service.settings import InvalidSetting, read_settings
+from tests.conftest import ROOT, encode
+
+KEY, OTHER = "s3cret", "an0ther"
+DIGESTS = [hashlib.sha256(key.encode()).hexdigest() for key in (KEY, OTHER)]
+
+
+@pytest.fixture
+def client(classifier, monkeypatch):
+    monkeypatch.setenv("DIGITS_API_KEYS", ",".join(DIGESTS))
+    return create_app(classifier).test_client()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": f"Bearer {KEY}"}, 200),
+        ({"Authorization": f"bearer  {OTHER} "}, 200),
+        ({"X-API-Key": KEY}, 200),
+        ({}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Basic {KEY}"}, 401),
+        ({"Authorization": f"Bearer {DIGESTS[0]}"}, 401),
+        ({"X-API-Key": KEY.upper()}, 401),
+        ({"X-API-Key": "\u00e9\u00ff"}, 401),
+    ],
+)
+def test_predictions_and_the_model_are_for_who_has_a_key(
+    client, drawn, headers, status
+):
+    upload = encode(drawn.test.images[0])
+    for reply in (
+        client.post("/predict", data=upload, content_type="image/png", headers=headers),
+        client.post("/predict?a", data=b"", content_type="image/png", headers=headers),
+        client.get("/model", headers=headers),
+    ):
+        assert (reply.status_code == 401) == (status == 401)
+        if status == 401:
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+            assert "Authorization: Bearer KEY" in reply.json["detail"]
+            assert KEY not in reply.text
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json"])
+def test_probes_metrics_and_the_description_are_for_everyone(client, path):
+    assert client.get(path).status_code == 200
+
+
+def test_digests_may_lie_in_a_file(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("\n".join(DIGESTS) + "\n")
+
+    assert read_settings({"DIGITS_API_KEYS": str(path)}).api_keys == tuple(DIGESTS)
+    assert read_settings({}).api_keys == ()
+
+
+@pytest.mark.parametrize("setting", [KEY, DIGESTS[0] + ",x", ",", "/absent/keys"])
+def test_what_is_no_digest_is_refused_and_not_repeated(setting):
+    with pytest.raises(InvalidSetting, match="DIGITS_API_KEYS") as refused:
+        read_settings({"DIGITS_API_KEYS": setting})
+
+    assert KEY not in str(refused.value)
+
+
+def test_printed_settings_do_not_tell_the_keys():
+    out = subprocess.run(
+        [sys.executable, "-m", "service", "settings"],
+        cwd=ROOT,
+        env={"DIGITS_API_KEYS": " ".join(DIGESTS)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    assert "DIGITS_API_KEYS=**\n" in out
+    assert DIGESTS[0] not in out
