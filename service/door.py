@@ -16,8 +16,10 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.model import Model, Served
 from service.multipart import plain_files
+from service.problems import SAFETY
 from service.replies import JSON
 
+SAFE = list(SAFETY.items())
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # of others, Flask has its opinion
 MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
 
@@ -113,9 +115,8 @@ class _Prediction:
         if self.waits:
             self.door.score()
         reply = self.served.replies.one(self.probabilities)
-        self.start_response(
-            "200 OK", [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
-        )
+        headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
+        self.start_response("200 OK", headers + SAFE)
         yield reply
 
     def close(self) -> None:

@@ -17,6 +17,12 @@ from werkzeug.exceptions import (
 from service.environ import REQUEST_ID
 
 _log = logging.getLogger(__name__)
+# of every reply: none of ours is a page, to be framed, or to be guessed the type of
+SAFETY = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -39,9 +45,16 @@ class Problem(HTTPException):
 
 def init_app(app: Flask) -> None:
     """Make the app answer every error with a problem document."""
+    app.after_request(_make_safe)
     app.register_error_handler(HTTPException, _answer)
     app.register_error_handler(ParseException, _answer_unreadable)
     app.register_error_handler(Exception, _answer_unexpected)
+
+
+def _make_safe(response: Response) -> Response:
+    for name, value in SAFETY.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def _answer(error: HTTPException) -> Response:

@@ -40,7 +40,7 @@ from service.door import NotQuick
 from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
 from service.metrics import OTHER, Metrics
-from service.problems import MEDIA_TYPE, document
+from service.problems import MEDIA_TYPE, SAFETY, document
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
 SLOWEST = 32 * 2**10  # bytes a second, which earn a client more time than that
@@ -62,6 +62,7 @@ SWITCH_INTERVAL = 0.0005
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGE_BLOCK = 2**20  # bytes: the arrays of a picture's reading are smaller
 
+SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items())
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 READ_AT_ONCE = 2**13  # bytes; gunicorn copies what is left of them for every chunk
@@ -716,7 +717,7 @@ def _problem(status: HTTPStatus, detail: str, headers: str = "") -> bytes:
     body = document(status, detail)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
-        f"X-Request-ID: {request_id('')}\r\n"
+        f"X-Request-ID: {request_id('')}\r\n{SAFE}"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     )
     return head.encode() + body

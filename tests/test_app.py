@@ -205,6 +205,13 @@ def test_model_route_tells_what_is_served(client, classifier):
     assert reply["evaluation"] == classifier.evaluation
 
 
+@pytest.mark.parametrize("path", ["/livez", "/model", "/absent", "/predict"])
+def test_every_reply_forbids_to_be_framed_or_guessed(client, image, path):
+    for reply in (client.get(path), post(client, encode(image))):
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+
+
 def test_probes_answer(client, classifier):
     assert client.get("/livez").json == {"status": "alive"}
     assert client.get("/readyz").json == {

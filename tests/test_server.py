@@ -237,6 +237,14 @@ def test_request_keeps_the_id_it_brings_or_gets_one(url):
         assert re.fullmatch("[0-9a-f]{16}", given)
     assert ids() != ids()
     # one that never reaches the application has an id too
+    head = subprocess.run(
+        ["curl", "-sS", "-i", "-H", "Content-Length: 99999999999", "-d", "", url],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "413" in head.splitlines()[0]
+    assert "X-Content-Type-Options: nosniff" in head
     assert len(ids("-H", "Content-Length: 99999999999", "-X", "POST")) == 1
 
 
