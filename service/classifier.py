@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.features import FEATURES, n_features
 FORMAT = "1"
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
+MAX_WEIGHT = 1e6  # of either sign: sums of larger ones may not be finite
 VERSION_DIGITS = 12
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian count, the JSON header, the data
 
@@ -78,6 +80,8 @@ class Classifier:
                 )
             if not np.isfinite(array).all():
                 raise InvalidWeights(f"{name} holds a value that is not finite")
+            if np.abs(array).max() > MAX_WEIGHT:
+                raise InvalidWeights(f"{name} holds a value beyond {MAX_WEIGHT:,.0f}")
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Give each image's class probabilities: (n, 28, 28) -> (n, K), in class order.
@@ -128,13 +132,18 @@ def load(path: Path) -> Classifier:
     Raises InvalidWeights, naming the file, for whatever keeps it from being served.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             content = file.read(MAX_WEIGHTS_BYTES + 1)
         return _parse(content)
     except OSError as error:
         raise InvalidWeights(f"weights {path}: {error.strerror}") from error
     except InvalidWeights as error:
         raise InvalidWeights(f"weights {path}: {error}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; where it is a pipe, do not wait for who writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parse(content: bytes) -> Classifier:
@@ -146,7 +155,7 @@ def _parse(content: bytes) -> Classifier:
         raise InvalidWeights(f"not a safetensors file: {error}") from error
     if set(arrays) != {"weight", "bias"}:
         raise InvalidWeights(f"holds {sorted(arrays)}, expected ['bias', 'weight']")
-    metadata = _split(content)[0].get("__metadata__", {})
+    metadata = _split(content)[0].get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise InvalidWeights(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
     try:

@@ -5,10 +5,10 @@ import os
 import sys
 from typing import Any
 
-from service.settings import InvalidSetting, read_settings
+from service.settings import InvalidSetting, keep_settings
 
 try:
-    settings = read_settings(os.environ)
+    settings = keep_settings(os.environ)
 except InvalidSetting as error:
     sys.exit(f"digits: {error}")
 
@@ -36,15 +36,23 @@ def when_ready(server: object) -> None:
     gc.freeze()
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Have a new worker begin with the weights that the others serve."""
+    server.app.wsgi().extensions["model"].current()
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Hand on the signals that reach a worker while it still has its master's ears."""
     worker.early_signals = server.SIG_QUEUE
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have a worker count in its own slot of the application's metrics."""
-    worker.metrics = worker.wsgi.extensions["metrics"]
+    """Give a worker what the application shares with it, and the keys of today."""
+    extensions = worker.wsgi.extensions
+    worker.model, worker.metrics = extensions["model"], extensions["metrics"]
     worker.metrics.begin(worker.age)
+    # the application was loaded once: a file of keys is read again at every SIGHUP
+    extensions["keys"].digests = settings.api_keys
 
 
 def child_exit(server: Any, worker: Any) -> None:

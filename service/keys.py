@@ -21,10 +21,14 @@ class Keys:
         """
         if not self.digests:
             return True
-        key = environ.get("HTTP_X_API_KEY", "")
+        keys = [environ.get("HTTP_X_API_KEY", "")]
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if authorization.lower().startswith(SCHEME):
-            key = authorization[len(SCHEME) :].strip()
-        digest = hashlib.sha256(key.encode("latin-1")).hexdigest()
-        found = [hmac.compare_digest(digest, known) for known in self.digests]
+            keys.append(authorization[len(SCHEME) :].strip())
+        brought = [hashlib.sha256(key.encode("latin-1")).hexdigest() for key in keys]
+        found = [
+            hmac.compare_digest(digest, known)
+            for digest in brought
+            for known in self.digests
+        ]
         return any(found)

@@ -14,7 +14,7 @@ from service.replies import Replies
 
 LOOK_EVERY = 1.0  # seconds at least between two looks at the file
 
-Signature = tuple[str, int, int, int]
+Signature = tuple[str, int, int, int, int]
 
 
 class Served(NamedTuple):
@@ -59,7 +59,8 @@ class Model:
         self._seen = signature
         try:
             classifier = load_first(self._paths)
-        except InvalidWeights as error:
+        # whatever a file may hold, it fails no request
+        except Exception as error:
             self._metrics.count("digits_model_failures")
             version = self._served.classifier.version
             logging.getLogger(__name__).error("%s; %s is served on", error, version)
@@ -91,4 +92,5 @@ def _signature(paths: Sequence[Path]) -> Signature | None:
         found = path.stat()
     except (OSError, InvalidWeights):
         return None
-    return str(path), found.st_ino, found.st_size, found.st_mtime_ns
+    # the last changes with its permissions too
+    return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

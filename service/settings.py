@@ -1,7 +1,9 @@
 """What the environment says of how to serve, checked before anything starts."""
 
 import difflib
+import hashlib
 import ipaddress
+import logging
 import os
 import re
 import sys
@@ -17,6 +19,7 @@ KNOWN = (
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
     "DIGITS_MNIST",
 )
+EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -51,6 +54,23 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
+_in_effect: list[Settings] = []
+
+
+def keep_settings(environment: Mapping[str, str]) -> Settings:
+    """Read all settings, or go on with those before if what is new is wrong.
+
+    Raises InvalidSetting if there are none before.
+    """
+    try:
+        _in_effect[:] = [read_settings(environment)]
+    except InvalidSetting as error:
+        if not _in_effect:
+            raise
+        logging.getLogger(__name__).error("%s; the settings before go on", error)
+    return _in_effect[0]
+
+
 def _weights(setting: str) -> tuple[Path, ...]:
     paths = tuple(Path(path) for path in setting.split(os.pathsep) if path)
     if not paths:
@@ -60,18 +80,27 @@ def _weights(setting: str) -> tuple[Path, ...]:
 
 def _digests(setting: str) -> tuple[str, ...]:
     """Read digests from the setting itself, or from the file that it names."""
-    text, place = setting, "DIGITS_API_KEYS"
+    text = setting
     if "/" in setting:
         try:
-            text, place = Path(setting).read_text(), setting
+            text = Path(setting).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
-            raise InvalidSetting(f"DIGITS_API_KEYS: {setting}: {error}") from error
-    digests = tuple(text.replace(",", " ").lower().split())
+            reason = getattr(error, "strerror", None) or "not text"
+            # nor is its name, which may be a key with a slash in it
+            raise InvalidSetting(
+                f"DIGITS_API_KEYS names a file that cannot be read: {reason}"
+            ) from None
+    text = re.sub(r"#.*", "", text).replace(",", " ").lower()
+    # sha256sum writes "-" for where its input came from
+    digests = tuple(digest for digest in text.split() if digest != "-")
     # what is wrong may be a key in clear: it is not shown
     wrong = [i for i, digest in enumerate(digests, 1) if not DIGEST.fullmatch(digest)]
+    if EMPTY in digests:
+        raise InvalidSetting("DIGITS_API_KEYS holds the digest of no key at all")
     if wrong or (setting and not digests):
         raise InvalidSetting(
-            f"{place} holds no SHA-256 digest at place {(wrong or [1])[0]}; make one "
+            f"DIGITS_API_KEYS holds no SHA-256 digest at place {(wrong or [1])[0]}; "
+            "set digests, or the path of a file of them, with a slash in it; make one "
             "by: printf %s KEY | sha256sum"
         )
     return digests

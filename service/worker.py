@@ -19,6 +19,7 @@ from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.config import Config
@@ -40,6 +41,7 @@ from service.door import NotQuick
 from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
 from service.metrics import OTHER, Metrics
+from service.model import Model
 from service.problems import MEDIA_TYPE, SAFETY, document
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
@@ -211,7 +213,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     age: int
     alive: bool
     board: Board
-    metrics: Metrics | None = None  # of the application, if it has any
+    model: Model | None = None  # of the application, if it has any
+    metrics: Metrics | None = None
     next_look = 0.0
     # What reached this process between the fork and the worker's own handlers, where
     # the master's are still in place: without it, a stop in that moment is lost.
@@ -295,6 +298,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if now >= self.next_look:
             self.next_look = now + TICK
             self._cut_the_slow(now)
+            if self.model:
+                self.model.current()  # so that a worker without requests has it too
         if self.metrics:
             self.metrics.set("digits_connections", len(self.connections))
             self.metrics.set("digits_requests_in_work", self.working)
@@ -562,6 +567,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         response.sock.data[:] = _problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "the service failed on this request; the fault is ours",
+            answer.environ[REQUEST_ID],
         )
         response.status = "500 Internal Server Error"
         response.force_close()
@@ -628,12 +634,21 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         """Answer a request that does not reach the application, and part."""
         self._count(connection, 0)
+        request, connection.request = connection.request, None
+        asked = dict(request.headers) if request else {}
+        path, method = (request.path, request.method) if request else (OTHER, OTHER)
+        name = request_id(asked.get("X-REQUEST-ID", ""))
+        seconds = time.monotonic() - connection.since
         if self.metrics:
-            waited = time.monotonic() - connection.since
-            self.metrics.request(OTHER, OTHER, str(status.value), waited)
-        connection.request = None
+            self.metrics.request(path, method, str(status.value), seconds)
+        self.log.access(
+            SimpleNamespace(status=f"{status.value} {status.phrase}"),
+            SimpleNamespace(method=method),
+            {"PATH_INFO": path, "REMOTE_ADDR": connection.address[0], REQUEST_ID: name},
+            timedelta(seconds=seconds),
+        )
         connection.received.data.clear()
-        self._put(connection, _problem(status, detail, headers), closes=True)
+        self._put(connection, _problem(status, detail, name, headers), closes=True)
 
     def _refuse_busy(self, connection: Connection) -> None:
         self._refuse(
@@ -712,12 +727,14 @@ def _is_silent(connection: Connection) -> bool:
     )
 
 
-def _problem(status: HTTPStatus, detail: str, headers: str = "") -> bytes:
+def _problem(
+    status: HTTPStatus, detail: str, request_name: str, headers: str = ""
+) -> bytes:
     """Write a whole reply that refuses a request."""
     body = document(status, detail)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
-        f"X-Request-ID: {request_id('')}\r\n{SAFE}"
+        f"X-Request-ID: {request_name}\r\n{SAFE}"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     )
     return head.encode() + body

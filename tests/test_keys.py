@@ -1,4 +1,5 @@
 import hashlib
+import signal
 import subprocess
 import sys
 
@@ -6,7 +7,14 @@ import pytest
 
 from service.app import create_app
 from service.settings import InvalidSetting, read_settings
-from tests.conftest import ROOT, encode
+from tests.conftest import (
+    ROOT,
+    answers,
+    curl,
+    encode,
+    running_service,
+    wait_until,
+)
 
 KEY, OTHER = "s3cret", "an0ther"
 DIGESTS = [hashlib.sha256(key.encode()).hexdigest() for key in (KEY, OTHER)]
@@ -24,6 +32,7 @@ def client(classifier, monkeypatch):
         ({"Authorization": f"Bearer {KEY}"}, 200),
         ({"Authorization": f"bearer  {OTHER} "}, 200),
         ({"X-API-Key": KEY}, 200),
+        ({"X-API-Key": KEY, "Authorization": "Bearer another's"}, 200),
         ({}, 401),
         ({"Authorization": "Bearer"}, 401),
         ({"Authorization": "Bearer wrong"}, 401),
@@ -54,15 +63,21 @@ def test_probes_metrics_and_the_description_are_for_everyone(client, path):
     assert client.get(path).status_code == 200
 
 
-def test_digests_may_lie_in_a_file(tmp_path):
+def test_digests_may_lie_in_a_file_as_sha256sum_writes_them(tmp_path):
     path = tmp_path / "keys"
-    path.write_text("\n".join(DIGESTS) + "\n")
+    path.write_text(f"\ufeff{DIGESTS[0]}  -\n# Ada's\n{DIGESTS[1]}  # Bob's\n")
 
     assert read_settings({"DIGITS_API_KEYS": str(path)}).api_keys == tuple(DIGESTS)
     assert read_settings({}).api_keys == ()
 
 
-@pytest.mark.parametrize("setting", [KEY, DIGESTS[0] + ",x", ",", "/absent/keys"])
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [KEY, DIGESTS[0] + ",x", ",", "/absent/keys", f"{KEY}/x", EMPTY, "#"],
+)
 def test_what_is_no_digest_is_refused_and_not_repeated(setting):
     with pytest.raises(InvalidSetting, match="DIGITS_API_KEYS") as refused:
         read_settings({"DIGITS_API_KEYS": setting})
@@ -82,3 +97,30 @@ def test_printed_settings_do_not_tell_the_keys():
 
     assert "DIGITS_API_KEYS=**\n" in out
     assert DIGESTS[0] not in out
+
+
+def test_sighup_reads_the_file_of_keys_again_and_a_bad_one_changes_nothing(
+    weights, tmp_path
+):
+    path = tmp_path / "keys"
+    path.write_text(DIGESTS[0])
+
+    def admits(key: str) -> bool:
+        return curl("-H", f"X-API-Key: {key}", f"{service.url}/model")[0] == 200
+
+    def renew() -> None:
+        before = set(service.workers())
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & set(service.workers()))
+        wait_until(lambda: answers(f"{service.url}/readyz"))
+
+    with running_service(
+        DIGITS_WEIGHTS=str(weights), DIGITS_API_KEYS=str(path)
+    ) as service:
+        assert (admits(KEY), admits(OTHER)) == (True, False)
+        path.write_text(DIGESTS[1])
+        renew()
+        assert (admits(KEY), admits(OTHER)) == (False, True)
+        path.write_text("half a dig")
+        renew()
+        assert (admits(KEY), admits(OTHER)) == (False, True)

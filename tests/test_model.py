@@ -68,6 +68,10 @@ def test_file_that_is_replaced_is_served_from_then_on(path, weights):
         lambda content: content.replace(b'"format":"1"', b'"format":"9"'),
         lambda content: content.replace(b"stroke-edges", b"stroke-hedge"),
         lambda content: content[:-4] + b"\xff" * 4,  # not a number
+        lambda content: content[:-4] + b"\xff\xff\x7f\x7f",  # 3.4e38
+        lambda content: (
+            (39).to_bytes(8, "little") + b'{"__metadata__":null,"a":null}         '
+        ),
     ],
 )
 def test_file_that_cannot_be_served_is_logged_once_and_the_old_one_goes_on(
@@ -109,6 +113,13 @@ def test_file_that_vanishes_is_served_on(path):
     assert model.current() is before
     with pytest.raises(InvalidWeights, match="No such file"):
         load_first([path])
+
+
+def test_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(InvalidWeights, match="not a safetensors file"):
+        load(tmp_path / "pipe")
 
 
 def test_weights_swapped_under_load_fail_no_request_and_mix_in_none(

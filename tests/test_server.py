@@ -260,10 +260,16 @@ def test_logs_are_lines_of_json_and_requests_are_among_them_when_asked(weights):
         *("-H", "X-Request-ID: mine", "-H", f"traceparent: {trace}"),
         f"{url}/x%22%0a%7B",
     )
+    curl(
+        *("-H", "X-Request-ID: too-large", "-H", "Content-Length: 99999999", "-d", ""),
+        f"{url}/predict",
+    )
     process.terminate()
     out, err = process.communicate(timeout=30)
 
     lines = [json.loads(line) for line in out.splitlines()]
+    (refused,) = [line for line in lines if line.get("id") == "too-large"]
+    assert (refused["status"], refused["message"]) == (413, "POST /predict")
     (line,) = [line for line in lines if line.get("id") == "mine"]
     assert line["message"] == 'GET /x"\n{'
     assert (line["status"], line["traceparent"]) == (404, trace)
