@@ -1,4 +1,4 @@
-"""Start, memory and installed size of the service, beside an empty gunicorn.
+"""Start and memory of the service, beside an empty gunicorn.
 
 python -m benchmarks.footprint [--requests 200000]
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.servers import (
     FORM,
+    ROOT,
     Server,
     form,
     gunicorn,
@@ -22,12 +23,11 @@ from benchmarks.servers import (
 from benchmarks.uploads import png, test_images
 
 N_UPLOADS, N_STARTS = 1_000, 7
-ROOT = Path(__file__).parent.parent
 PICTURE = (ROOT / "docs" / "digit.png").read_bytes()
 
 
 def measure(n_requests: int) -> None:
-    """Print the three, and their ratios to those of an empty gunicorn."""
+    """Print both, beside an empty gunicorn's."""
     commands = {
         "an empty gunicorn": gunicorn("empty:no_op", "gthread"),
         "the service": service(),

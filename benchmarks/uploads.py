@@ -8,21 +8,30 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from training.data import InvalidData
-from training.mnist import load_mnist
+from training.data import DataSet, InvalidData
+from training.mnist import cache_folder, load_mnist
 from training.synthetic import draw_digits
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+MNIST_FOLDER = Path(
+    os.environ.get("DIGITS_MNIST") or cache_folder(os.environ) / "mnist"
+)
+
+
+def find_mnist() -> DataSet | None:
+    """Load MNIST if it is on this machine; never download it."""
+    try:
+        return load_mnist(MNIST_FOLDER, MNIST_FOLDER, mirrors=())
+    except InvalidData:
+        return None
 
 
 def test_images(n: int) -> npt.NDArray[np.uint8]:
     """Take digits of MNIST's test set (n, 28, 28), or drawn ones where it is not."""
-    folder = Path(os.environ.get("DIGITS_MNIST") or CACHE / "digits" / "mnist")
-    try:
-        return load_mnist(folder, folder, mirrors=()).test.images[:n]
-    except InvalidData:
-        print(f"no MNIST in {folder}: drawn digits instead")
-        return draw_digits(10, n).test.images
+    mnist = find_mnist()
+    if mnist:
+        return mnist.test.images[:n]
+    print(f"no MNIST in {MNIST_FOLDER}: drawn digits instead")
+    return draw_digits(10, n).test.images
 
 
 def png(image: npt.NDArray[np.uint8]) -> bytes:

@@ -11,7 +11,14 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service import problems
-from service.arrays import NPY, InvalidArray, images_of_bytes, images_of_npy, npy_of
+from service.arrays import (
+    BYTES,
+    NPY,
+    InvalidArray,
+    images_of_bytes,
+    images_of_npy,
+    npy_of,
+)
 from service.classifier import Classifier, InvalidWeights
 from service.door import Door
 from service.environ import STOPPING
@@ -42,7 +49,7 @@ FIELDS = ("image", "file")
 LEAST_QUALITY = 0.001  # in Accept: less is a refusal
 KEPT = ("digits.predict", "digits.model")  # for who has a key, where keys are set
 BLOCK = 256  # images that are scored in one turn
-BULK = {"application/octet-stream": images_of_bytes, NPY: images_of_npy}
+BULK = {BYTES: images_of_bytes, NPY: images_of_npy}
 
 routes = Blueprint("digits", __name__)
 

@@ -9,7 +9,7 @@ from numpy.lib import format as npy
 from service.features import IMAGE_SIZE
 
 PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
-NPY = "application/x-npy"
+BYTES, NPY = "application/octet-stream", "application/x-npy"
 PICTURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
 SHOWN = 60  # characters of what is wrong
 MAX_HEADER = 1_000  # characters, where a plain array's are about 60

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.classifier import Classifier
+from service.classifier import ALL_CLASSES, Classifier
 
 SLOTS = 64  # workers that count at a time; a later one goes on in a slot that is free
 BYTES_EACH = np.dtype(np.float64).itemsize
@@ -21,7 +21,7 @@ METHODS = ("GET", "POST", "HEAD", OTHER)
 ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
 STATUSES = (*map(str, ANSWERED), OTHER)
 OUTCOMES = ("read", "refused", "unknown")
-DIGITS = tuple(map(str, range(10)))
+DIGITS = tuple(map(str, ALL_CLASSES))
 SECONDS = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1)
 PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 

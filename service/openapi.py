@@ -4,14 +4,13 @@ from http import HTTPStatus
 from typing import Any
 
 from service import __version__
-from service.arrays import NPY
+from service.arrays import BYTES, NPY
 from service.limits import MAX_BYTES, MAX_IMAGES, MAX_PICTURES
 from service.problems import MEDIA_TYPE
 from service.replies import JSON
 
 Object = dict[str, Any]
-PNG_FORM = "multipart/form-data"
-BYTES = "application/octet-stream"
+FORM = "multipart/form-data"
 
 # of any request: what the worker answers before the application is asked
 WORKERS_OWN = (
@@ -89,7 +88,7 @@ def _predict() -> Object:
         "requestBody": {
             "required": True,
             "content": {
-                PNG_FORM: {
+                FORM: {
                     "schema": {
                         "type": "object",
                         "properties": {"image": pictures, "file": pictures},

@@ -24,6 +24,7 @@ SAFETY = {
     "Referrer-Policy": "no-referrer",
 }
 MEDIA_TYPE = "application/problem+json"
+OUR_FAULT = "the service failed on this request; the fault is ours"
 
 
 class Problem(HTTPException):
@@ -108,6 +109,4 @@ def _answer_unexpected(error: Exception) -> Response:
     """Log a bug of ours with its traceback, and answer without it."""
     name = request.environ.get(REQUEST_ID)
     _log.error("unexpected error on request %s", name, exc_info=error)
-    return _answer(
-        InternalServerError("the service failed on this request; the fault is ours")
-    )
+    return _answer(InternalServerError(OUR_FAULT))

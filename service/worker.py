@@ -42,7 +42,7 @@ from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
 from service.limits import MAX_BYTES, MAX_HEAD_BYTES
 from service.metrics import OTHER, Metrics
 from service.model import Model
-from service.problems import MEDIA_TYPE, SAFETY, document
+from service.problems import MEDIA_TYPE, OUR_FAULT, SAFETY, document
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
 SLOWEST = 32 * 2**10  # bytes a second, which earn a client more time than that
@@ -448,19 +448,17 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.chunk, n, is_whole = follow_chunks(data, connection.chunk)
             connection.n_chunks += n
             size = max(len(data), connection.chunk)
+        excess = ""
         if size > MAX_BYTES:
-            self._refuse(
-                connection,
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the request is larger than {MAX_BYTES:,} bytes; send less at once",
+            excess = (
+                f"the request is larger than {MAX_BYTES:,} bytes; send less at once"
             )
-            return
-        if connection.n_chunks > MAX_CHUNKS:
-            self._refuse(
-                connection,
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body comes in more than {MAX_CHUNKS:,} chunks; send longer ones",
+        elif connection.n_chunks > MAX_CHUNKS:
+            excess = (
+                f"the body comes in more than {MAX_CHUNKS:,} chunks; send longer ones"
             )
+        if excess:
+            self._refuse(connection, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, excess)
             return
         fits = self._count(connection, len(data))
         if is_whole:
@@ -566,7 +564,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         )
         response.sock.data[:] = _problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
-            "the service failed on this request; the fault is ours",
+            OUR_FAULT,
             answer.environ[REQUEST_ID],
         )
         response.status = "500 Internal Server Error"
@@ -575,15 +573,21 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _reply(self, answer: Answer) -> None:
         """Send a reply, and make ready for the connection's next request."""
         connection, response = answer.connection, answer.response
-        seconds = time.monotonic() - answer.since
-        duration = timedelta(seconds=seconds)
-        self.log.access(response, response.req, answer.environ, duration)
-        if self.metrics:
-            path, method = answer.environ["PATH_INFO"], response.req.method
-            self.metrics.request(path, method, response.status[:3], seconds)
+        self._record(response, response.req, answer.environ, answer.since)
         connection.request = None
         self._count(connection, 0)
         self._put(connection, response.sock.data, response.should_close())
+
+    def _record(
+        self, response: Any, request: Any, environ: dict[str, Any], since: float
+    ) -> None:
+        """Log and count a request that has its reply, whoever has given it."""
+        seconds = time.monotonic() - since
+        self.log.access(response, request, environ, timedelta(seconds=seconds))
+        if self.metrics:
+            self.metrics.request(
+                environ["PATH_INFO"], request.method, response.status[:3], seconds
+            )
 
     def _put(self, connection: Connection, reply: bytes, closes: bool) -> None:
         connection.reply, connection.closes = memoryview(reply), closes
@@ -638,14 +642,11 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         asked = dict(request.headers) if request else {}
         path, method = (request.path, request.method) if request else (OTHER, OTHER)
         name = request_id(asked.get("X-REQUEST-ID", ""))
-        seconds = time.monotonic() - connection.since
-        if self.metrics:
-            self.metrics.request(path, method, str(status.value), seconds)
-        self.log.access(
+        self._record(
             SimpleNamespace(status=f"{status.value} {status.phrase}"),
             SimpleNamespace(method=method),
             {"PATH_INFO": path, "REMOTE_ADDR": connection.address[0], REQUEST_ID: name},
-            timedelta(seconds=seconds),
+            connection.since,
         )
         connection.received.data.clear()
         self._put(connection, _problem(status, detail, name, headers), closes=True)

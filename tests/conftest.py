@@ -17,28 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.uploads import find_mnist
 from service.app import create_app
 from service.classifier import Classifier, load
 from training.__main__ import main
-from training.data import DataSet, InvalidData
-from training.mnist import load_mnist
+from training.data import DataSet
 from training.synthetic import draw_digits
 
 ROOT = Path(__file__).parent.parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-MNIST_FOLDER = Path(os.environ.get("DIGITS_MNIST") or CACHE / "digits" / "mnist")
-
-
-def find_mnist() -> DataSet | None:
-    """Load MNIST if it is on this machine; never download it for a test."""
-    try:
-        return load_mnist(MNIST_FOLDER, MNIST_FOLDER, mirrors=())
-    except InvalidData:
-        return None
-
-
 MNIST = find_mnist()
 
 

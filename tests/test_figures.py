@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks.uploads import MNIST_FOLDER
 from service.classifier import load
-from tests.conftest import MNIST_FOLDER
 from training.__main__ import main
 
 RUNS = [

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from training.export import export, to_classifier
 from training.files import replacing
 from training.flags import METRICS, Recipe, parser, recipe_of, report_parser
 from training.losses import binary_cross_entropy, cross_entropy
-from training.mnist import load_mnist
+from training.mnist import cache_folder, load_mnist
 from training.pickled import load_pickle
 from training.progress import Diverged, Progress
 from training.synthetic import draw_digits
@@ -72,13 +71,7 @@ def load_data(source: str) -> DataSet:
         return load_pickle(path)
     if path and not path.is_dir():
         raise InvalidData(f"--data: {source} is no folder, no file, nor 'synthetic'")
-    return load_mnist(path, _cache_folder() / "mnist")
-
-
-def _cache_folder() -> Path:
-    """Name the user's cache folder; one for all where there is no user."""
-    home = os.environ.get("HOME") or tempfile.gettempdir()
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
+    return load_mnist(path, cache_folder(os.environ) / "mnist")
 
 
 def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
@@ -130,7 +123,7 @@ def _learn(
 ) -> tuple[Parameters, float, list[dict[str, Any]]]:
     """Descend; give the parameters, their temperature and the curve of the run."""
     features, labels = design_matrix(
-        rows, recipe.features, recipe.augment, _cache_folder() / "phi"
+        rows, recipe.features, recipe.augment, cache_folder(os.environ) / "phi"
     )
     is_binary = len(flags.classes) == 2
     shape = () if is_binary else (len(flags.classes),)

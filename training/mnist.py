@@ -7,10 +7,11 @@ import http.client
 import io
 import math
 import sys
+import tempfile
 import time
 import urllib.request
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +46,12 @@ MAX_FILE_BYTES = 64 * 2**20  # the largest has 47,040,016
 CHUNK_BYTES = 2**16
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_BYTES = {0x00000803: 3, 0x00000801: 1}  # magic number: dimensions of unsigned bytes
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Name the user's cache folder; one for all where there is no user."""
+    home = environment.get("HOME") or tempfile.gettempdir()
+    return Path(environment.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
 
 
 def load_mnist(
