@@ -3,7 +3,7 @@
 import os
 import sys
 
-from service.settings import InvalidSetting, read_settings
+from service.settings import PREFIX, InvalidSetting, read_settings
 
 
 def main() -> None:
@@ -18,6 +18,8 @@ def main() -> None:
     print(f"DIGITS_HOST={settings.host}")
     print(f"DIGITS_ACCESS_LOG={settings.access_log:d}")
     print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # a star for each
+    for name, limit in settings.limits._asdict().items():
+        print(f"{PREFIX}{name.upper()}={limit}")
     print(f"PORT={settings.port}")
     print(f"WEB_CONCURRENCY={settings.workers}")
 

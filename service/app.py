@@ -2,6 +2,9 @@
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -27,19 +30,12 @@ from service.explain import explain
 from service.features import IMAGE_SIZE, Images
 from service.images import read_image
 from service.keys import Keys
-from service.limits import (
-    MAX_BYTES,
-    MAX_FIELD_BYTES,
-    MAX_FIELDS,
-    MAX_IMAGES,
-    MAX_PICTURES,
-    MAX_PIXELS,
-    MAX_PIXELS_TOGETHER,
-)
+from service.limits import Limits
 from service.metrics import Metrics
 from service.model import Model, Served, load_first
 from service.multipart import plain_files
 from service.openapi import describe
+from service.pages import pages
 from service.problems import Problem
 from service.replies import JSON
 from service.settings import InvalidSetting, read_settings
@@ -67,11 +63,12 @@ def create_app(classifier: Classifier | None = None) -> Flask:
         model = Model(classifier or load_first(paths), paths, metrics := Metrics())
     except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
+    limits = settings.limits
     app = Flask(__name__, static_folder=None)
     app.config.update(
-        MAX_CONTENT_LENGTH=MAX_BYTES,
-        MAX_FORM_PARTS=MAX_PICTURES + MAX_FIELDS,
-        MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
+        MAX_CONTENT_LENGTH=limits.max_bytes,
+        MAX_FORM_PARTS=limits.max_pictures + limits.max_fields,
+        MAX_FORM_MEMORY_SIZE=limits.max_field_bytes,
         # its answer would be an empty page of HTML
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
@@ -80,7 +77,9 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     app.extensions["metrics"] = metrics
     app.extensions["keys"] = keys = Keys(settings.api_keys)
     app.extensions["turns"] = Turns()
+    app.extensions["limits"] = limits
     app.register_blueprint(routes)
+    app.register_blueprint(pages)
     problems.init_app(app)
     app.wsgi_app = Door(app.wsgi_app, model, metrics, keys)  # type: ignore[method-assign]
     return app
@@ -99,9 +98,25 @@ def _metrics() -> Metrics:
     return metrics
 
 
-def _turn() -> Turns:
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Compute when it is this thread's turn, and note how long both took."""
     turns: Turns = current_app.extensions["turns"]
-    return turns
+    spent: dict[str, float] = g.setdefault("spent", {})
+    asked = time.perf_counter()
+    with turns:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            for step, seconds in (("wait", began - asked), (name, ended - began)):
+                spent[step] = spent.get(step, 0.0) + seconds
+
+
+def _limits() -> Limits:
+    limits: Limits = current_app.extensions["limits"]
+    return limits
 
 
 @routes.before_request
@@ -116,14 +131,25 @@ def admit() -> None:
         )
 
 
+@routes.after_request
+def tell_times(response: Response) -> Response:
+    """Tell how long each step of an answer took, to who asks."""
+    if request.args.get("timing") == "1" and "spent" in g:
+        response.headers["Server-Timing"] = ", ".join(
+            f"{step};dur={1e3 * seconds:.3f}" for step, seconds in g.spent.items()
+        )
+    return response
+
+
 @routes.post("/predict")
 def predict() -> Response:
     """Classify the picture in the request, the pictures, or the images."""
     explains = _is_asked_for("explain")
+    _is_asked_for("timing")
     # cached, so that a form that is not plain can still be parsed
     body = request.get_data(cache=True, parse_form_data=False)
     # a chunked body over the limit is cut there, where a declared one is refused
-    if request.content_length is None and len(body) >= MAX_BYTES:
+    if request.content_length is None and len(body) >= _limits().max_bytes:
         raise RequestEntityTooLarge
     is_bulk = request.mimetype in BULK
     uploads = [] if is_bulk else _uploads(body)
@@ -136,12 +162,12 @@ def predict() -> Response:
         return _answer_images(_images(body))
     if len(uploads) > 1:
         return _answer_pictures(uploads)
-    image = _read(uploads[0])
+    image = _read(uploads[0], _limits().max_pixels)
     if isinstance(image, Problem):
         raise image
     explanation = {}
     if explains:
-        with _turn():
+        with _step("explain"):
             explanation["explanation"] = explain(_served().classifier, image)
     probabilities = _score(image[np.newaxis])
     if _wants_npy():
@@ -154,16 +180,16 @@ def _score(images: Images) -> npt.NDArray[np.float64]:
     probabilities = np.empty((len(images), len(_served().classifier.classes)))
     for first in range(0, len(images), BLOCK):
         block = slice(first, first + BLOCK)
-        with _turn():
+        with _step("score"):
             probabilities[block] = _served().classifier.predict_proba(images[block])
     _metrics().predictions(_served().classifier.classes, probabilities)
     return probabilities
 
 
-def _read(upload: bytes, max_pixels: int = MAX_PIXELS) -> Images | Problem:
+def _read(upload: bytes, max_pixels: int) -> Images | Problem:
     """Read one upload as an image (28, 28), or tell why it is none."""
     try:
-        with _turn():
+        with _step("read"):
             image = read_image(upload, max_pixels)
     except InvalidImage as error:
         is_unknown = isinstance(error, UnknownFormat)
@@ -180,7 +206,8 @@ def _read(upload: bytes, max_pixels: int = MAX_PIXELS) -> Images | Problem:
 
 def _answer_pictures(uploads: list[bytes]) -> Response:
     """Answer several pictures, in their order; one that is bad spoils no other."""
-    max_pixels = min(MAX_PIXELS, MAX_PIXELS_TOGETHER // len(uploads))
+    limits = _limits()
+    max_pixels = min(limits.max_pixels, limits.max_pixels_together // len(uploads))
     readings = [_read(upload, max_pixels) for upload in uploads]
     images = [image for image in readings if not isinstance(image, Problem)]
     rows = iter(_score(np.array(images).reshape(-1, *IMAGE_SIZE)))
@@ -237,10 +264,10 @@ def _images(body: bytes) -> Images:
         images = BULK[request.mimetype](body)
     except InvalidArray as error:
         raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from error
-    if len(images) > MAX_IMAGES:
+    if len(images) > (most := _limits().max_images):
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body holds {len(images):,} images; send at most {MAX_IMAGES:,}",
+            f"the body holds {len(images):,} images; send at most {most:,}",
         )
     if not len(images):
         raise Problem(HTTPStatus.BAD_REQUEST, "there is no image in the request")
@@ -250,7 +277,8 @@ def _images(body: bytes) -> Images:
 def _uploads(body: bytes) -> list[bytes]:
     """Take the bytes of one or more pictures out of a form, or out of the body."""
     if request.mimetype == "multipart/form-data":
-        uploads = plain_files(request.headers["Content-Type"], body, MAX_PICTURES)
+        most = _limits().max_pictures
+        uploads = plain_files(request.headers["Content-Type"], body, most)
         uploads = uploads or _form_files()
     elif request.mimetype.startswith("image/") or not body:
         uploads = [body]
@@ -287,10 +315,10 @@ def _form_files() -> list[bytes]:
     files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
     # what a browser sends for a file that was not chosen has neither
     uploads = [content for name, content in files if name or content] or [b""]
-    if len(uploads) > MAX_PICTURES:
+    if len(uploads) > (most := _limits().max_pictures):
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the form has {len(uploads):,} pictures; send at most {MAX_PICTURES:,}",
+            f"the form has {len(uploads):,} pictures; send at most {most:,}",
         )
     return uploads
 
@@ -331,7 +359,7 @@ def metrics() -> Response:
 @routes.get("/openapi.json")
 def openapi() -> dict[str, Any]:
     """Describe all this to a program."""
-    return describe()
+    return describe(_limits())
 
 
 @routes.get("/model")

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from service.settings import InvalidSetting, keep_settings
+from service.slots import free_slot
 
 try:
     settings = keep_settings(os.environ)
@@ -30,14 +31,20 @@ forwarder_headers = ""
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def when_ready(server: object) -> None:
-    """Keep the collector off what workers share: looking at it would copy it."""
+def when_ready(server: Any) -> None:
+    """Say who is let in; keep the collector off what workers share.
+
+    Looking at it would copy it.
+    """
+    n_keys = len(settings.api_keys)
+    server.log.info("%s", f"{n_keys} keys are let in" if n_keys else "open to everyone")
     gc.collect()
     gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Have a new worker begin with the weights that the others serve."""
+    """Give a new worker a slot of its own, and the weights that the others serve."""
+    worker.slot = free_slot(other.slot for other in server.WORKERS.values())
     server.app.wsgi().extensions["model"].current()
 
 
@@ -50,11 +57,12 @@ def post_worker_init(worker: Any) -> None:
     """Give a worker what the application shares with it, and the keys of today."""
     extensions = worker.wsgi.extensions
     worker.model, worker.metrics = extensions["model"], extensions["metrics"]
-    worker.metrics.begin(worker.age)
+    worker.limits = extensions["limits"]
+    worker.metrics.begin(worker.slot)
     # the application was loaded once: a file of keys is read again at every SIGHUP
     extensions["keys"].digests = settings.api_keys
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Forget what a worker that has ended had in work."""
-    server.app.wsgi().extensions["metrics"].end(worker.age)
+    server.app.wsgi().extensions["metrics"].end(worker.slot)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from service.errors import InvalidImage, UnknownFormat
 from service.features import IMAGE_SIZE, MAX_GREY
 from service.framing import framed, is_mnist_shaped
-from service.limits import MAX_PIXELS
+from service.limits import DEFAULT
 from service.morphology import (
     Grey,
     Mask,
@@ -57,6 +58,8 @@ MAX_ASPECT = 4  # width over height
 
 # bytes of compressed text in a PNG, which nothing here reads
 PngImagePlugin.MAX_TEXT_MEMORY = 2**20
+# a picture that Pillow warns of is refused, not decoded
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
@@ -79,7 +82,9 @@ def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
     return levels if is_mnist_shaped(levels) else None
 
 
-def read_image(upload: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def read_image(
+    upload: bytes, max_pixels: int = DEFAULT.max_pixels
+) -> npt.NDArray[np.uint8]:
     """Read one upload as an image (28, 28), light ink on black, as MNIST has them.
 
     What is MNIST-shaped already comes back unchanged. Raises UnknownFormat for bytes
@@ -95,7 +100,7 @@ def read_image(upload: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.ui
     return framed(*find_digit(picture))
 
 
-def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(upload: bytes, max_pixels: int = DEFAULT.max_pixels) -> Image.Image:
     """Decode the first frame, upright, without transparency: mode L or RGB."""
     if _is_tangled(upload):
         raise InvalidImage(
@@ -114,7 +119,7 @@ def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             picture.draft(None, (KEPT_SIDE, KEPT_SIDE))
             plain = _plain(picture)
             return _opaque(ImageOps.exif_transpose(plain))
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InvalidImage(
             f"the picture has far more than {max_pixels:,} pixels; send a smaller one"
         ) from None

@@ -1,6 +1,7 @@
 """What the service has done, counted in memory that all workers share."""
 
 import mmap
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classifier import ALL_CLASSES, Classifier
+from service.processes import Usage, usage
+from service.slots import SLOTS
 
-SLOTS = 64  # workers that count at a time; a later one goes on in a slot that is free
 BYTES_EACH = np.dtype(np.float64).itemsize
 
 OTHER = "other"
-ROUTES = ("/predict", "/livez", "/readyz", "/model", "/metrics", "/openapi.json", OTHER)
+ROUTES = (
+    *("/predict", "/livez", "/readyz", "/model", "/metrics", "/openapi.json", "/docs"),
+    *("/style.css", OTHER),
+)
 METHODS = ("GET", "POST", "HEAD", OTHER)
 ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
 STATUSES = (*map(str, ANSWERED), OTHER)
@@ -83,17 +88,23 @@ class Metrics:
         self._values = memoryview(memory).cast("d")
         self._slots = np.frombuffer(memory, np.float64).reshape(SLOTS, len(keys))
         self._own = 0
+        # the processes of the workers, then what they and the master have computed
+        self._pids = memoryview(mmap.mmap(-1, SLOTS * BYTES_EACH)).cast("q")
+        self._seconds = memoryview(mmap.mmap(-1, BYTES_EACH)).cast("d")
+        self._master = os.getpid()
         self._lock = threading.Lock()  # of the worker's threads
 
-    def begin(self, worker: int) -> None:
-        """Count in the slot of this worker from now on."""
-        self._own = worker % SLOTS * len(self._columns)
-        self.end(worker)
+    def begin(self, slot: int) -> None:
+        """Count in this slot from now on."""
+        self._own = slot * len(self._columns)
+        self.end(slot)
+        self._pids[slot] = os.getpid()
 
-    def end(self, worker: int) -> None:
-        """Forget what a worker had in work."""
+    def end(self, slot: int) -> None:
+        """Forget what the worker of a slot had in work."""
         for name in GAUGES:
-            self._slots[worker % SLOTS, self._columns[name,]] = 0
+            self._slots[slot, self._columns[name,]] = 0
+        self._pids[slot] = 0
 
     def count(self, *key: str, by: float = 1) -> None:
         """Add to a counter, which is named and labelled by its key."""
@@ -137,20 +148,40 @@ class Metrics:
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
         registry = CollectorRegistry()
+        workers = [pid for pid in self._pids.tolist() if pid]
         registry.register(
-            _Collector(self._slots.sum(axis=0), self._columns, classifier)
+            _Collector(
+                self._slots.sum(axis=0),
+                self._columns,
+                classifier,
+                self._usage(workers),
+                len(workers),
+            )
         )
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _usage(self, workers: list[int]) -> Usage | None:
+        used = usage([self._master, *workers])
+        if used:
+            # of one that ends meanwhile, neither it nor the master tells the time
+            self._seconds[0] = max(self._seconds[0], used.cpu_seconds)
+            used = used._replace(cpu_seconds=self._seconds[0])
+        return used
 
 
 class _Collector:
     """Gives the sums over all slots in the library's terms."""
 
     def __init__(
-        self, sums: Any, columns: dict[Key, int], classifier: Classifier
+        self,
+        sums: Any,
+        columns: dict[Key, int],
+        classifier: Classifier,
+        used: Usage | None,
+        n_workers: int,
     ) -> None:
         self.sums, self.columns = sums.tolist(), columns
-        self.classifier = classifier
+        self.classifier, self.used, self.n_workers = classifier, used, n_workers
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import (
@@ -183,6 +214,28 @@ class _Collector:
             yield histogram
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(name, text, value=self.sums[self.columns[name,]])
+        yield GaugeMetricFamily("digits_workers", "Workers.", value=self.n_workers)
+        if self.used:
+            yield CounterMetricFamily(
+                "process_cpu_seconds",
+                "CPU seconds of the master and all workers there ever were.",
+                value=self.used.cpu_seconds,
+            )
+            yield GaugeMetricFamily(
+                "process_resident_memory_bytes",
+                "Memory of the master and its workers, shared pages counted once.",
+                value=self.used.memory_bytes,
+            )
+            yield GaugeMetricFamily(
+                "process_open_fds",
+                "Files and sockets that the master and its workers have open.",
+                value=self.used.open_files,
+            )
+            yield GaugeMetricFamily(
+                "process_start_time_seconds",
+                "When the master started, in seconds since 1970.",
+                value=self.used.started,
+            )
         info = GaugeMetricFamily(
             "digits_model_info", "The weights in service.", labels=("model", "features")
         )

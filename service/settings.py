@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from service.limits import BOUNDS, DEFAULT, Limits
+from service.slots import MAX_WORKERS
+
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
 PREFIX = "DIGITS_"
-# the last is the training job's
 KNOWN = (
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
-    "DIGITS_MNIST",
+    *(PREFIX + name.upper() for name in Limits._fields),
+    *("DIGITS_MNIST", "DIGITS_HOSTILE_DIR"),  # the training job's, the tests'
 )
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -36,6 +39,7 @@ class Settings(NamedTuple):
     workers: int
     access_log: bool
     api_keys: tuple[str, ...]  # SHA-256 digests of those let in, or none for everyone
+    limits: Limits
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -48,9 +52,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         weights=_weights(environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)),
         host=_host(environment.get("DIGITS_HOST") or "127.0.0.1"),
         port=_number(environment, "PORT", 8000, 1, 65535),
-        workers=_number(environment, "WEB_CONCURRENCY", allowed_cpus(), 1, 1024),
+        workers=_number(
+            environment,
+            "WEB_CONCURRENCY",
+            min(allowed_cpus(), MAX_WORKERS),
+            1,
+            MAX_WORKERS,
+        ),
         access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
+        limits=Limits(
+            *(
+                _number(environment, PREFIX + name.upper(), default, *BOUNDS[name])
+                for name, default in DEFAULT._asdict().items()
+            )
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
@@ -39,10 +40,11 @@ from gunicorn.workers.base import Worker
 
 from service.door import NotQuick
 from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
-from service.limits import MAX_BYTES, MAX_HEAD_BYTES
+from service.limits import DEFAULT, MAX_HEAD_BYTES, Limits
 from service.metrics import OTHER, Metrics
 from service.model import Model
 from service.problems import MEDIA_TYPE, OUR_FAULT, SAFETY, document
+from service.slots import SLOTS
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
 SLOWEST = 32 * 2**10  # bytes a second, which earn a client more time than that
@@ -54,6 +56,7 @@ COUNTED = 2**16  # bytes: requests of more share MAX_COLLECTED
 MAX_COLLECTED = 64 * 2**20  # bytes of requests, whole or not, that have no reply yet
 MAX_WORKING = 64  # requests handed to the threads and not answered yet
 SPARE_FILES = 64  # descriptors that are not for connections
+TAKEN_AT_ONCE = 64  # new connections, before those that are open are heard again
 AHEAD = 3  # connections that a worker may have more than another one
 PAUSE = 0.001  # seconds that it then leaves new ones to the others
 
@@ -61,7 +64,7 @@ PAUSE = 0.001  # seconds that it then leaves new ones to the others
 # 5 ms, every system call of the loop would wait so long beside one busy thread.
 SWITCH_INTERVAL = 0.0005
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 LARGE_BLOCK = 2**20  # bytes: the arrays of a picture's reading are smaller
 
 SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items())
@@ -174,30 +177,23 @@ class Answer:
 class Board:
     """Memory that all workers share: how many connections each has, and since when."""
 
-    SLOTS = 64
     STALE = 2 * TICK  # seconds after which a worker is taken for dead
 
     def __init__(self) -> None:
-        size = 2 * self.SLOTS * struct.calcsize("d")
-        self._values = memoryview(mmap.mmap(-1, size)).cast("d")
+        memory = mmap.mmap(-1, 2 * SLOTS * struct.calcsize("d"))
+        self._values = memoryview(memory).cast("d")
+        self._rows = np.frombuffer(memory).reshape(SLOTS, 2)
 
-    def post(self, worker: int, n: int) -> None:
-        """Tell the others that a worker has n connections now."""
-        slot = 2 * (worker % self.SLOTS)
-        self._values[slot], self._values[slot + 1] = n, time.monotonic()
+    def post(self, slot: int, n: int) -> None:
+        """Tell the others that the worker of a slot has n connections now."""
+        self._values[2 * slot], self._values[2 * slot + 1] = n, time.monotonic()
 
-    def fewest(self, worker: int) -> float:
+    def fewest(self, own: int) -> float:
         """Give the least that another one has, or infinity if there is no other."""
-        values, own = self._values.tolist(), worker % self.SLOTS
-        oldest = time.monotonic() - self.STALE
-        others = (
-            n
-            for slot, (n, then) in enumerate(
-                zip(values[::2], values[1::2], strict=True)
-            )
-            if slot != own and then > oldest
-        )
-        return min(others, default=inf)
+        counts, times = self._rows.T
+        is_other = times > time.monotonic() - self.STALE
+        is_other[own] = False
+        return float(counts[is_other].min(initial=inf))
 
 
 class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -210,15 +206,20 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     one piece, as fast as the client takes them.
     """
 
-    age: int
     alive: bool
+    slot: int
     board: Board
     model: Model | None = None  # of the application, if it has any
     metrics: Metrics | None = None
+    limits: Limits = DEFAULT
     next_look = 0.0
     # What reached this process between the fork and the worker's own handlers, where
     # the master's are still in place: without it, a stop in that moment is lost.
     early_signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def __init__(self, age: int, *settings: Any) -> None:
+        super().__init__(age, *settings)
+        self.slot = age % SLOTS  # for who has no better one
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -292,7 +293,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         for answer in answers:
             self._safely(answer.connection, self._complete, answer)
         now = time.monotonic()
-        self.board.post(self.age, len(self.connections))
+        self.board.post(self.slot, len(self.connections))
         if self.alive and 0 < self.pause_ends <= now:
             self._listen()
         if now >= self.next_look:
@@ -364,8 +365,10 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         Of many that come at once, the first worker to wake up would take all, and
         serve them alone for as long as they are kept.
         """
-        most = self.board.fewest(self.age) + AHEAD
-        while self._accept(listener):
+        most = self.board.fewest(self.slot) + AHEAD
+        for _ in range(TAKEN_AT_ONCE):
+            if not self._accept(listener):
+                break
             if len(self.connections) > most:
                 self._unlisten()
                 self.pause_ends = time.monotonic() + PAUSE
@@ -388,7 +391,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 )
         connection = Connection(sock, address, listener.getsockname())
         self.connections.add(connection)
-        self.board.post(self.age, len(self.connections))
+        self.board.post(self.slot, len(self.connections))
         self.poller.register(sock, selectors.EVENT_READ, connection)
         return True
 
@@ -449,10 +452,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.n_chunks += n
             size = max(len(data), connection.chunk)
         excess = ""
-        if size > MAX_BYTES:
-            excess = (
-                f"the request is larger than {MAX_BYTES:,} bytes; send less at once"
-            )
+        if size > (most := self.limits.max_bytes):
+            excess = f"the request is larger than {most:,} bytes; send less at once"
         elif connection.n_chunks > MAX_CHUNKS:
             excess = (
                 f"the body comes in more than {MAX_CHUNKS:,} chunks; send longer ones"
@@ -745,11 +746,13 @@ def _give_memory_back() -> None:
     """Have large blocks of memory go back to the system as soon as they are freed.
 
     glibc learns to keep them: after a few bodies of 16 MiB, hundreds of MB for good.
+    And one heap does for threads that compute in turns, where each would fill its own.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
             mallopt(parameter, LARGE_BLOCK)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def _files_allowed() -> int:

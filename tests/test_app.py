@@ -9,13 +9,7 @@ from PIL import Image
 from service.app import create_app
 from service.arrays import NPY
 from service.classifier import Classifier
-from service.limits import (
-    MAX_BYTES,
-    MAX_FIELDS,
-    MAX_IMAGES,
-    MAX_PICTURES,
-    MAX_PIXELS_TOGETHER,
-)
+from service.limits import DEFAULT
 from tests.conftest import encode
 
 
@@ -91,7 +85,7 @@ def test_several_pictures_are_answered_in_order_and_a_bad_one_in_its_slot(
 
 def test_pictures_sent_together_share_the_pixels_they_may_have(client):
     n = 100
-    each = MAX_PIXELS_TOGETHER // n
+    each = DEFAULT.max_pixels_together // n
     upload = encode(Image.new("1", (each // 1_000 + 1, 1_000)))
     files = [(io.BytesIO(upload), "x.png") for _ in range(n)]
 
@@ -195,6 +189,29 @@ def test_npy_is_sent_to_who_names_it_for_pictures_too(client, drawn, classifier)
             assert np.isnan(rows[1]).all()
 
 
+def test_who_asks_is_told_how_long_each_step_took(client, image):
+    def steps(query: str, n: int = 1) -> list[str]:
+        files = [(io.BytesIO(encode(image)), "x.png") for _ in range(n)]
+        reply = client.post(f"/predict{query}", data={"image": files})
+        times = reply.headers.get("Server-Timing", "")
+        for time in filter(None, times.split(", ")):
+            assert re.fullmatch(r"[a-z]+;dur=\d+\.\d{3}", time)
+        return [time.partition(";")[0] for time in times.split(", ")]
+
+    assert steps("?timing=1") == ["wait", "read", "score"]
+    assert steps("?timing=1", n=3) == ["wait", "read", "score"]
+    assert steps("?timing=1&explain=1") == ["wait", "read", "explain", "score"]
+    assert steps("?timing=0") == [""]
+    assert steps("") == [""]
+
+
+def test_refused_picture_is_timed_too(client):
+    reply = client.post("/predict?timing=1", data=b"x", content_type="image/png")
+
+    assert reply.status_code == 415
+    assert "read;dur=" in reply.headers["Server-Timing"]
+
+
 def test_model_route_tells_what_is_served(client, classifier):
     reply = client.get("/model").json
 
@@ -227,8 +244,8 @@ NAMELESS = (
 )
 BYTES = "application/octet-stream"
 NO_IMAGES = np.zeros((0, 28, 28), np.uint8)
-TOO_MANY = bytes((MAX_IMAGES + 1) * 784)
-TOO_LARGE = b"\x89PNG" + bytes(MAX_BYTES)
+TOO_MANY = bytes((DEFAULT.max_images + 1) * 784)
+TOO_LARGE = b"\x89PNG" + bytes(DEFAULT.max_bytes)
 
 
 def opened(value):
@@ -249,7 +266,10 @@ def opened(value):
         ({"data": NAMELESS, "content_type": FORM}, 400, ["no file", "None", "note"]),
         (
             {
-                "data": {f"f{i}": "x" for i in range(MAX_FIELDS + MAX_PICTURES)}
+                "data": {
+                    f"f{i}": "x"
+                    for i in range(DEFAULT.max_fields + DEFAULT.max_pictures)
+                }
                 | {"image": (b"x", "x")}
             },
             413,
@@ -268,16 +288,20 @@ def opened(value):
             422,
             ["blank"],
         ),
-        ({"data": TOO_LARGE, "content_type": "image/png"}, 413, [f"{MAX_BYTES:,}"]),
+        (
+            {"data": TOO_LARGE, "content_type": "image/png"},
+            413,
+            [f"{DEFAULT.max_bytes:,}"],
+        ),
         ({"data": b"x" * 785, "content_type": BYTES}, 400, ["785 bytes", "784"]),
         ({"data": b"", "content_type": BYTES}, 400, ["no image"]),
         ({"data": npy(np.zeros((2, 9, 9))), "content_type": NPY}, 400, ["float64"]),
         ({"data": npy(NO_IMAGES), "content_type": NPY}, 400, ["no image"]),
         ({"data": TOO_MANY, "content_type": BYTES}, 413, ["10,001", "10,000"]),
         (
-            {"data": {"image": [(b"x", "x")] * (MAX_PICTURES + 1)}},
+            {"data": {"image": [(b"x", "x")] * (DEFAULT.max_pictures + 1)}},
             413,
-            [f"{MAX_PICTURES:,}"],
+            [f"{DEFAULT.max_pictures:,}"],
         ),
     ],
 )

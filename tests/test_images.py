@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from service.classifier import load
 from service.errors import InvalidImage, UnknownFormat
-from service.images import FORMATS, MAX_PIXELS, decode, read_image
+from service.images import FORMATS, decode, read_image
+from service.limits import DEFAULT
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode
 
@@ -190,10 +191,12 @@ def huge_png() -> bytes:
 
 
 def test_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
-    with pytest.raises(InvalidImage, match=f"far more than {MAX_PIXELS:,} pixels"):
+    with pytest.raises(
+        InvalidImage, match=f"far more than {DEFAULT.max_pixels:,} pixels"
+    ):
         read_image(huge_png())
-    with pytest.raises(InvalidImage, match=f"at most {MAX_PIXELS:,}"):
-        read_image(encode(Image.new("1", (MAX_PIXELS // 1000 + 1, 1000))))
+    with pytest.raises(InvalidImage, match=f"at most {DEFAULT.max_pixels:,}"):
+        read_image(encode(Image.new("1", (DEFAULT.max_pixels // 1000 + 1, 1000))))
 
 
 def test_truncated_picture_is_refused(five):

@@ -1,19 +1,22 @@
 """What is counted, and what Prometheus reads of it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import SLOTS, Metrics
-from tests.conftest import curl, encode, free_port, running_service, wait_until
+from service.metrics import Metrics
+from service.slots import MAX_WORKERS, SLOTS, free_slot
+from tests.conftest import curl, encode, running_service, wait_until
 
 
 def scrape(url: str) -> dict[tuple, float]:
@@ -42,8 +45,8 @@ def service(weights):
 
 def test_slots_are_summed_and_one_that_is_used_again_goes_on(classifier):
     metrics = Metrics()
-    for worker in (1, 2, 1 + SLOTS):
-        metrics.begin(worker)
+    for slot in (1, 2, 1):
+        metrics.begin(slot)
         metrics.request("/predict", "POST", "200", 0.0015)
         metrics.set("digits_connections", 5)
     metrics.end(2)
@@ -57,6 +60,15 @@ def test_slots_are_summed_and_one_that_is_used_again_goes_on(classifier):
     assert found["digits_request_seconds_sum", "/predict"] == pytest.approx(0.0045)
     assert found["digits_connections",] == 5
     assert found["digits_model_info", classifier.features, classifier.version] == 1
+
+
+def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
+    taken: list[int] = []
+    for _ in range(2 * MAX_WORKERS):
+        taken.append(free_slot(taken))
+
+    assert sorted(taken) == list(range(SLOTS))
+    assert free_slot(taken[:7] + taken[8:]) == taken[7]
 
 
 def test_what_no_label_is_for_is_counted_as_other(classifier):
@@ -120,6 +132,23 @@ def test_requests_of_all_workers_are_counted_by_what_came_of_them(
     assert after["digits_connections",] >= 1
 
 
+def test_what_the_processes_take_is_what_linux_says(service):
+    pids = [service.process.pid, *service.workers()]
+
+    found = scrape(service.url)
+
+    assert found["digits_workers",] == 2
+    pss = sum(
+        int(re.search(r"Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())[1])
+        for pid in pids
+    )
+    assert found["process_resident_memory_bytes",] == pytest.approx(1024 * pss, rel=0.1)
+    n_files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+    assert abs(found["process_open_fds",] - n_files) <= 4
+    assert 0 < time.time() - found["process_start_time_seconds",] < 600
+    assert 0.1 < found["process_cpu_seconds_total",] < 600
+
+
 def test_no_counter_falls_while_workers_are_killed(weights):
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
         wait_until(lambda: len(service.workers()) == 2)
@@ -159,39 +188,3 @@ def test_promtool_finds_nothing_to_say_of_the_metrics(service):
     )
 
     assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
-
-
-def test_prometheus_scrapes_the_service(service, tmp_path):
-    if not shutil.which("prometheus"):
-        pytest.skip("needs prometheus, of Debian's package")
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        "scrape_configs: [{job_name: digits, scrape_interval: 1s, "
-        f"static_configs: [{{targets: ['{service.url.removeprefix('http://')}']}}]}}]\n"
-    )
-    port = free_port()
-    prometheus = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    query = f"http://127.0.0.1:{port}/api/v1/query?query=digits_model_info"
-
-    def is_scraped() -> bool:
-        time.sleep(0.3)
-        try:
-            with urllib.request.urlopen(query, timeout=5) as reply:
-                return b'"features":"stroke-edges"' in reply.read()
-        except OSError:
-            return False
-
-    try:
-        wait_until(is_scraped)
-    finally:
-        prometheus.terminate()
-        prometheus.wait(timeout=30)

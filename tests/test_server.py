@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.settings import EMBEDDED_WEIGHTS
@@ -101,6 +102,12 @@ def test_probes_answer_over_the_wire(url):
         ),
         ({"DIGITS_ACCESS_LOG": "yes"}, "digits: DIGITS_ACCESS_LOG is 'yes'; set a"),
         ({"DIGITS_WEIGHTS": "x" * 300}, "File name too long"),
+        (
+            {"DIGITS_MAX_PIXELS": "90000000"},
+            "digits: DIGITS_MAX_PIXELS is '90000000'; set a number from 1024 to",
+        ),
+        ({"DIGITS_MAX_BYTES": "16 MB"}, "digits: DIGITS_MAX_BYTES is '16 MB'; set"),
+        ({"DIGITS_MAX_BYTE": "9"}, "no setting; did you mean DIGITS_MAX_BYTES?"),
     ],
 )
 def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
@@ -223,6 +230,43 @@ def test_settings_in_effect_are_printed(tmp_path):
     assert int(lines["WEB_CONCURRENCY"]) >= 1
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("digits: DIGITS_PORT is no setting; did you mean ")
+
+
+def test_limits_are_as_they_are_set(weights, tmp_path):
+    limits = {
+        "DIGITS_MAX_BYTES": 65_536,
+        "DIGITS_MAX_PICTURES": 2,
+        "DIGITS_MAX_FIELDS": 1,
+        "DIGITS_MAX_PIXELS": 1_024,
+        "DIGITS_MAX_IMAGES": 3,
+    }
+    file = tmp_path / "x.png"
+    file.write_bytes(encode(np.zeros((33, 32), np.uint8)))
+    part = ("-F", f"image=@{file}")
+    many = tmp_path / "many"
+    many.write_bytes(bytes(4 * 784))
+    large = tmp_path / "large"
+    large.write_bytes(bytes(65_537))
+    bulk = ("-H", "Content-Type: application/octet-stream", "--data-binary")
+
+    with running_service(
+        DIGITS_WEIGHTS=str(weights), **{name: str(n) for name, n in limits.items()}
+    ) as service:
+        there = f"{service.url}/predict"
+        replies = [
+            curl(*part, there),
+            curl(*part, *part, *part, there),
+            curl(*part, *part, "-F", "a=b", "-F", "c=d", there),
+            curl(*bulk, f"@{many}", there),
+            curl(*bulk, f"@{large}", there),
+        ]
+        described = curl(f"{service.url}/openapi.json")[2]
+
+    words = ("at most 1,024", "at most 2", "3 parts", "at most 3", "65,536 bytes")
+    for (status, _, text), named in zip(replies, words, strict=True):
+        assert status == (422 if named == words[0] else 413)
+        assert named in json.loads(text)["detail"]
+    assert "65,536 bytes at most" in described
 
 
 def test_request_keeps_the_id_it_brings_or_gets_one(url):
