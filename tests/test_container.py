@@ -1,10 +1,13 @@
-"""The images and the stack: built, run, trained in, stopped (`make docker-test`).
+"""The images and the stack: built, run, watched, trained in, stopped.
 
-Where no engine has the base image under its usual name, BASE names another.
+`make docker-test` runs these. Where no engine has the base image under its usual name,
+BASE names another; where there is no image of Prometheus but its program on this
+machine, one is made of that.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -32,11 +35,17 @@ class Stack:
     """docker compose, under a project name and a port of the test's own."""
 
     def __init__(self) -> None:
-        self.port = str(free_port())
+        self.port, self.prometheus_port = str(free_port()), str(free_port())
+        self.images: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{self.port}"
 
     def compose(self, *arguments: str) -> str:
-        return docker("compose", "--project-name", PROJECT, *arguments, PORT=self.port)
+        return docker(
+            *("compose", "--project-name", PROJECT, *arguments),
+            PORT=self.port,
+            PROMETHEUS_PORT=self.prometheus_port,
+            **self.images,
+        )
 
     def get(self, path: str) -> dict:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as reply:
@@ -65,7 +74,7 @@ def stack() -> Iterator[Stack]:
         wait_until(lambda: answers(f"{running.url}/readyz"), 60)
         yield running
     finally:
-        running.compose("--profile", "training", "down", "--volumes")
+        running.compose("--profile", "*", "down", "--volumes")
 
 
 def test_stack_answers_on_the_weights_that_ship(stack):
@@ -101,6 +110,51 @@ def test_service_runs_as_nobody_special_on_a_read_only_system(stack):
     script = "open('/app/service/x', 'w')"
     with pytest.raises(AssertionError, match="Read-only file system"):
         stack.compose("exec", "-T", "service", "python3", "-c", script)
+
+
+@pytest.fixture
+def prometheus_image(tmp_path) -> str:
+    """Give the image that compose names, or make one of this machine's program."""
+    (named,) = [
+        service["image"]
+        for name, service in json.loads(
+            docker("compose", "--profile", "*", "config", "--format", "json")
+        )["services"].items()
+        if name == "prometheus"
+    ]
+    pull = ["docker", "pull", "--quiet", named]
+    if subprocess.run(pull, capture_output=True, check=False).returncode == 0:
+        return named
+    program = shutil.which("prometheus")
+    if not program:
+        pytest.skip(f"{named} cannot be pulled, and there is no prometheus to make one")
+    shutil.copy(program, tmp_path)
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {os.environ.get('BASE', 'python:3.13-slim')}\n"
+        "COPY prometheus /bin/prometheus\n"
+        "RUN install --directory --owner nobody /prometheus\n"
+        'USER nobody\nENTRYPOINT ["/bin/prometheus"]\n'
+    )
+    docker("build", "--tag", "digits-test-prometheus", str(tmp_path))
+    return "digits-test-prometheus"
+
+
+def test_prometheus_of_the_stack_watches_the_service(stack, prometheus_image):
+    stack.images["PROMETHEUS_IMAGE"] = prometheus_image
+    stack.compose("--profile", "monitoring", "up", "--detach")
+    api = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
+
+    def is_watched() -> bool:
+        if not answers(f"{api}/targets"):
+            return False
+        with urllib.request.urlopen(f"{api}/targets", timeout=10) as reply:
+            targets = json.load(reply)["data"]["activeTargets"]
+        return [target["health"] for target in targets] == ["up"]
+
+    wait_until(is_watched, 60)
+    with urllib.request.urlopen(f"{api}/rules", timeout=10) as reply:
+        (group,) = json.load(reply)["data"]["groups"]
+    assert len(group["rules"]) >= 5
 
 
 def test_training_into_the_volume_changes_the_model_without_a_restart(stack):
