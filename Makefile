@@ -44,9 +44,11 @@ bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get i
 bench-peers: $(VENV)/training $(PEERS)/installed ## the service beside BentoML and LitServe
 	$(BIN)/python -m benchmarks.serving
 
-drills: $(VENV)/training ## what clients lose at stops, reloads, new weights, killed workers
+drills: $(VENV)/training ## what clients lose at stops, reloads, kills, attacks; what watching costs
 	$(BIN)/python -m benchmarks.drills
 	$(BIN)/python -m benchmarks.slow_clients
+	$(BIN)/python -m benchmarks.mixed
+	$(BIN)/python -m benchmarks.overhead
 
 docker-test: $(VENV)/development ## build both images, run the stack, train, stop
 	$(BIN)/python -m pytest -m container

@@ -1,0 +1,114 @@
+"""Hundreds of hostile files and requests: none costs more than its own refusal."""
+
+import http.client
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.hostile import CORPUS, damaged, requests
+from tests.conftest import Service, answers, running_service, wait_until
+
+TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
+# those of the repository, and the user's own
+FOLDERS = [CORPUS, *filter(None, [os.environ.get("DIGITS_HOSTILE_DIR")])]
+MAX_PEAK = 300 * 2**20  # bytes a worker has at most, whatever it is sent
+PATIENCE = 20.0  # seconds after which a request is not answered
+
+
+@pytest.fixture(scope="module")
+def running():
+    with running_service() as service:
+        wait_until(lambda: len(service.workers()) == 2)
+        yield service
+
+
+@pytest.fixture
+def service(running):
+    """The service, whose workers must outlive each test, and stay small."""
+    before = running.workers()
+    yield running
+    assert running.workers() == before, "a worker died"
+    assert answers(f"{running.url}/readyz")
+    for pid in before:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024 < MAX_PEAK
+
+
+def in_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield str(path.relative_to(folder)), path.read_bytes()
+
+
+def form(name: str, content: bytes) -> tuple[str, bytes]:
+    safe = re.sub(r"[^ -!#-~]", "?", name)
+    head = f'--b\r\nContent-Disposition: form-data; name="image"; filename="{safe}"'
+    body = head.encode() + b"\r\n\r\n" + content + b"\r\n--b--\r\n"
+    return "multipart/form-data; boundary=b", body
+
+
+def statuses(service: Service, files: Iterator[tuple[str, bytes]]) -> dict[str, int]:
+    """Post each file as a body, in a form, and so that it is explained."""
+    address = service.url.removeprefix("http://")
+    found = {}
+    for name, content in files:
+        kind = TYPES.get(Path(name).suffix, "image/x")
+        for how, path, (sent_as, body) in (
+            ("body", "/predict", (kind, content)),
+            ("form", "/predict", form(name, content)),
+            ("explained", "/predict?explain=1&timing=1", form(name, content)),
+        ):
+            client = http.client.HTTPConnection(address, timeout=PATIENCE)
+            client.request("POST", path, body, {"Content-Type": sent_as})
+            reply = client.getresponse()
+            reply.read()
+            client.close()
+            found[f"{name}, {how}"] = reply.status
+    return found
+
+
+def none_failed(found: dict[str, int]) -> bool:
+    return {name: status for name, status in found.items() if status >= 500} == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=["corpus", "own"][: len(FOLDERS)])
+def test_no_file_of_a_folder_does_harm(service, folder):
+    found = statuses(service, in_folder(Path(folder)))
+
+    assert found, f"there is no file in {folder}"
+    assert none_failed(found)
+
+
+def test_nearly_all_of_the_corpus_is_refused(service):
+    found = statuses(service, in_folder(CORPUS))
+
+    assert len(found) >= 300
+    refused = [status for status in found.values() if status in (413, 415, 422)]
+    assert len(refused) > 0.85 * len(found)
+
+
+def test_no_damaged_picture_does_harm(service):
+    found = statuses(service, damaged())
+
+    assert len(found) >= 300
+    assert none_failed(found)
+    assert set(found.values()) == {200, 415, 422}
+
+
+def test_no_hostile_request_does_harm(service):
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    found = {}
+    for name, message in requests():
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+            client.sendall(message)
+            reply = client.makefile("rb").readline()
+        assert reply.startswith(b"HTTP/1.1 "), (name, reply)
+        found[name] = int(reply.split()[1])
+
+    assert len(found) >= 100
+    # 501 and 505 are what HTTP has for codings and versions it does not know
+    assert none_failed(found)
