@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from service.classifier import load
-from service.settings import EMBEDDED_WEIGHTS
-from tests.conftest import ROOT, running_service
+from service.limits import DEFAULT
+from service.settings import EMBEDDED_WEIGHTS, KNOWN
+from tests.conftest import ROOT, answers, free_port, running_service, wait_until
 
 README = (ROOT / "README.md").read_text()
 
@@ -79,20 +81,71 @@ def test_every_flag_and_setting_that_is_shown_exists():
         capture_output=True,
         text=True,
     ).stdout
-    files = [*ROOT.glob("service/*.py"), *ROOT.glob("training/*.py")]
-    code = "".join(path.read_text() for path in files)
-
-    of_others = {"--rm", "--data-binary"}  # docker's, curl's
+    of_others = {"--rm", "--profile", "--data-binary"}  # docker's, curl's
     help_text += (ROOT / "benchmarks/robustness.py").read_text()
     for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - of_others:
         assert flag in help_text, flag
-    for setting in set(re.findall(r"\bDIGITS_[A-Z]+", README)):
-        assert setting in code, setting
+    of_tests = {"DIGITS_HOSTILE_DIR"}
+    assert set(re.findall(r"\bDIGITS_[A-Z_]+", README)) == set(KNOWN) - of_tests
+
+
+def test_defaults_that_are_shown_are_those_in_effect():
+    shown = re.findall(r"^\| `DIGITS_MAX_(\w+)` \| ([\d,]+) \|", README, re.MULTILINE)
+
+    assert len(shown) >= 4
+    for name, value in shown:
+        assert getattr(DEFAULT, f"max_{name.lower()}") == int(value.replace(",", ""))
+
+
+def test_every_alert_is_explained():
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text())
+
+    assert alerts
+    for alert in alerts:
+        assert f"| `{alert}`" in README, alert
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
+def test_the_proxy_that_is_shown_passes_requests_on(weights, tmp_path):
+    (location,) = blocks("nginx")
+    port = free_port()
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        location = location.replace("http://127.0.0.1:8000", service.url)
+        (tmp_path / "nginx.conf").write_text(
+            f"""daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}
+            http {{ access_log off; client_body_temp_path {tmp_path}/body;
+            proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/fastcgi;
+            uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
+            server {{ listen 127.0.0.1:{port}; {location} }} }}"""
+        )
+        nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf")])
+        try:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+            upload = f"image=@{ROOT / 'docs' / 'digit.png'}"
+            command = ["curl", "-s", "-i", "-F", upload]
+            replies = [
+                subprocess.run(
+                    [*command, f"http://127.0.0.1:{port}/predict"],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout
+                for _ in range(3)
+            ]
+        finally:
+            nginx.terminate()
+            nginx.wait(timeout=30)
+
+    for reply in replies:
+        assert "200 OK" in reply
+        assert re.search(r"X-Request-ID: [0-9a-f]{32}\b", reply)
 
 
 def test_every_file_that_is_linked_exists():
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert Path(ROOT / link).exists(), link
+        file, _, heading = link.partition("#")
+        assert Path(ROOT / file).exists(), link
+        assert not heading or f"# {heading}\n" in README.lower(), link
 
 
 def test_figures_that_are_shown_are_those_of_the_weights_that_ship():
