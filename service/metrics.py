@@ -20,7 +20,7 @@ BYTES_EACH = np.dtype(np.float64).itemsize
 OTHER = "other"
 ROUTES = (
     *("/predict", "/livez", "/readyz", "/model", "/metrics", "/openapi.json", "/docs"),
-    *("/style.css", OTHER),
+    *("/", "/script.js", "/style.css", OTHER),
 )
 METHODS = ("GET", "POST", "HEAD", OTHER)
 ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)

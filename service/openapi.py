@@ -94,6 +94,8 @@ def _paths(limits: Limits) -> Object:
         "/metrics": _get("metrics", "Counts for Prometheus.", kind="text/plain"),
         "/openapi.json": _get("openapi", "This description.", {"type": "object"}),
         "/docs": _get("docs", "This description, for people.", kind="text/html"),
+        "/": _get("page", "A page to draw a digit on, for people.", kind="text/html"),
+        "/script.js": _get("script", "What that page does.", kind="text/javascript"),
         "/style.css": _get("style", "How the pages look.", kind="text/css"),
     }
     paths = {path: {"get": operation} for path, operation in gets.items()}

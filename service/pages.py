@@ -37,6 +37,18 @@ def docs() -> Response:
     return _answer(page.encode(), "text/html")
 
 
+@pages.get("/")
+def page() -> Response:
+    """Give the page on which to draw a digit and see what it is."""
+    return _answer(_file("index.html"), "text/html")
+
+
+@pages.get("/script.js")
+def script() -> Response:
+    """Give what that page does."""
+    return _answer(_file("script.js"), "text/javascript")
+
+
 @pages.get("/style.css")
 def style() -> Response:
     """Give the style of all pages."""

@@ -8,7 +8,12 @@ from service.limits import DEFAULT
 from service.openapi import describe
 from service.pages import FOLDER
 
-FILES = {"/docs": "text/html", "/style.css": "text/css"}
+FILES = {
+    "/": "text/html",
+    "/docs": "text/html",
+    "/script.js": "text/javascript",
+    "/style.css": "text/css",
+}
 
 
 @pytest.mark.parametrize("path", FILES)
