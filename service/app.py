@@ -24,7 +24,7 @@ from service.arrays import (
 )
 from service.classifier import Classifier, InvalidWeights
 from service.door import Door
-from service.environ import STOPPING
+from service.environ import SINCE, STOPPING
 from service.errors import InvalidImage, UnknownFormat
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
@@ -102,16 +102,18 @@ def _metrics() -> Metrics:
 def _step(name: str) -> Iterator[None]:
     """Compute when it is this thread's turn, and note how long both took."""
     turns: Turns = current_app.extensions["turns"]
-    spent: dict[str, float] = g.setdefault("spent", {})
-    asked = time.perf_counter()
+    asked = time.monotonic()
+    # before the first step, a request waits for a thread
+    spent: dict[str, float] = g.setdefault(
+        "spent", {"wait": asked - request.environ.get(SINCE, asked)}
+    )
     with turns:
-        began = time.perf_counter()
+        began = time.monotonic()
+        spent["wait"] += began - asked
         try:
             yield
         finally:
-            ended = time.perf_counter()
-            for step, seconds in (("wait", began - asked), (name, ended - began)):
-                spent[step] = spent.get(step, 0.0) + seconds
+            spent[name] = spent.get(name, 0.0) + time.monotonic() - began
 
 
 def _limits() -> Limits:
@@ -253,7 +255,7 @@ def _is_asked_for(option: str) -> bool:
     value = request.args.get(option, "0")
     if value not in ("0", "1"):
         raise Problem(
-            HTTPStatus.BAD_REQUEST, f"{option} is {value!r}; set it to 0 or 1"
+            HTTPStatus.BAD_REQUEST, f"{option} is {value[:40]!r}; set it to 0 or 1"
         )
     return value == "1"
 
@@ -299,6 +301,16 @@ def _uploads(body: bytes) -> list[bytes]:
 
 def _form_files() -> list[bytes]:
     """Take the files out of a form of any shape, all of one field."""
+    limits = _limits()
+    values = [value for _, values in request.form.lists() for value in values]
+    n_bytes = sum(len(value.encode()) for value in values)
+    if len(values) > limits.max_fields or n_bytes > limits.max_field_bytes:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the form has {len(values):,} fields of {n_bytes:,} bytes beside its "
+            f"pictures; send at most {limits.max_fields:,} of "
+            f"{limits.max_field_bytes:,}",
+        )
     fields = [name for name in FIELDS if request.files.getlist(name)]
     if len(fields) > 1:
         raise Problem(
@@ -315,7 +327,7 @@ def _form_files() -> list[bytes]:
     files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
     # what a browser sends for a file that was not chosen has neither
     uploads = [content for name, content in files if name or content] or [b""]
-    if len(uploads) > (most := _limits().max_pictures):
+    if len(uploads) > (most := limits.max_pictures):
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the form has {len(uploads):,} pictures; send at most {most:,}",

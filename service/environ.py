@@ -4,5 +4,7 @@
 QUICK_ONLY = "digits.quick_only"
 # the worker answers what has begun, and nothing new
 STOPPING = "digits.stopping"
+# when the request was whole, by time.monotonic
+SINCE = "digits.since"
 # by which its client and the logs know a request
 REQUEST_ID = "digits.request_id"

@@ -1,8 +1,11 @@
 """Logs: one JSON object a line on standard output, for requests only when asked."""
 
+import functools
 import json
 import logging
-import sys
+import os
+import select
+import stat
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +14,8 @@ from gunicorn.glogging import Logger
 from gunicorn.http.wsgi import Response
 
 from service.environ import REQUEST_ID
+
+STANDARD_OUTPUT = 1
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,13 +35,68 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class LineHandler(logging.Handler):
+    """Writes lines to a file descriptor, and never waits for who reads them.
+
+    A line that a full pipe or disk does not take is lost, and how many were is told
+    before the next one that is taken.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = _without_waiting(fd)
+        self._n_lost = 0
+        self._is_torn = False  # the last line was taken in part
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, after a word on those that were lost."""
+        if self._n_lost and not self._write(self._line_on_lost()):
+            self._n_lost += 1
+            return
+        self._n_lost = 0
+        self._n_lost += not self._write(self.format(record))
+
+    def _line_on_lost(self) -> str:
+        return self.format(
+            logging.makeLogRecord(
+                {
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": f"{self._n_lost} lines of the log were lost",
+                }
+            )
+        )
+
+    def _write(self, line: str) -> bool:
+        data = b"\n" * self._is_torn + line.encode() + b"\n"
+        try:
+            if not select.select([], [self._fd], [], 0)[1]:
+                return False
+            n = os.write(self._fd, data)
+        except (OSError, ValueError):  # nobody reads, no room, or no such file
+            return False
+        self._is_torn = n < len(data)
+        return not self._is_torn
+
+
+@functools.cache  # gunicorn sets its log up again at every SIGHUP
+def _without_waiting(fd: int) -> int:
+    """Open a pipe once more, so that writing to it does not wait; no other file."""
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # closed, another user's, or not on Linux
+        pass
+    return fd
+
+
 class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's logger, speaking JSON."""
 
     def setup(self, cfg: Config) -> None:
         """Send gunicorn's messages, and the service's own, to standard output."""
         super().setup(cfg)
-        handler = logging.StreamHandler(sys.stdout)
+        handler = LineHandler(STANDARD_OUTPUT)
         handler.setFormatter(JsonFormatter())
         for log in (self.error_log, self.access_log, logging.getLogger("service")):
             log.handlers = [handler]

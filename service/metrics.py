@@ -23,7 +23,7 @@ ROUTES = (
     *("/", "/script.js", "/style.css", OTHER),
 )
 METHODS = ("GET", "POST", "HEAD", OTHER)
-ANSWERED = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
+ANSWERED = (200, 304, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
 STATUSES = (*map(str, ANSWERED), OTHER)
 OUTCOMES = ("read", "refused", "unknown")
 DIGITS = tuple(map(str, ALL_CLASSES))

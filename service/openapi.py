@@ -14,6 +14,7 @@ from service.replies import JSON
 Object = dict[str, Any]
 METHODS = ("get", "post")
 FORM = "multipart/form-data"
+PAGES = ("text/html", "text/css", "text/javascript")
 HERE = "http://127.0.0.1:8000"  # in examples
 
 # of any request: what the worker answers before the application is asked
@@ -28,6 +29,7 @@ WORKERS_OWN = (
 )
 WHEN = {
     HTTPStatus.OK: "The answer.",
+    HTTPStatus.NOT_MODIFIED: "What the client has is still so.",
     HTTPStatus.BAD_REQUEST: "No picture, a malformed body, or what is not HTTP.",
     HTTPStatus.UNAUTHORIZED: "No key that is known here, where keys are set.",
     HTTPStatus.REQUEST_TIMEOUT: "The request was not whole in time.",
@@ -207,13 +209,17 @@ def _get(
     kind: str = JSON,
     is_kept: bool = False,
 ) -> Object:
+    is_kept_by_browsers = kind in PAGES
     content = {kind: {"schema": schema or {"type": "string"}}}
     more = (HTTPStatus.UNAUTHORIZED,) if is_kept else ()
-    operation = {
+    operation: Object = {
         "summary": summary,
         "operationId": name,
         "responses": _responses(content, *more),
     }
+    if is_kept_by_browsers:
+        not_modified = _response(HTTPStatus.NOT_MODIFIED, {})
+        operation["responses"][str(int(HTTPStatus.NOT_MODIFIED))] = not_modified
     return operation | ({"security": _KEPT} if is_kept else {})
 
 

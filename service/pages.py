@@ -1,6 +1,7 @@
 """What people look at: pages and their style, from files that ship with the service."""
 
 import functools
+from http import HTTPStatus
 from pathlib import Path
 
 from flask import Blueprint, Response, current_app, render_template, request
@@ -66,5 +67,9 @@ def _answer(body: bytes, mimetype: str) -> Response:
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    response.make_conditional(request)
+    tag, _ = response.get_etag()
+    if tag and request.if_none_match.contains_weak(tag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+        response.data = b""
+        del response.headers["Content-Length"]
     return response

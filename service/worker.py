@@ -39,7 +39,7 @@ from gunicorn.http.unreader import Unreader
 from gunicorn.workers.base import Worker
 
 from service.door import NotQuick
-from service.environ import QUICK_ONLY, REQUEST_ID, STOPPING
+from service.environ import QUICK_ONLY, REQUEST_ID, SINCE, STOPPING
 from service.limits import DEFAULT, MAX_HEAD_BYTES, Limits
 from service.metrics import OTHER, Metrics
 from service.model import Model
@@ -69,6 +69,7 @@ LARGE_BLOCK = 2**20  # bytes: the arrays of a picture's reading are smaller
 
 SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items())
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+HEAD_END = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 READ_AT_ONCE = 2**13  # bytes; gunicorn copies what is left of them for every chunk
 MAX_CHUNK_LINE = 2**13
@@ -423,7 +424,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Answer the request if all of it is here, or make sure it may go on."""
         data = connection.received.data
         if connection.request is None:
-            end = data.find(b"\r\n\r\n")
+            end = data.find(HEAD_END)
             if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
                 error = LimitRequestHeaders(f"more than {MAX_HEAD_BYTES:,} bytes")
                 self._refuse_unreadable(connection, error)
@@ -450,7 +451,8 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         else:
             connection.chunk, n, is_whole = follow_chunks(data, connection.chunk)
             connection.n_chunks += n
-            size = max(len(data), connection.chunk)
+            # what comes after a whole body is another request's
+            size = connection.chunk if is_whole else max(len(data), connection.chunk)
         excess = ""
         if size > (most := self.limits.max_bytes):
             excess = f"the request is larger than {most:,} bytes; send less at once"
@@ -498,6 +500,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             environ[STOPPING] = True
             response.force_close()
         answer = Answer(connection, response, environ)
+        environ[SINCE] = answer.since
         connection.state = State.WORKING
         try:
             answer.body = self.wsgi(environ, response.start_response)
@@ -650,7 +653,10 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.since,
         )
         connection.received.data.clear()
-        self._put(connection, _problem(status, detail, name, headers), closes=True)
+        reply = _problem(status, detail, name, headers)
+        if method == "HEAD":
+            reply = reply[: reply.index(HEAD_END) + len(HEAD_END)]
+        self._put(connection, reply, closes=True)
 
     def _refuse_busy(self, connection: Connection) -> None:
         self._refuse(
@@ -709,7 +715,7 @@ def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:
         size = int(match[1], 16)
         if size == 0:
             # trailers, if any, end with an empty line, as a head does
-            end = data.find(b"\r\n\r\n", line, line + MAX_HEAD_BYTES)
+            end = data.find(HEAD_END, line, line + MAX_HEAD_BYTES)
             return start, n, end >= 0 or len(data) - line >= MAX_HEAD_BYTES
         start = line + 2 + size + 2
     return start, n, False

@@ -24,6 +24,9 @@ def test_page_is_kept_by_browsers_until_it_changes(client, path):
     assert (reply.status_code, reply.mimetype) == (200, FILES[path])
     assert reply.headers["Cache-Control"] == "no-cache"
     assert (again.status_code, again.data) == (304, b"")
+    # of what has changed since, and of a condition that is another's
+    for name in ("If-None-Match", "If-Match"):
+        assert client.get(path, headers={name: '"x"'}).status_code == 200
 
 
 @pytest.mark.parametrize("path", FILES)

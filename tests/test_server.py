@@ -1,5 +1,7 @@
 """The service as it runs: real gunicorn, real port, real curl."""
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -256,13 +258,13 @@ def test_limits_are_as_they_are_set(weights, tmp_path):
         replies = [
             curl(*part, there),
             curl(*part, *part, *part, there),
-            curl(*part, *part, "-F", "a=b", "-F", "c=d", there),
+            curl(*part, "-F", "a=b", "-F", "c=d", there),
             curl(*bulk, f"@{many}", there),
             curl(*bulk, f"@{large}", there),
         ]
         described = curl(f"{service.url}/openapi.json")[2]
 
-    words = ("at most 1,024", "at most 2", "3 parts", "at most 3", "65,536 bytes")
+    words = ("at most 1,024", "at most 2", "at most 1 ", "at most 3", "65,536 bytes")
     for (status, _, text), named in zip(replies, words, strict=True):
         assert status == (422 if named == words[0] else 413)
         assert named in json.loads(text)["detail"]
@@ -322,6 +324,32 @@ def test_logs_are_lines_of_json_and_requests_are_among_them_when_asked(weights):
     assert line["time"].endswith("+00:00")
     assert any("Listening at" in line["message"] for line in lines)
     assert err == ""
+
+
+def test_log_that_nobody_reads_stalls_nothing_and_tells_what_was_lost():
+    port = free_port()
+    settings = {"PORT": str(port), "WEB_CONCURRENCY": "1", "DIGITS_ACCESS_LOG": "1"}
+    process = start_service(**settings)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/livez"))
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", port)
+        ) as client:
+            for _ in range(600):
+                client.request("GET", "/livez")
+                assert client.getresponse().read()
+            # someone reads again
+            read = os.read(process.stdout.fileno(), 2**20)
+            client.request("GET", "/livez")
+            assert client.getresponse().read()
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in read.decode().splitlines()[:-1]]
+    assert len(lines) > 100
+    assert re.search(r'"message": "\d+ lines of the log were lost"', rest)
 
 
 def test_requests_are_not_logged_unless_asked(weights):

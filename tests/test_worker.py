@@ -499,6 +499,34 @@ def test_nothing_is_read_after_a_malformed_body(service, body):
     assert [status for status, _ in replies(received)] == [400]
 
 
+def test_request_behind_a_chunked_one_does_not_count_as_its_body():
+    first = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + CHUNKED
+    )
+    second = post(bytes(60_000), b"image/png", CLOSE)
+    with (
+        running_service(WEB_CONCURRENCY="1", DIGITS_MAX_BYTES="65536") as service,
+        connect(service) as client,
+    ):
+        client.sendall(first + b"\r\n2710\r\n" + bytes(10_000) + b"\r\n")
+        time.sleep(0.3)
+        client.sendall(LAST_CHUNK + second)
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert [status for status, _ in replies(received)] == [415, 415]
+
+
+def test_refusal_of_head_has_no_body(service):
+    with connect(service) as client:
+        client.sendall(
+            b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        )
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert received.endswith(b"\r\n\r\n")
+
+
 def test_chunk_larger_than_any_body_is_refused_at_once(service):
     message = request(headers=CHUNKED) + b"ffffffffff\r\nthe first of it"
 

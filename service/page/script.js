@@ -149,6 +149,7 @@ for (const end of ["pointerup", "pointercancel"]) {
   sheet.addEventListener(end, (event) => {
     if (!event.isPrimary || cursor?.stroke) return;
     stroke = null;
+    schedule();
     performance.mark("stroke-end");
   });
 }
