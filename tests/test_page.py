@@ -259,6 +259,11 @@ def test_key_is_asked_for_and_kept_for_the_tab_alone(browser):
         opened(browser, service.url, refused=True) as page,
     ):
         page.locator("#file").set_input_files(PICTURE)
+        expect(page.locator("#ask")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#ask")).to_be_hidden()
+        expect(page.locator("#sentence")).to_have_text("This service wants a key.")
+        page.locator("#file").set_input_files(PICTURE)
         for key in ("wrong", "s3cret"):
             expect(page.locator("#ask")).to_be_visible()
             page.locator("#key").fill(key)

@@ -3,6 +3,7 @@
 const SIDE = 280; // units of the sheet, and pixels of what is sent
 const DEBOUNCE = 80; // ms without a new point after which the sheet is sent
 const PATIENCE = 400; // ms after which it is sent while a stroke goes on
+const SOON = 1; // ms until it is asked again with a key
 const AGAIN = 1000; // ms until a service that is away is asked again
 const MODEL_SIDE = 28; // pixels of what the model sees
 const KEY_STEP = 8; // units that an arrow key moves the pen
@@ -114,6 +115,7 @@ function undo() {
 function renew() {
   edition++;
   chosen = null;
+  if (!strokes.length && !file) tell(null, "No digit here yet.");
   change();
 }
 
@@ -243,7 +245,7 @@ async function ask() {
   waitsSince = 0;
   if (busy || !changed) return;
   changed = false;
-  if (!strokes.length && !file) return tell(null, "No digit here yet.");
+  if (!strokes.length && !file) return;
   busy = true;
   const asked = edition;
   let wait = 0;
@@ -282,33 +284,32 @@ async function take(reply) {
     tell(body, sentenceOf(body));
     performance.mark("bars");
   } else if (reply.status === 422) tell(null, "No digit here.", body.detail);
-  else if (reply.status === 401) await askForKey();
+  else if (reply.status === 401) return (await askForKey()) ? SOON : 0;
   else if (reply.status >= 500) {
     tell(answer, "The service is busy; asking again…");
     return AGAIN * (Number(reply.headers.get("Retry-After")) || 1);
   } else tell(null, "That cannot be read.", body.detail);
-  return reply.status === 401 ? 1 : 0;
+  return 0;
 }
 
+/** Have a key typed; tell whether one was. */
 function askForKey() {
   sessionStorage.removeItem("key");
   tell(null, "This service wants a key.");
   const box = $("ask");
-  if (!box.open) box.showModal();
+  box.returnValue = "";
+  box.showModal();
   return new Promise((resolve) => {
-    box.addEventListener(
-      "close",
-      () => {
-        sessionStorage.setItem("key", $("key").value);
-        $("key").value = "";
-        learn();
-        resolve();
-      },
-      { once: true },
-    );
+    const use = () => {
+      const typed = box.returnValue === "use";
+      if (typed) sessionStorage.setItem("key", $("key").value);
+      $("key").value = "";
+      if (typed) learn();
+      resolve(typed);
+    };
+    box.addEventListener("close", use, { once: true });
   });
 }
-$("ask").addEventListener("cancel", (event) => event.preventDefault());
 
 // The answer
 
@@ -364,14 +365,14 @@ function showBars() {
   });
 }
 
-function makeBar(digit) {
+function makeBar(_, i) {
   const item = document.createElement("li");
   const bar = document.createElement("button");
   bar.type = "button";
   bar.append(...["b", "span", "i"].map((kind) => document.createElement(kind)));
   bar.children[1].append(document.createElement("span"));
   bar.addEventListener("click", () => {
-    chosen = digit;
+    chosen = classes()[i];
     showBars();
     explain();
   });
