@@ -4,86 +4,70 @@ import numpy as np
 import pytest
 import torch
 
-from training.descent import SCHEDULES, Parameters, Step, batches, fit, step, xavier
-from training.losses import binary_cross_entropy, cross_entropy
+from training.descent import Step, batches, fit, xavier
+from training.gradients import GRADIENTS
+from training.rows import Rows
+from training.rules import RULES
+from training.run import Run, begin
 
 
 @pytest.fixture
-def rows():
+def rows() -> Rows:
     generator = torch.Generator().manual_seed(5)
     features = torch.randn(203, 7, generator=generator)
-    return features, (features @ torch.randn(7, 3, generator=generator)).argmax(1)
+    labels = (features @ torch.randn(7, 3, generator=generator)).argmax(1)
+    return Rows(torch.hstack([features, torch.ones(203, 1)]), labels)
 
 
-def fitted(rows, **options) -> Parameters:
-    parameters = xavier(7, (3,), seed=1)
+def fitted(rows: Rows, **options) -> Run:
+    run = begin(xavier(7, 3, seed=1), options.get("rule", "descent"))
     settings = {"learning_rate": 0.5, "batch_size": 16, "epochs": 3, "seed": 1}
-    fit(parameters, cross_entropy, *rows, **settings | options)
-    return parameters
+    fit(run, GRADIENTS["autograd"][False], rows, **settings | options)
+    return run
 
 
-def test_weights_are_drawn_with_xaviers_variance_and_the_bias_is_zero():
-    parameters = xavier(784, (10,), seed=0)
+def test_weights_are_drawn_with_xaviers_variance_and_the_biases_are_zero():
+    theta = xavier(784, 10, seed=0)
 
-    assert parameters.weight.shape == (784, 10)
-    assert parameters.weight.std().item() == pytest.approx(1 / math.sqrt(784), rel=0.03)
-    assert abs(parameters.weight.mean().item()) < 0.002
-    assert parameters.bias.tolist() == [0.0] * 10
-
-
-def test_binary_model_has_one_weight_vector():
-    parameters = xavier(784, (), seed=0)
-
-    assert parameters.weight.shape == (784,)
-    assert parameters.logits(torch.zeros(5, 784)).shape == (5,)
+    assert theta.shape == (10, 785)
+    assert theta[:, :-1].std().item() == pytest.approx(1 / math.sqrt(784), rel=0.03)
+    assert abs(theta[:, :-1].mean().item()) < 0.002
+    assert theta[:, -1].tolist() == [0.0] * 10
 
 
 @pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(0)])
 def test_every_row_is_in_one_batch(generator):
-    parts = list(batches(203, 16, generator))
+    parts = [torch.arange(203)[part] for part in batches(203, 16, generator)]
 
     assert [len(part) for part in parts] == [16] * 12 + [11]
     assert sorted(torch.cat(parts).tolist()) == list(range(203))
 
 
 def test_batches_without_a_generator_keep_the_order_of_the_rows():
-    assert torch.cat(list(batches(20, 6, None))).tolist() == list(range(20))
-
-
-def test_a_step_is_the_update_rule_and_clears_the_gradients():
-    parameters = Parameters(
-        torch.tensor([2.0], requires_grad=True), torch.tensor(1.0, requires_grad=True)
-    )
-
-    step(parameters, (3 * parameters.weight + 5 * parameters.bias).sum(), 0.1)
-
-    assert parameters.weight.item() == pytest.approx(2.0 - 0.1 * 3)
-    assert parameters.bias.item() == pytest.approx(1.0 - 0.1 * 5)
-    assert parameters.weight.grad is None
-    assert parameters.bias.grad is None
+    assert list(batches(14, 6, None)) == [slice(0, 6), slice(6, 12), slice(12, 18)]
 
 
 def test_an_epoch_ends_in_the_weights_of_torchs_sgd(rows):
-    features, labels = rows
-    start = xavier(7, (3,), seed=1)
+    start = xavier(7, 3, seed=1)
     model = torch.nn.Linear(7, 3)
     with torch.no_grad():
-        model.weight.copy_(start.weight.T)
+        model.weight.copy_(start[:, :-1])
         model.bias.zero_()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
-    ours = fitted(rows, epochs=1, seed=None)
-    for x, y in zip(features.split(16), labels.split(16), strict=True):
+    ours = fitted(rows, epochs=1, seed=None).theta
+    features = rows.values[:, :-1]
+    for x, y in zip(features.split(16), rows.labels.split(16), strict=True):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
 
-    torch.testing.assert_close(ours.weight, model.weight.T, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours.bias, model.bias, rtol=1e-5, atol=1e-6)
+    theirs = torch.column_stack([model.weight, model.bias]).detach()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(rows):
-    first, again, other = (fitted(rows, seed=seed).weight for seed in (1, 1, 2))
+    first, again, other = (fitted(rows, seed=seed).theta for seed in (1, 1, 2))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -101,16 +85,21 @@ def test_every_epoch_has_an_order_of_its_own_that_does_not_depend_on_the_others(
 
 
 @pytest.mark.parametrize(
-    ("schedule", "rates"),
-    [("constant", [0.8, 0.8, 0.8, 0.8]), ("linear", [0.8, 0.6, 0.4, 0.2])],
+    ("schedule", "warm_up", "rates"),
+    [
+        ("constant", 0, [0.8, 0.8, 0.8, 0.8]),
+        ("linear", 0, [0.8, 0.6, 0.4, 0.2]),
+        ("linear", 2, [0.8 / 3, 1.6 / 3, 0.8, 0.4]),
+    ],
 )
-def test_schedules_lead_the_rate_from_its_start(schedule, rates, rows):
+def test_schedule_leads_the_rate_through_the_run(schedule, warm_up, rates, rows):
     steps: list[Step] = []
 
     fitted(
         rows,
         learning_rate=0.8,
         schedule=schedule,
+        warm_up=warm_up,
         batch_size=102,
         epochs=2,
         watch=steps.append,
@@ -123,7 +112,47 @@ def test_schedules_lead_the_rate_from_its_start(schedule, rates, rows):
         (2, 3, False),
         (2, 4, True),
     ]
-    assert set(SCHEDULES) == {"constant", "linear"}
+
+
+def test_average_is_the_mean_of_the_last_half_of_the_steps(rows):
+    thetas = []
+    run = begin(xavier(7, 3, seed=1), "descent")
+
+    fit(
+        run,
+        GRADIENTS["autograd"][False],
+        rows,
+        learning_rate=0.5,
+        batch_size=16,
+        epochs=3,
+        average=True,
+        seed=1,
+        watch=lambda step: thetas.append(run.theta.clone()),
+    )
+
+    assert len(thetas) == 39
+    torch.testing.assert_close(run.mean, torch.stack(thetas[19:]).mean(0))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("stop", [1, 13, 20, 38])
+def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(rule, stop, rows):
+    options = {"rule": rule, "learning_rate": 0.1, "average": True, "warm_up": 5}
+    run = begin(xavier(7, 3, seed=1), rule)
+
+    def halt(step: Step) -> None:
+        if step.number == stop:
+            raise InterruptedError
+
+    settings = {"batch_size": 16, "epochs": 3, "seed": 1, **options}
+    with pytest.raises(InterruptedError):
+        fit(run, GRADIENTS["autograd"][False], rows, **settings, watch=halt)
+    fit(run, GRADIENTS["autograd"][False], rows, **settings)
+
+    whole = fitted(rows, **options)
+    assert torch.equal(run.theta, whole.theta)
+    assert torch.equal(run.mean, whole.mean)
+    assert run.step == whole.step == 39
 
 
 def test_binary_regression_recovers_the_coefficients_its_data_came_from():
@@ -138,13 +167,16 @@ def test_binary_regression_recovers_the_coefficients_its_data_came_from():
     coefficients, intercept = np.array([1.5, -2.0, 0.7]), 0.4
     p = 1 / (1 + np.exp(-(features @ coefficients + intercept)))
     labels = generator.random(n) < p
-    parameters = xavier(3, (), seed=0)
+    rows = Rows(
+        torch.from_numpy(np.column_stack([features, np.ones(n)]).astype(np.float32)),
+        torch.from_numpy(labels.astype(np.int64)),
+    )
+    run = begin(xavier(3, 1, seed=0), "descent")
 
     fit(
-        parameters,
-        binary_cross_entropy,
-        torch.from_numpy(features.astype(np.float32)),
-        torch.from_numpy(labels.astype(np.int64)),
+        run,
+        GRADIENTS["autograd"][True],
+        rows,
         learning_rate=0.5,
         batch_size=64,
         epochs=10,
@@ -153,5 +185,4 @@ def test_binary_regression_recovers_the_coefficients_its_data_came_from():
     )
 
     # the standard error of a maximum-likelihood fit of 20,000 rows is about 0.03
-    np.testing.assert_allclose(parameters.weight.detach(), coefficients, atol=0.1)
-    assert parameters.bias.item() == pytest.approx(intercept, abs=0.1)
+    np.testing.assert_allclose(run.theta[0], [*coefficients, intercept], atol=0.1)

@@ -48,6 +48,45 @@ def test_saved_file_says_how_it_was_made(tmp_path):
     assert set(training["versions"]) == {"numpy", "torch"}
 
 
+def test_saved_file_tells_of_what_is_not_usual_and_no_more(tmp_path):
+    run(tmp_path)
+    usual = load(tmp_path / "digits.safetensors").training
+    unusual = {"rule": "adam", "learning_rate": 0.01, "weight_decay": 0.1}
+    unusual |= {"warm_up": 5, "gradient": "closed-form", "keep": "average"}
+    unusual |= {"schedule": "cosine"}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in unusual.items()]
+    run(tmp_path, *flags)
+    training = load(tmp_path / "digits.safetensors").training
+
+    assert not {"rule", "weight_decay", "warm_up", "gradient", "keep"} & set(usual)
+    assert unusual.items() <= training.items()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--rule", "momentum", "--learning-rate", "0.05"], ["--keep", "average"]]
+)
+def test_the_closed_form_learns_by_other_rules_too(flags, tmp_path):
+    run(tmp_path, "--gradient", "closed-form", *flags)
+
+    assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.94
+
+
+def test_best_weights_are_those_of_the_epoch_with_the_least_validation_nll(tmp_path):
+    """At this rate the loss goes up and down: the third epoch is the best of four."""
+    flags = ["--learning-rate", "3", "--schedule", "constant"]
+    run(tmp_path, *flags, "--epochs", "4", "--keep", "best")
+    best = load(tmp_path / "digits.safetensors").weight
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
+    nll = {p["epoch"]: p["validation"]["nll"] for p in points if "validation" in p}
+    epoch = min(nll, key=nll.get)
+
+    run(tmp_path, *flags, "--epochs", str(epoch))
+
+    assert epoch < 4
+    np.testing.assert_array_equal(load(tmp_path / "digits.safetensors").weight, best)
+
+
 def test_article_recipe_is_the_articles(tmp_path):
     path = tmp_path / "w.safetensors"
     assert (
@@ -152,7 +191,12 @@ def test_article_pickle_is_trained_on_by_its_path(tmp_path, drawn, capsys):
         (["--classes", "3,3"], "'3,3' is not two"),
         (["--classes", "3,11"], "'3,11' is not two"),
         (["--classes", "a,b"], "'a,b' is not two"),
-        (["--schedule", "cosine"], "'cosine'"),
+        (["--schedule", "magic"], "'magic'"),
+        (["--rule", "magic"], "'magic'"),
+        (["--gradient", "magic"], "'magic'"),
+        (["--keep", "magic"], "'magic'"),
+        (["--warm-up", "-1"], "'-1' is not a whole number from 0"),
+        (["--weight-decay", "-1"], "'-1' is not a number from 0"),
         (["--features", "magic"], "'magic'"),
         (["--recipe", "magic"], "'magic'"),
     ],

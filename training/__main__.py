@@ -1,7 +1,6 @@
 """The training job: flags → data → fit → evaluate the exported model → save."""
 
 import argparse
-import dataclasses
 import json
 import os
 import signal
@@ -13,21 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 from tqdm import tqdm
 
 from service.classifier import Classifier, InvalidWeights, load
 from service.features import FEATURES
 from training.calibration import temperature
 from training.data import DataSet, Digits, InvalidData
-from training.descent import Parameters, fit, xavier
-from training.design_matrix import design_matrix, mean
+from training.descent import fit, xavier
+from training.design_matrix import design_matrix
 from training.export import export, to_classifier
 from training.files import replacing
 from training.flags import METRICS, Recipe, parser, recipe_of, report_parser
-from training.losses import binary_cross_entropy, cross_entropy
+from training.gradients import GRADIENTS
 from training.mnist import cache_folder, load_mnist
 from training.pickled import load_pickle
 from training.progress import Diverged, Progress
+from training.run import KEPT, begin
 from training.synthetic import draw_digits
 
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
@@ -82,18 +83,16 @@ def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
     if recipe.drawn:
         rows += draw_digits(recipe.drawn, 0).train.of_classes(flags.classes)
         print(f"and {recipe.drawn:,} digits drawn on the spot to train")
-    parameters, degrees, curve = _learn(flags, recipe, rows, validation)
     facts = {
         "recipe": flags.recipe,
-        **dataclasses.asdict(recipe),
+        **recipe.told(),
         "seed": flags.seed,
         "data": data.name,
         "sha256": data.sha256(),
         "rows": len(rows),  # those that were drawn among them
-        "temperature": degrees,
         "versions": {"numpy": np.__version__, "torch": torch.__version__},
     }
-    learned = to_classifier(parameters, flags.classes, recipe.features, facts, degrees)
+    learned, curve = _learn(flags, recipe, rows, validation, facts)
     with replacing(flags.output.with_name(METRICS)) as path:
         path.write_text("".join(f"{json.dumps(point)}\n" for point in curve))
         # the curve appears last, when the weights it belongs to are there
@@ -119,43 +118,54 @@ def _parts(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, Di
 
 
 def _learn(
-    flags: argparse.Namespace, recipe: Recipe, rows: Digits, validation: Digits
-) -> tuple[Parameters, float, list[dict[str, Any]]]:
-    """Descend; give the parameters, their temperature and the curve of the run."""
-    features, labels = design_matrix(
+    flags: argparse.Namespace,
+    recipe: Recipe,
+    rows: Digits,
+    validation: Digits,
+    facts: dict[str, Any],
+) -> tuple[Classifier, list[dict[str, Any]]]:
+    """Descend; give what was learned, and the curve of the run."""
+    matrix = design_matrix(
         rows, recipe.features, recipe.augment, cache_folder(os.environ) / "phi"
     )
-    is_binary = len(flags.classes) == 2
-    shape = () if is_binary else (len(flags.classes),)
-    parameters = xavier(features.shape[1], shape, flags.seed)
     if recipe.centre:
-        parameters = dataclasses.replace(parameters, centre=mean(features))
+        matrix = matrix.centred()
+    is_binary = len(flags.classes) == 2
+    n_outputs = 1 if is_binary else len(flags.classes)
+    n_features = matrix.values.shape[1] - 1
+    run = begin(xavier(n_features, n_outputs, flags.seed), recipe.rule)
 
-    def learned() -> Classifier:
-        return to_classifier(parameters, flags.classes, recipe.features, {})
+    def learned(theta: Tensor, degrees: float = 1.0) -> Classifier:
+        told = facts | {"temperature": degrees}
+        return to_classifier(
+            theta, flags.classes, recipe.features, told, matrix.centre, degrees
+        )
 
     phi = FEATURES[recipe.features](validation.images)
     with tqdm(unit="step", disable=None, leave=False) as bar:
-        progress = Progress(bar, learned, phi, validation.labels)
+        progress = Progress(bar, run, learned, phi, validation.labels)
         fit(
-            parameters,
-            binary_cross_entropy if is_binary else cross_entropy,
-            features,
-            labels,
+            run,
+            GRADIENTS[recipe.gradient][is_binary],
+            matrix,
             learning_rate=recipe.learning_rate,
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
             schedule=recipe.schedule,
+            warm_up=recipe.warm_up,
+            rule=recipe.rule,
+            weight_decay=recipe.weight_decay,
+            average=recipe.keep == "average",
             seed=flags.seed if recipe.shuffle else None,
             watch=progress.watch,
         )
-    if not recipe.calibrate:
-        return parameters, 1.0, progress.curve
-    logits = torch.from_numpy(learned().logits(phi)).double()
-    truth = torch.from_numpy(validation.labels.astype(np.int64))
-    degrees = round(temperature(logits, truth), 4)
-    print(f"temperature {degrees}")
-    return parameters, degrees, progress.curve
+    theta, degrees = KEPT[recipe.keep](run), 1.0
+    if recipe.calibrate:
+        logits = torch.from_numpy(learned(theta).logits(phi)).double()
+        truth = torch.from_numpy(validation.labels.astype(np.int64))
+        degrees = round(temperature(logits, truth), 4)
+        print(f"temperature {degrees}")
+    return learned(theta, degrees), run.curve
 
 
 def _report(flags: argparse.Namespace) -> None:

@@ -2,42 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+from training.gradients import Gradient
+from training.rows import Rows
+from training.rules import RULES, decay
+from training.run import Run
+from training.schedules import factor
 
-# the factor on the learning rate after the share `done`, in [0, 1), of all steps
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-}
 MAX_SEED = 2**63
 EPOCH_STRIDE = 0x9E3779B97F4A7C15  # odd: the epochs of nearby seeds fall far apart
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """θ of logits z = (φ(x) - μ) W + b.
-
-    weight (D, K) and bias (K,); for the binary model, weight (D,) and bias scalar.
-    centre (D,) or scalar: μ, which is fixed. Around the features' mean the descent is
-    better conditioned; the model is the same, with b - μ W as its bias.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    centre: Tensor = field(default_factory=lambda: torch.zeros(()))
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Map features (n, D) to logits (n, K), or (n,) for the binary model."""
-        return (features.float() - self.centre) @ self.weight + self.bias
-
-
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of the loop, as it is told to a watcher: counts from 1, loss in nats."""
 
     epoch: int
@@ -48,68 +29,73 @@ class Step:
     ends_epoch: bool
 
 
-def xavier(n_features: int, shape: tuple[int, ...], seed: int) -> Parameters:
-    """Draw weights (D, *shape) from a normal of variance 1 / D; the bias is zero.
+def xavier(n_features: int, n_outputs: int, seed: int) -> Tensor:
+    """Draw θ (K, D + 1): weights from a normal of variance 1 / D, and zero biases.
 
     Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", 2010: the variance that lets a sum over D inputs keep their scale.
     """
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(*shape, n_features, generator=generator)
-    # (D, K) as a view of (K, D): the same numbers, and twice as fast a product on a CPU
-    weight = (weight / math.sqrt(n_features)).movedim(-1, 0)
-    return Parameters(weight.requires_grad_(), torch.zeros(shape, requires_grad=True))
+    weight = torch.randn(n_outputs, n_features, generator=generator)
+    return torch.hstack([weight / math.sqrt(n_features), torch.zeros(n_outputs, 1)])
 
 
 def batches(
     n: int, batch_size: int, generator: torch.Generator | None
-) -> Iterator[Tensor]:
-    """Cut 0..n-1 into batches of indices, shuffled by a generator or in order."""
-    order = (
-        torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    )
-    yield from order.split(batch_size)
+) -> Iterator[slice | Tensor]:
+    """Cut 0..n-1 into batches: indices shuffled by a generator, or ranges in order."""
+    if generator is None:
+        yield from (slice(i, i + batch_size) for i in range(0, n, batch_size))
+    else:
+        yield from torch.randperm(n, generator=generator).split(batch_size)
 
 
-def step(parameters: Parameters, loss: Tensor, learning_rate: float) -> None:
-    """Descend once along the gradient of the loss: θ ← θ - α ∂J/∂θ."""
-    loss.backward()
-    with torch.no_grad():
-        for theta in (parameters.weight, parameters.bias):
-            theta -= learning_rate * theta.grad
-            theta.grad = None
+def step(run: Run, g: Tensor, rate: float, rule: str, weight_decay: float) -> None:
+    """Move θ once by the rule, given the gradient g; the biases do not decay."""
+    run.step += 1
+    if weight_decay:
+        decay(run.theta[:, :-1], rate, weight_decay)
+    RULES[rule].update(run.theta, g, rate, run.step, *run.memory)
 
 
 def fit(
-    parameters: Parameters,
-    loss: Loss,
-    features: Tensor,
-    labels: Tensor,
+    run: Run,
+    gradient: Gradient,
+    rows: Rows,
     *,
     learning_rate: float,
     batch_size: int,
     epochs: int,
     schedule: str = "constant",
+    warm_up: int = 0,
+    rule: str = "descent",
+    weight_decay: float = 0.0,
+    average: bool = False,
     seed: int | None,
     watch: Callable[[Step], None] = lambda step: None,
 ) -> None:
-    """Minimise the mean loss over features (n, D) and labels (n,), changing θ in place.
+    """Minimise the mean loss over the rows, from where the run stands to its last step.
 
-    `loss` maps logits and labels to a scalar. The order of an epoch depends on the
-    seed and the epoch alone; without a seed it is the order of the rows.
+    The order of an epoch depends on the seed and the epoch alone; without a seed it is
+    the order of the rows. With `average`, run.mean becomes the mean of θ over the last
+    half of the steps. Polyak, Juditsky, "Acceleration of stochastic approximation by
+    averaging", 1992
     """
-    n_steps = epochs * math.ceil(len(features) / batch_size)
-    number = 0
-    for epoch in range(1, epochs + 1):
-        generator = None if seed is None else _generator(seed, epoch)
-        for rows in batches(len(features), batch_size, generator):
-            rate = learning_rate * SCHEDULES[schedule](number / n_steps)
-            j = loss(parameters.logits(features[rows]), labels[rows])
-            step(parameters, j, rate)
-            number += 1
-            ends_epoch = number * epochs == epoch * n_steps
-            watch(Step(epoch, number, n_steps, j.item(), rate, ends_epoch))
+    per_epoch = math.ceil(len(rows) / batch_size)
+    n_steps = epochs * per_epoch
+    for epoch in range(run.step // per_epoch + 1, epochs + 1):
+        order = batches(len(rows), batch_size, _generator(seed, epoch))
+        for batch in islice(order, run.step % per_epoch, None):
+            rate = learning_rate * factor(schedule, run.step, n_steps, warm_up)
+            j, g = gradient(run.theta, *rows.batch(batch))
+            step(run, g, rate, rule, weight_decay)
+            if average and run.step > n_steps // 2:
+                run.mean += (run.theta - run.mean) / (run.step - n_steps // 2)
+            ends_epoch = run.step == epoch * per_epoch
+            watch(Step(epoch, run.step, n_steps, j, rate, ends_epoch))
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def _generator(seed: int | None, epoch: int) -> torch.Generator | None:
+    if seed is None:
+        return None
     return torch.Generator().manual_seed((seed + epoch * EPOCH_STRIDE) % MAX_SEED)

@@ -7,51 +7,46 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from service import features as features_module
-from service.features import FEATURES
+from service.features import FEATURES, n_features
 from training import augment as augment_module
 from training.augment import COPIES, jittered
 from training.data import Digits
 from training.files import replacing
+from training.rows import Rows
 
 BLOCK = 1000  # images between two steps of the progress bar
+Matrix = npt.NDArray[np.float32 | np.float16]
 
 
-def design_matrix(
-    digits: Digits, features: str, n_copies: int, cache: Path
-) -> tuple[Tensor, Tensor]:
-    """Compute Φ (n, D) and labels (n,) of the digits, then of each copy of them.
+def design_matrix(digits: Digits, features: str, n_copies: int, cache: Path) -> Rows:
+    """Compute the rows of the digits, then of each copy of them.
 
     Without copies Φ is float32. With copies it is large: float16, and kept in the
     cache, one matrix at a time, to be found again by the digest of all it comes from.
     """
     labels = torch.from_numpy(digits.labels.astype(np.int64)).repeat(1 + n_copies)
     if n_copies == 0:
-        return torch.from_numpy(FEATURES[features](digits.images)), labels
+        return Rows(torch.from_numpy(_compute(digits, features, 0)), labels)
     path = cache / f"{_digest(digits, features, n_copies)}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
-        return torch.from_numpy(np.load(path)), labels
+        return Rows(torch.from_numpy(np.load(path)), labels)
     matrix = _compute(digits, features, n_copies)
     with contextlib.suppress(OSError):
         for old in cache.glob("*.npy"):
             old.unlink()
         with replacing(path) as partial, partial.open("wb") as file:
             np.save(file, matrix)
-    return torch.from_numpy(matrix), labels
+    return Rows(torch.from_numpy(matrix), labels)
 
 
-def mean(matrix: Tensor) -> Tensor:
-    """Average the rows of Φ (n, D) in float64, a block at a time: (D,) float32."""
-    blocks = matrix.split(BLOCK)
-    return (sum(block.double().sum(dim=0) for block in blocks) / len(matrix)).float()
-
-
-def _compute(digits: Digits, features: str, n_copies: int) -> npt.NDArray[np.float16]:
+def _compute(digits: Digits, features: str, n_copies: int) -> Matrix:
+    """Compute Φ ((1 + copies) n, D + 1), whose last column is φ_0 = 1."""
     n, phi = len(digits), FEATURES[features]
-    matrix = np.empty(((1 + n_copies) * n, features_module.n_features(features)), "f2")
+    shape = (1 + n_copies) * n, n_features(features) + 1
+    matrix = np.ones(shape, np.float16 if n_copies else np.float32)
     with tqdm(
         desc="φ", total=len(matrix), unit="row", disable=None, leave=False
     ) as bar:
@@ -62,7 +57,7 @@ def _compute(digits: Digits, features: str, n_copies: int) -> npt.NDArray[np.flo
                 if copy > 0:
                     images = jittered(images, COPIES[copy - 1], generator)
                 start = copy * n + first
-                matrix[start : start + len(images)] = phi(images)
+                matrix[start : start + len(images), :-1] = phi(images)
                 bar.update(len(images))
     return matrix
 

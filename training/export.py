@@ -6,34 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from service.classifier import Classifier, load, save
 from training.data import Digits
-from training.descent import Parameters
 from training.evaluation import evaluate
 from training.files import replacing
 
 
 def to_classifier(
-    parameters: Parameters,
+    theta: Tensor,
     classes: tuple[int, ...],
     features: str,
     training: Mapping[str, Any],
+    centre: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Classifier:
-    """Turn parameters into a classifier; raise InvalidWeights if they are not finite.
+    """Turn θ (K, D + 1) into a classifier; raise InvalidWeights if it is not finite.
 
-    The centre of the features and the temperature are folded in: W / T, (b - μ W) / T.
-    The binary model's one weight vector becomes the second of two columns, the first
+    The centre μ (D + 1,) of the features and the temperature are folded in: W / T,
+    (b - W μ) / T. The binary model's one row becomes the second of two, the first
     being zero: σ(z) = softmax([0, z])_1.
     """
-    weight = parameters.weight.detach() / temperature
-    centre = parameters.centre.expand(weight.shape[0])
-    bias = parameters.bias.detach() / temperature - centre @ weight
-    if bias.ndim == 0:
-        weight = torch.stack([torch.zeros_like(weight), weight], dim=1)
-        bias = torch.stack([torch.zeros_like(bias), bias])
-    return Classifier(weight.numpy(), bias.numpy(), classes, features, training)
+    if len(theta) == 1:
+        theta = torch.vstack([torch.zeros_like(theta), theta])
+    theta = theta / temperature
+    weight, bias = theta[:, :-1], theta[:, -1]
+    if centre is not None:
+        bias = bias - weight @ centre[:-1]
+    return Classifier(weight.T.numpy(), bias.numpy(), classes, features, training)
 
 
 def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Classifier:

@@ -11,7 +11,11 @@ from typing import Any
 from service.classifier import ALL_CLASSES
 from service.features import FEATURES
 from training.augment import COPIES
-from training.descent import MAX_SEED, SCHEDULES
+from training.descent import MAX_SEED
+from training.gradients import GRADIENTS
+from training.rules import RULES
+from training.run import KEPT
+from training.schedules import SCHEDULES
 
 METRICS = "metrics.jsonl"
 MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
@@ -19,7 +23,10 @@ MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being writ
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a run: what the flags of the same names say."""
+    """The hyperparameters of a run: what the flags of the same names say.
+
+    Those with a default here are told in the weights file only where they differ.
+    """
 
     features: str
     drawn: int
@@ -31,6 +38,17 @@ class Recipe:
     learning_rate: float
     schedule: str
     shuffle: bool
+    warm_up: int = 0
+    rule: str = "descent"
+    weight_decay: float = 0.0
+    gradient: str = "autograd"
+    keep: str = "last"
+
+    def told(self) -> dict[str, Any]:
+        """Tell the hyperparameters, without those that are at their default."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        values = dataclasses.asdict(self)
+        return {name: v for name, v in values.items() if v != defaults[name]}
 
 
 PIXELS = Recipe(
@@ -96,6 +114,8 @@ _copies = _value(
 )
 _drawn = _value(int, lambda n: 0 <= n < 2**20, "a whole number from 0, below 2^20")
 _rate = _value(float, lambda x: 0 < x < math.inf, "a number above 0")
+_steps = _value(int, lambda n: 0 <= n < 2**31, "a whole number from 0, below 2^31")
+_decay = _value(float, lambda x: 0 <= x < math.inf, "a number from 0")
 _seed = _value(int, lambda n: 0 <= n < MAX_SEED, "a whole number from 0, below 2^63")
 _classes = _value(
     lambda text: tuple(int(digit) for digit in text.split(",")),
@@ -198,7 +218,30 @@ def parser(data: str) -> argparse.ArgumentParser:
     flag("--epochs", metavar="N", type=_count, help="passes over the rows")
     flag("--batch-size", metavar="N", type=_count, help="rows to a step")
     flag("--learning-rate", metavar="α", type=_rate, help="in θ ← θ - α ∂J/∂θ")
-    flag("--schedule", choices=SCHEDULES, help="whether α stays or falls to zero")
+    flag("--schedule", choices=SCHEDULES, help="whether α stays, or how it falls to 0")
+    flag("--warm-up", metavar="N", type=_steps, help="steps over which α first rises")
+    flag(
+        "--rule",
+        choices=RULES,
+        help="how θ moves along the gradient; for 'adam', α is best below 0.01",
+    )
+    flag(
+        "--weight-decay",
+        metavar="λ",
+        type=_decay,
+        help="shrink the weights by α λ at each step; with 'adam', this is AdamW",
+    )
+    flag(
+        "--gradient",
+        choices=GRADIENTS,
+        help="differentiate by autograd, or by the formula: the same and faster",
+    )
+    flag(
+        "--keep",
+        choices=KEPT,
+        help="the last weights, the average over the last half of the steps, or those "
+        "of the epoch with the best validation NLL",
+    )
     flag(
         "--shuffle",
         action=argparse.BooleanOptionalAction,

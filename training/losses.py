@@ -1,31 +1,22 @@
-"""The negative log-likelihoods of logistic regression, written out."""
+"""The negative log-likelihoods of logistic regression, of logits."""
 
 from torch import Tensor
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """Turn logits (n, K) into log-probabilities (n, K).
-
-    log p_k = z_k - log Σ_j exp z_j    Bishop, PRML, eq. 4.104
-    """
-    # the largest first: float32's exp overflows at 89, and a shift changes nothing
-    shifted = logits - logits.amax(dim=1, keepdim=True)
-    return shifted - shifted.exp().sum(dim=1, keepdim=True).log()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean negative log-likelihood of multinomial logistic regression, in nats.
 
-    logits (n, K) float, labels (n,) int64 in 0..K-1 -> scalar
+    logits (K, n) float, labels (n,) int64 in 0..K-1 -> scalar
     -log p(y | x) = log Σ_k exp z_k - z_y    Bishop, PRML, eq. 4.108 (there a sum)
     """
-    return -log_softmax(logits).gather(1, labels[:, None]).mean()
+    log_p = logits.log_softmax(dim=0)  # z - log Σ_k exp z_k, and no exp overflows
+    return -log_p.gather(0, labels[None]).mean()
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean negative log-likelihood of the Bernoulli distribution, in nats.
 
-    logits (n,) float, labels (n,) int64 in {0, 1} -> scalar
+    logits (1, n) float, labels (n,) int64 in {0, 1} -> scalar
     -log p(y | x) = -y log σ(z) - (1 - y) log(1 - σ(z)) = log(1 + exp z) - y z
     Bishop, PRML, eq. 4.90 (there a sum), with σ(z) = 1 / (1 + exp -z), eq. 4.59
     """

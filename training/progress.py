@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from tqdm import tqdm
 
 from service.classifier import Classifier, softmax
 from training.descent import Step
 from training.evaluation import evaluate
+from training.run import Run
 
 CURVE_STEPS = 100  # the curve has a point every so many steps
 
@@ -20,7 +22,7 @@ class Diverged(ArithmeticError):
 
 
 class Progress:
-    """Follows the steps of one run; `curve` becomes the lines of metrics.jsonl.
+    """Follows the steps of one run, and notes in it its curve and the best θ so far.
 
     features (n, D) and labels (n,): the rows to validate with after each epoch.
     """
@@ -28,14 +30,13 @@ class Progress:
     def __init__(
         self,
         bar: tqdm,
-        classifier: Callable[[], Classifier],
+        run: Run,
+        classifier: Callable[[Tensor], Classifier],
         features: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
     ) -> None:
-        self.curve: list[dict[str, Any]] = []
-        self._bar, self._classifier = bar, classifier
+        self._bar, self._run, self._classifier = bar, run, classifier
         self._features, self._labels = features, labels
-        self._losses: list[float] = []
 
     def watch(self, step: Step) -> None:
         """Show a step; raise Diverged if its loss is not finite."""
@@ -44,25 +45,30 @@ class Progress:
                 f"the loss is {step.loss} at step {step.number}: the descent "
                 f"overshoots; lower --learning-rate, here {step.learning_rate:g}"
             )
-        self._losses.append(step.loss)
+        self._run.losses.append(step.loss)
         self._bar.total = step.n_steps
         state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
         self._bar.set_postfix_str(state, refresh=False)
         self._bar.update()
-        if step.ends_epoch or len(self._losses) == CURVE_STEPS:
+        if step.ends_epoch or len(self._run.losses) == CURVE_STEPS:
             self._note(step)
 
     def _note(self, step: Step) -> None:
-        loss = sum(self._losses) / len(self._losses)
-        self._losses.clear()
+        loss = sum(self._run.losses) / len(self._run.losses)
+        self._run.losses.clear()
         point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
         point |= {"learning_rate": step.learning_rate, "loss": loss}
         if step.ends_epoch:
-            probabilities = softmax(self._classifier().logits(self._features))
+            probabilities = softmax(
+                self._classifier(self._run.theta).logits(self._features)
+            )
             figures = evaluate(probabilities, self._labels)
             point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
             tqdm.write(
                 f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "
                 f"{figures['accuracy']:.4f}, NLL {figures['nll']:.4f}"
             )
-        self.curve.append(point)
+            if figures["nll"] < self._run.least:
+                self._run.least = figures["nll"]
+                self._run.best.copy_(self._run.theta)
+        self._run.curve.append(point)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from training.gradients import GRADIENTS
+
+
+def problem(n_outputs: int, dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(3)
+    theta, phi = (
+        torch.randn(n, 785, generator=generator, dtype=dtype) for n in (n_outputs, 64)
+    )
+    return theta / 28, phi, torch.arange(64) % max(2, n_outputs)
+
+
+@pytest.mark.parametrize("n_outputs", [10, 1])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)]
+)
+def test_the_closed_form_is_what_autograd_finds(n_outputs, dtype, tolerance):
+    inputs = problem(n_outputs, dtype)
+    by_autograd, closed = (ways[n_outputs == 1] for ways in GRADIENTS.values())
+
+    (j, gradient), (closed_j, closed_gradient) = by_autograd(*inputs), closed(*inputs)
+
+    assert closed_j == pytest.approx(j, rel=1e-6)
+    torch.testing.assert_close(closed_gradient, gradient, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradient_of_softmax_is_bishops_4_109(name):
+    theta, phi, labels = problem(4, torch.float64)
+
+    _, gradient = GRADIENTS[name][False](theta, phi, labels)
+
+    y = torch.softmax(phi @ theta.T, 1)
+    t = torch.eye(4, dtype=torch.float64)[labels]
+    torch.testing.assert_close(gradient, (y - t).T @ phi / 64)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradient_of_sigmoid_is_bishops_4_91(name):
+    theta, phi, t = problem(1, torch.float64)
+
+    _, gradient = GRADIENTS[name][True](theta, phi, t)
+
+    y = torch.sigmoid(phi @ theta[0])
+    torch.testing.assert_close(gradient[0], (y - t) @ phi / 64)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_theta_is_left_as_it_is(name):
+    theta, phi, labels = problem(10, torch.float32)
+    before = theta.clone()
+
+    GRADIENTS[name][False](theta, phi, labels)
+
+    assert torch.equal(theta, before)
+    assert not theta.requires_grad

@@ -1,0 +1,43 @@
+"""Where a run stands: what it takes to go on as if it had never stopped."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.rules import RULES
+
+
+@dataclass
+class Run:
+    """θ (K, D + 1) after `step` steps, and what was gathered on the way there.
+
+    memory: what the rule remembers; mean: of θ over the last half of the steps; best: θ
+    of the least validation NLL so far, which is `least`. All are like θ. The curve has
+    points for metrics.jsonl, and `losses` are those of the steps since its last.
+    """
+
+    theta: Tensor
+    memory: list[Tensor]
+    mean: Tensor
+    best: Tensor
+    step: int = 0
+    least: float = math.inf
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+# what may be kept of a run in the end
+KEPT = {
+    "last": lambda run: run.theta,
+    "average": lambda run: run.mean,
+    "best": lambda run: run.best,
+}
+
+
+def begin(theta: Tensor, rule: str) -> Run:
+    """Begin a run of a rule at θ."""
+    memory = [torch.zeros_like(theta) for _ in range(RULES[rule].n_remembered)]
+    return Run(theta, memory, mean=torch.zeros_like(theta), best=theta.clone())
