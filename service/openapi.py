@@ -176,7 +176,7 @@ def _predict(limits: Limits) -> Object:
                         "digit": 7,
                         "probability": 0.9981,
                         "probabilities": [0.0] * 7 + [0.9981, 0.0011, 0.0008],
-                        "model": "7ce17ff571f1",
+                        "model": "a209be96a06b",
                     },
                 },
                 NPY: {"schema": array},
