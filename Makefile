@@ -35,6 +35,7 @@ report: $(VENV)/training ## write report.html on digits.safetensors
 bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get install wrk)
 	$(BIN)/python -m benchmarks.seeds
 	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.serving

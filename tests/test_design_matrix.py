@@ -14,13 +14,22 @@ def few(drawn) -> Digits:
     return drawn.train.rows(0, 60)
 
 
-def test_without_copies_the_matrix_is_the_features_exactly(few, tmp_path):
-    phi, labels = design_matrix(few, "pixels", 0, tmp_path).batch(slice(0, 60))
+@pytest.mark.parametrize("features", FEATURES)
+def test_without_copies_the_rows_are_the_features_exactly(features, few, tmp_path):
+    phi, labels = design_matrix(few, features, 0, tmp_path).batch(slice(0, 60))
 
-    np.testing.assert_array_equal(phi[:, :-1].numpy(), FEATURES["pixels"](few.images))
+    np.testing.assert_array_equal(phi[:, :-1].numpy(), FEATURES[features](few.images))
     assert phi[:, -1].tolist() == [1.0] * 60
     assert labels.tolist() == few.labels.tolist()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("n_copies", [0, 1])
+def test_pixels_stay_bytes(n_copies, few, tmp_path):
+    rows = design_matrix(few, "pixels", n_copies, tmp_path)
+
+    assert rows.values.dtype == torch.uint8
+    assert rows.values.shape == (60 * (1 + n_copies), 785)
 
 
 def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
