@@ -145,7 +145,7 @@ def _fitted(
 
 
 def _byte_rows(rows: Digits) -> Rows:
-    return design_matrix(rows, "pixels", 0, Path(tempfile.gettempdir()))
+    return design_matrix([rows], "pixels", 0, Path(tempfile.gettempdir()))
 
 
 def _lbfgs(rows: Digits, n_iterations: int) -> Learned:

@@ -1,10 +1,11 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from training.descent import Step, batches, fit, xavier
+from training.descent import WINDOW, Step, batches, fit, xavier
 from training.gradients import GRADIENTS
 from training.rows import Rows
 from training.rules import RULES
@@ -44,7 +45,31 @@ def test_every_row_is_in_one_batch(generator):
 
 
 def test_batches_without_a_generator_keep_the_order_of_the_rows():
-    assert list(batches(14, 6, None)) == [slice(0, 6), slice(6, 12), slice(12, 18)]
+    assert list(batches(14, 6, None)) == [slice(0, 6), slice(6, 12), slice(12, 14)]
+
+
+@pytest.mark.parametrize(("n", "block"), [(1000, 10), (1000, 33), (1000, 999), (7, 2)])
+def test_rows_shuffled_in_blocks_are_all_there_and_near_together(n, block):
+    generator = torch.Generator().manual_seed(0)
+
+    parts = list(batches(n, 16, generator, block))
+
+    assert [len(part) for part in parts[:-1]] == [16] * (n // 16)
+    order = torch.cat(parts)
+    assert sorted(order.tolist()) == list(range(n))
+    window = order[: WINDOW * block]
+    assert len((window // block).unique()) <= WINDOW
+    assert order.tolist() != sorted(order.tolist())
+
+
+def test_a_run_over_blocks_learns_what_one_over_rows_does(rows):
+    in_blocks = fitted(dataclasses.replace(rows, block=5), epochs=20).theta
+    by_rows = fitted(rows, epochs=20).theta
+
+    phi, labels = rows.batch(slice(0, 203))
+    for theta in (in_blocks, by_rows):
+        assert ((theta @ phi.T).argmax(0) == labels).float().mean() > 0.97
+    assert not torch.equal(in_blocks, by_rows)
 
 
 def test_an_epoch_ends_in_the_weights_of_torchs_sgd(rows):

@@ -6,7 +6,7 @@ import torch
 
 from service.features import FEATURES
 from training.data import Digits
-from training.design_matrix import design_matrix
+from training.design_matrix import BLOCK_ROWS, design_matrix
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def few(drawn) -> Digits:
 
 @pytest.mark.parametrize("features", FEATURES)
 def test_without_copies_the_rows_are_the_features_exactly(features, few, tmp_path):
-    phi, labels = design_matrix(few, features, 0, tmp_path).batch(slice(0, 60))
+    phi, labels = design_matrix([few], features, 0, tmp_path).batch(slice(0, 60))
 
     np.testing.assert_array_equal(phi[:, :-1].numpy(), FEATURES[features](few.images))
     assert phi[:, -1].tolist() == [1.0] * 60
@@ -26,14 +26,14 @@ def test_without_copies_the_rows_are_the_features_exactly(features, few, tmp_pat
 
 @pytest.mark.parametrize("n_copies", [0, 1])
 def test_pixels_stay_bytes(n_copies, few, tmp_path):
-    rows = design_matrix(few, "pixels", n_copies, tmp_path)
+    rows = design_matrix([few], "pixels", n_copies, tmp_path)
 
     assert rows.values.dtype == torch.uint8
     assert rows.values.shape == (60 * (1 + n_copies), 785)
 
 
 def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
-    rows = design_matrix(few, "stroke-edges", 2, tmp_path)
+    rows = design_matrix([few], "stroke-edges", 2, tmp_path)
 
     phi, labels = rows.batch(slice(0, 180))
     expected = FEATURES["stroke-edges"](few.images)
@@ -45,32 +45,70 @@ def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
 
 
 def test_matrix_is_found_again_and_only_the_last_is_kept(few, drawn, tmp_path):
-    first = design_matrix(few, "stroke-edges", 1, tmp_path)
+    first = design_matrix([few], "stroke-edges", 1, tmp_path)
     (kept,) = tmp_path.iterdir()
     written = kept.stat().st_mtime_ns
 
-    again = design_matrix(few, "stroke-edges", 1, tmp_path)
+    again = design_matrix([few], "stroke-edges", 1, tmp_path)
 
     assert torch.equal(first.values, again.values)
     assert kept.stat().st_mtime_ns == written
 
-    design_matrix(drawn.train.rows(1, 61), "stroke-edges", 1, tmp_path)
+    design_matrix([drawn.train.rows(1, 61)], "stroke-edges", 1, tmp_path)
 
     (other,) = tmp_path.iterdir()
     assert other != kept
 
 
 def test_damaged_cache_is_computed_anew(few, tmp_path):
-    matrix = design_matrix(few, "stroke-edges", 1, tmp_path)
+    values = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()
     (kept,) = tmp_path.iterdir()
-    kept.write_bytes(kept.read_bytes()[:1000])
+    content = kept.read_bytes()
+    kept.unlink()  # and not cut in place: it may be mapped yet
+    kept.write_bytes(content[:1000])
 
-    again = design_matrix(few, "stroke-edges", 1, tmp_path)
+    again = design_matrix([few], "stroke-edges", 1, tmp_path)
 
-    assert torch.equal(matrix.values, again.values)
+    assert torch.equal(values, again.values)
 
 
-def test_cache_that_cannot_be_written_is_done_without(few):
-    matrix = design_matrix(few, "stroke-edges", 1, Path("/proc/nowhere"))
+def test_cache_that_cannot_be_written_is_done_without(few, tmp_path):
+    kept = design_matrix([few], "stroke-edges", 1, tmp_path)
+
+    matrix = design_matrix([few], "stroke-edges", 1, Path("/proc/nowhere"))
 
     assert len(matrix) == 120
+    assert torch.equal(matrix.values, kept.values)
+
+
+def test_what_is_large_is_mapped_and_each_purpose_has_its_own(
+    few, tmp_path, monkeypatch
+):
+    held = design_matrix([few], "pixels", 0, tmp_path)
+    monkeypatch.setattr("training.design_matrix.LARGE", 60 * 785 - 1)
+
+    mapped = design_matrix([few], "pixels", 0, tmp_path)
+    design_matrix([few], "stroke-edges", 0, tmp_path, "check")
+
+    assert torch.equal(held.values, mapped.values)
+    names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+    assert names == ["check", "train"]
+    maps = Path("/proc/self/maps").read_text()
+    assert f"{tmp_path}/train-" in maps
+
+
+def test_what_is_vast_is_shuffled_in_blocks(few, tmp_path, monkeypatch):
+    assert design_matrix([few], "pixels", 0, tmp_path).block is None
+    monkeypatch.setattr("training.design_matrix.VAST", 60 * 785 - 1)
+
+    assert design_matrix([few], "pixels", 0, tmp_path).block == BLOCK_ROWS
+
+
+def test_rows_of_two_parts_follow_each_other(few, drawn, tmp_path):
+    other = drawn.train.rows(60, 71)
+
+    rows = design_matrix([few, other], "pixels", 0, tmp_path)
+
+    whole = design_matrix([drawn.train.rows(0, 71)], "pixels", 0, tmp_path)
+    assert torch.equal(rows.values, whole.values)
+    assert torch.equal(rows.labels, whole.labels)

@@ -1,16 +1,20 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.uploads import MNIST_FOLDER
 from service.classifier import load
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_until
 from training.__main__ import main
+from training.checkpoints import checkpoint_path
 
 QUICK = ["--data", "synthetic", "--recipe", "pixels", "--epochs", "2"]
 
@@ -186,6 +190,7 @@ def test_article_pickle_is_trained_on_by_its_path(tmp_path, drawn, capsys):
         (["--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["--learning-rate", "nan"], "'nan' is not a number above 0"),
         (["--learning-rate", "inf"], "'inf' is not a number above 0"),
+        (["--learning-rate", "1e39"], "'1e39' is not a number above 0, below 1e38"),
         (["--seed", "-1"], "'-1' is not a whole number from 0"),
         (["--classes", "3"], "'3' is not two or more different digits"),
         (["--classes", "3,3"], "'3,3' is not two"),
@@ -196,7 +201,11 @@ def test_article_pickle_is_trained_on_by_its_path(tmp_path, drawn, capsys):
         (["--gradient", "magic"], "'magic'"),
         (["--keep", "magic"], "'magic'"),
         (["--warm-up", "-1"], "'-1' is not a whole number from 0"),
-        (["--weight-decay", "-1"], "'-1' is not a number from 0"),
+        (["--weight-decay", "-1"], "'-1' is not a number from 0 to 1"),
+        (["--weight-decay", "2"], "'2' is not a number from 0 to 1"),
+        (["--shards", "0"], "'0' is not a whole number above 0"),
+        (["--checkpoint-every", "-1"], "'-1' is not a number of seconds"),
+        (["--device", "magic"], "'magic' is neither cpu nor cuda"),
         (["--features", "magic"], "'magic'"),
         (["--recipe", "magic"], "'magic'"),
     ],
@@ -220,7 +229,7 @@ def test_bad_flag_is_named_with_its_value(flags, words, capsys):
             "the 3 rows to train on lack some of the classes 0, 1, 2",
         ),
         (
-            ["--data", "synthetic", "--recipe", "pixels", "--learning-rate", "1e38"],
+            ["--data", "synthetic", "--recipe", "pixels", "--learning-rate", "9e37"],
             "lower --learning-rate",
         ),
     ],
@@ -258,11 +267,99 @@ def test_stopping_the_job_leaves_what_was_there(how, tmp_path):
     finally:
         job.kill()
 
+    checkpoint = checkpoint_path(path)
     assert job.returncode == 130
-    assert "stopped; nothing was saved" in err
+    assert re.search(f"stopped at step \\d+; --resume goes on from {checkpoint}", err)
     assert "Traceback" not in err
     assert path.read_bytes() == b"what was there"
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, checkpoint]
+
+
+@pytest.mark.parametrize("data", ["synthetic", "MNIST"])
+def test_job_killed_anywhere_goes_on_to_the_same_bytes(data, tmp_path, request):
+    """Killed by -9 in mid-epoch, three times on end; all the run remembers is used."""
+    if data == "MNIST":
+        request.getfixturevalue("mnist")
+        data = str(MNIST_FOLDER)
+    epochs = "60" if data == "synthetic" else "6"
+    flags = ["--data", data, "--recipe", "pixels", "--epochs", epochs]
+    flags += ["--rule", "adam"]
+    flags += ["--learning-rate", "0.001", "--keep", "average", "--batch-size", "16"]
+    whole, cut = tmp_path / "whole" / "w", tmp_path / "cut" / "w"
+    assert main([*flags, "--output", str(whole)]) == 0
+    steps = []
+    command = [sys.executable, "-m", "training", *flags, "--resume"]
+    command += ["--checkpoint-every", "0.01", "--output", str(cut)]
+
+    for _ in range(3):
+        job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        written = when_written(checkpoint_path(cut))
+        wait_until(lambda was=written: when_written(checkpoint_path(cut)) > was)
+        job.kill()
+        said, _ = job.communicate()
+        steps += re.findall(r"goes on from step (\d+)", said)
+    assert not cut.exists()
+    last = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+
+    steps += re.findall(r"goes on from step (\d+)", last.stdout)
+    assert len(steps) == 3
+    assert cut.read_bytes() == whole.read_bytes()
+    curves = [path.with_name("metrics.jsonl").read_bytes() for path in (cut, whole)]
+    assert curves[0] == curves[1]
+    assert not checkpoint_path(cut).exists()
+
+
+def when_written(path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_resume_without_a_checkpoint_begins_and_says_so(tmp_path, capsys):
+    path = run(tmp_path, "--resume")
+
+    assert f"there is no {path}.checkpoint: the run begins" in capsys.readouterr().out
+
+
+def test_checkpoint_of_another_run_is_refused_and_kept(tmp_path, capsys):
+    path = tmp_path / "digits.safetensors"
+    checkpoint = checkpoint_path(path)
+    checkpoint.write_bytes(b"not a checkpoint")
+
+    assert main([*QUICK, "--resume", "--output", str(path)]) == 1
+
+    assert f"{checkpoint}: damaged, or no checkpoint" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == b"not a checkpoint"
+    assert not path.exists()
+
+
+def test_run_that_is_not_resumed_says_that_there_is_a_checkpoint(tmp_path, capsys):
+    checkpoint = tmp_path / "digits.safetensors.checkpoint"
+    checkpoint.write_bytes(b"of a run that was stopped")
+
+    run(tmp_path)
+
+    assert f"{checkpoint} is of a run that was stopped" in capsys.readouterr().out
+    assert not checkpoint.exists()
+
+
+def test_device_that_is_not_there_is_refused(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(SystemExit) as stop:
+        main([*QUICK, "--device", "cuda"])
+
+    assert stop.value.code == 2
+    assert "finds no CUDA device here" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_job_on_cuda_learns_what_it_does_on_the_cpu(tmp_path):
+    run(tmp_path)
+    on_cpu = load(tmp_path / "digits.safetensors").weight
+    run(tmp_path, "--device", "cuda")
+
+    on_cuda = load(tmp_path / "digits.safetensors")
+    np.testing.assert_allclose(on_cuda.weight, on_cpu, rtol=1e-3, atol=1e-4)
+    assert on_cuda.training["device"] == "cuda"
 
 
 def test_default_recipe_adds_copies_centres_and_calibrates(tmp_path, capsys):

@@ -1,175 +1,151 @@
-"""The training job: flags → data → fit → evaluate the exported model → save."""
+"""The command line of training: the job itself, and the report on what it made."""
 
-import argparse
 import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
-from tqdm import tqdm
 
 from service.classifier import Classifier, InvalidWeights, load
-from service.features import FEATURES
-from training.calibration import temperature
-from training.data import DataSet, Digits, InvalidData
-from training.descent import fit, xavier
+from training.checkpoints import InvalidCheckpoint, Stopped
+from training.data import InvalidData
+from training.descent import xavier
 from training.design_matrix import design_matrix
-from training.export import export, to_classifier
 from training.files import replacing
-from training.flags import METRICS, Recipe, parser, recipe_of, report_parser
+from training.flags import (
+    METRICS,
+    RATES,
+    check_parser,
+    parser,
+    report_parser,
+    sweep_parser,
+)
+from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import GRADIENTS
-from training.mnist import cache_folder, load_mnist
-from training.pickled import load_pickle
-from training.progress import Diverged, Progress
-from training.run import KEPT, begin
-from training.synthetic import draw_digits
+from training.job import load_data, train
+from training.mnist import cache_folder
+from training.progress import Diverged
+from training.shards import InvalidShards, LostRank, Shards, joined
 
-VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
+ERRORS = (
+    InvalidCheckpoint,
+    InvalidData,
+    InvalidShards,
+    InvalidWeights,
+    Diverged,
+    LostRank,
+    OSError,
+    WrongGradient,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job, or its report on what it made; give the exit status."""
+    """Run a command, which is the job if none is named; give the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    is_report = given[:1] == ["report"]
-    named = os.environ.get("DIGITS_MNIST", "")
-    flags = (
-        report_parser(named).parse_args(given[1:])
-        if is_report
-        else parser(named).parse_args(given)
-    )
+    work = _train
+    if given and given[0] in COMMANDS:
+        work = COMMANDS[given.pop(0)]
     # the bits depend on the number of threads, and at these sizes one is the fastest
     torch.set_num_threads(1)
     threadpool_limits(1)
     # what stops a container stops the job as Ctrl-C does: nothing is left half done
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if is_report:
-            _report(flags)
-        else:
-            _print_evaluation(_train(flags, load_data(flags.data)), flags.output)
-    except (InvalidData, InvalidWeights, Diverged, OSError) as error:
+        work(given, os.environ.get("DIGITS_MNIST", ""))
+    except ERRORS as error:
         print(f"digits-train: {error}", file=sys.stderr)
         return 1
+    except Stopped as stop:
+        print(f"\ndigits-train: {stop}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("\ndigits-train: stopped; nothing was saved", file=sys.stderr)
         return 130
     return 0
 
 
-def load_data(source: str) -> DataSet:
-    """Load the data set that --data names, or MNIST from wherever it is."""
-    if source == "synthetic":
-        return draw_digits()
-    path = Path(source) if source else None
-    if path and path.is_file():
-        return load_pickle(path)
-    if path and not path.is_dir():
-        raise InvalidData(f"--data: {source} is no folder, no file, nor 'synthetic'")
-    return load_mnist(path, cache_folder(os.environ) / "mnist")
+def _train(given: list[str], named: str) -> None:
+    """Run the job, alone or as one of torchrun's ranks."""
+    flags, cache = parser(named).parse_args(given), cache_folder(os.environ)
+    with joined(os.environ, flags.shards, flags.device) as shards:
+        with shards.first_before_others():
+            data = load_data(flags.data, cache)
+        classifier = train(flags, data, cache, shards)
+    if classifier:
+        _print_evaluation(classifier, flags.output)
 
 
-def _train(flags: argparse.Namespace, data: DataSet) -> Classifier:
-    """Fit the training rows by the recipe; save what was learned, and give it."""
-    recipe = recipe_of(flags)
-    rows, validation, test = _parts(flags, data)
-    print(f"{data.name}: {len(rows):,} rows to train, {len(validation):,} to validate")
-    if recipe.drawn:
-        rows += draw_digits(recipe.drawn, 0).train.of_classes(flags.classes)
-        print(f"and {recipe.drawn:,} digits drawn on the spot to train")
-    facts = {
-        "recipe": flags.recipe,
-        **recipe.told(),
-        "seed": flags.seed,
-        "data": data.name,
-        "sha256": data.sha256(),
-        "rows": len(rows),  # those that were drawn among them
-        "versions": {"numpy": np.__version__, "torch": torch.__version__},
-    }
-    learned, curve = _learn(flags, recipe, rows, validation, facts)
-    with replacing(flags.output.with_name(METRICS)) as path:
-        path.write_text("".join(f"{json.dumps(point)}\n" for point in curve))
-        # the curve appears last, when the weights it belongs to are there
-        return export(learned, test, f"{data.name} test", flags.output)
+def _sweep(given: list[str], named: str) -> None:
+    """Run the job for every combination of values; tell and plot what came of it."""
+    # matplotlib is for plots alone, and takes as long to load as all else together
+    from training.sweep import PLOT, Outcome, combinations, plot, read_curve, table
+
+    sweep, rest = sweep_parser().parse_known_args(given)
+    runs = []
+    for values in combinations(dict(sweep.over or [("learning-rate", RATES)])):
+        name = ",".join(f"{flag}={value}" for flag, value in values.items())
+        swept = [f"--{flag}={value}" for flag, value in values.items()]
+        output = f"--output={sweep.output / name / 'digits.safetensors'}"
+        runs.append((values, parser(named).parse_args([*rest, *swept, output])))
+    cache, outcomes = cache_folder(os.environ), []
+    data = load_data(runs[0][1].data, cache)
+    for i, (values, flags) in enumerate(runs, 1):
+        print(f"\n{i} of {len(runs)}: {flags.output.parent.name}")
+        try:
+            train(flags, data, cache, Shards(flags.shards or 1))
+            curve = read_curve(flags.output)
+        except Diverged as error:
+            print(error)
+            curve = []
+        outcomes.append(Outcome(values, curve))
+    print(f"\n{table(outcomes)}")
+    plot(outcomes, sweep.output / PLOT)
+    print(f"\n{sweep.output / PLOT}: the curves; the runs are in folders beside it")
 
 
-def _parts(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, Digits]:
-    """Take the rows to train on, to validate and to test, of the classes asked for."""
-    last = len(data.train) - len(data.train) // VALIDATION_SHARE
-    rows = data.train.rows(0, last).of_classes(flags.classes)
-    parts = {
-        "train on": rows.rows(0, flags.rows or len(rows)),
-        "validate": data.train.rows(last, len(data.train)).of_classes(flags.classes),
-        "test": data.test.of_classes(flags.classes),
-    }
-    for purpose, digits in parts.items():
-        if len(np.unique(digits.labels)) < len(flags.classes):
-            raise InvalidData(
-                f"the {len(digits)} rows to {purpose} lack some of the classes "
-                f"{', '.join(map(str, flags.classes))}"
-            )
-    return parts["train on"], parts["validate"], parts["test"]
-
-
-def _learn(
-    flags: argparse.Namespace,
-    recipe: Recipe,
-    rows: Digits,
-    validation: Digits,
-    facts: dict[str, Any],
-) -> tuple[Classifier, list[dict[str, Any]]]:
-    """Descend; give what was learned, and the curve of the run."""
-    matrix = design_matrix(
-        rows, recipe.features, recipe.augment, cache_folder(os.environ) / "phi"
+def _check(given: list[str], named: str) -> None:
+    """Compare the gradients with finite differences, on the user's own digits."""
+    flags, cache = check_parser(named).parse_args(given), cache_folder(os.environ)
+    data = load_data(flags.data, cache)
+    few = data.train.of_classes(flags.classes).rows(0, flags.batch_size)
+    rows = design_matrix([few], flags.features, 0, cache / "phi")
+    phi, labels = rows.batch(slice(0, len(few)))
+    n_outputs = 1 if len(flags.classes) == 2 else len(flags.classes)
+    theta = xavier(phi.shape[1] - 1, n_outputs, flags.seed)
+    print(
+        f"{len(few)} rows of {data.name}, {flags.features}, θ {tuple(theta.shape)}\n"
+        f"{'gradient':<12}{'worst error':>12}  {'derivative':<20}{'found':>16}"
+        f"{'by differences':>16}"
     )
-    if recipe.centre:
-        matrix = matrix.centred()
-    is_binary = len(flags.classes) == 2
-    n_outputs = 1 if is_binary else len(flags.classes)
-    n_features = matrix.values.shape[1] - 1
-    run = begin(xavier(n_features, n_outputs, flags.seed), recipe.rule)
-
-    def learned(theta: Tensor, degrees: float = 1.0) -> Classifier:
-        told = facts | {"temperature": degrees}
-        return to_classifier(
-            theta, flags.classes, recipe.features, told, matrix.centre, degrees
+    wrong = []
+    for name, gradients in GRADIENTS.items():
+        generator = torch.Generator().manual_seed(flags.seed)
+        check = worst(
+            gradients[n_outputs == 1],
+            theta.double(),
+            phi.double(),
+            labels,
+            flags.derivatives,
+            generator,
         )
-
-    phi = FEATURES[recipe.features](validation.images)
-    with tqdm(unit="step", disable=None, leave=False) as bar:
-        progress = Progress(bar, run, learned, phi, validation.labels)
-        fit(
-            run,
-            GRADIENTS[recipe.gradient][is_binary],
-            matrix,
-            learning_rate=recipe.learning_rate,
-            batch_size=recipe.batch_size,
-            epochs=recipe.epochs,
-            schedule=recipe.schedule,
-            warm_up=recipe.warm_up,
-            rule=recipe.rule,
-            weight_decay=recipe.weight_decay,
-            average=recipe.keep == "average",
-            seed=flags.seed if recipe.shuffle else None,
-            watch=progress.watch,
+        where = f"∂J/∂θ[{check.row}, {check.column}]"
+        print(
+            f"{name:<12}{check.error:>12.1e}  {where:<20}{check.derivative:>16.9f}"
+            f"{check.quotient:>16.9f}"
         )
-    theta, degrees = KEPT[recipe.keep](run), 1.0
-    if recipe.calibrate:
-        logits = torch.from_numpy(learned(theta).logits(phi)).double()
-        truth = torch.from_numpy(validation.labels.astype(np.int64))
-        degrees = round(temperature(logits, truth), 4)
-        print(f"temperature {degrees}")
-    return learned(theta, degrees), run.curve
+        if not check.error <= TOLERANCE:
+            wrong.append(name)
+    if wrong:
+        raise WrongGradient(f"{' and '.join(wrong)}: off by more than {TOLERANCE:g}")
 
 
-def _report(flags: argparse.Namespace) -> None:
+def _report(given: list[str], named: str) -> None:
     """Write a page on a weights file and on the curve beside it."""
+    flags = report_parser(named).parse_args(given)
     # matplotlib is for this alone, and takes as long to load as all else together
     from training.report import write_report
 
@@ -183,7 +159,9 @@ def _report(flags: argparse.Namespace) -> None:
     if flags.output == flags.weights.resolve():
         raise InvalidData(f"--output: {flags.output} is what the report is on")
     with replacing(flags.output) as path:
-        write_report(classifier, load_data(flags.data), curve, path)
+        write_report(
+            classifier, load_data(flags.data, cache_folder(os.environ)), curve, path
+        )
     print(f"{flags.output}: the report on {flags.weights} ({classifier.version})")
 
 
@@ -197,6 +175,9 @@ def _print_evaluation(classifier: Classifier, path: Path) -> None:
     print("\ntrue \\ read" + "".join(f"{digit:>6}" for digit in classifier.classes))
     for digit, counts in zip(classifier.classes, figures["confusion"], strict=True):
         print(f"{digit:>11}" + "".join(f"{count:>6}" for count in counts))
+
+
+COMMANDS = {"check": _check, "report": _report, "sweep": _sweep}
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Digits:
 
     def of_classes(self, classes: tuple[int, ...]) -> "Digits":
         """Keep the digits of these classes, their labels becoming the class indices."""
+        if classes == ALL_CLASSES:
+            return self  # and not a copy, of what may be larger than memory
         kept = np.isin(self.labels, classes)
         index = np.zeros(len(ALL_CLASSES), np.uint8)
         index[list(classes)] = np.arange(len(classes))

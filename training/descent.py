@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 
 from training.gradients import Gradient
-from training.rows import Rows
+from training.rows import Batch, Rows
 from training.rules import RULES, decay
 from training.run import Run
 from training.schedules import factor
+from training.shards import Shards
 
 MAX_SEED = 2**63
 EPOCH_STRIDE = 0x9E3779B97F4A7C15  # odd: the epochs of nearby seeds fall far apart
+WINDOW = 8  # blocks that are shuffled together, where not all rows are
+
+
+ONE_SHARD = Shards()
 
 
 class Step(NamedTuple):
@@ -41,13 +46,35 @@ def xavier(n_features: int, n_outputs: int, seed: int) -> Tensor:
 
 
 def batches(
-    n: int, batch_size: int, generator: torch.Generator | None
-) -> Iterator[slice | Tensor]:
-    """Cut 0..n-1 into batches: indices shuffled by a generator, or ranges in order."""
+    n: int, batch_size: int, generator: torch.Generator | None, block: int | None = None
+) -> Iterator[Batch]:
+    """Cut 0..n-1 into batches: ranges in order, or indices shuffled by a generator.
+
+    With `block`, those are shuffled within windows of some blocks of so many rows, and
+    the blocks among each other: what is read from a disk is near together.
+    """
     if generator is None:
-        yield from (slice(i, i + batch_size) for i in range(0, n, batch_size))
-    else:
-        yield from torch.randperm(n, generator=generator).split(batch_size)
+        yield from (slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size))
+        return
+    rest = torch.empty(0, dtype=torch.int64)
+    for window in _windows(n, generator, block or n):
+        order = torch.cat([rest, window])
+        n_whole = len(order) // batch_size
+        yield from order[: n_whole * batch_size].view(n_whole, batch_size)
+        rest = order[n_whole * batch_size :]
+    if len(rest):
+        yield rest
+
+
+def _windows(n: int, generator: torch.Generator, block: int) -> Iterator[Tensor]:
+    """Draw the indices of one window of blocks after another."""
+    if block >= n:
+        yield torch.randperm(n, generator=generator)
+        return
+    starts = torch.randperm(math.ceil(n / block), generator=generator) * block
+    for window in starts.split(WINDOW):
+        rows = torch.cat([torch.arange(s, min(s + block, n)) for s in window.tolist()])
+        yield rows[torch.randperm(len(rows), generator=generator)]
 
 
 def step(run: Run, g: Tensor, rate: float, rule: str, weight_decay: float) -> None:
@@ -72,6 +99,7 @@ def fit(
     weight_decay: float = 0.0,
     average: bool = False,
     seed: int | None,
+    shards: Shards = ONE_SHARD,
     watch: Callable[[Step], None] = lambda step: None,
 ) -> None:
     """Minimise the mean loss over the rows, from where the run stands to its last step.
@@ -84,10 +112,10 @@ def fit(
     per_epoch = math.ceil(len(rows) / batch_size)
     n_steps = epochs * per_epoch
     for epoch in range(run.step // per_epoch + 1, epochs + 1):
-        order = batches(len(rows), batch_size, _generator(seed, epoch))
+        order = batches(len(rows), batch_size, _generator(seed, epoch), rows.block)
         for batch in islice(order, run.step % per_epoch, None):
             rate = learning_rate * factor(schedule, run.step, n_steps, warm_up)
-            j, g = gradient(run.theta, *rows.batch(batch))
+            j, g = shards.mean_gradient(gradient, run.theta, rows, batch)
             step(run, g, rate, rule, weight_decay)
             if average and run.step > n_steps // 2:
                 run.mean += (run.theta - run.mean) / (run.step - n_steps // 2)

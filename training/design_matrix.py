@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,67 +19,125 @@ from training.data import Digits
 from training.files import replacing
 from training.rows import Rows
 
-BLOCK = 1000  # images between two steps of the progress bar
+BLOCK = 1000  # images that are computed at a time
+LARGE = 64 * 2**20  # bytes: what has more is mapped from the cache, not held in memory
+VAST = 2**30  # bytes: what has more is shuffled in blocks
+BLOCK_ROWS = 4096  # of these
 Matrix = npt.NDArray[np.float32 | np.float16 | np.uint8]
 
 
-def design_matrix(digits: Digits, features: str, n_copies: int, cache: Path) -> Rows:
-    """Compute the rows of the digits, then of each copy of them.
+def design_matrix(
+    parts: Sequence[Digits],
+    features: str,
+    n_copies: int,
+    cache: Path,
+    purpose: str = "train",
+) -> Rows:
+    """Compute the rows of the digits of all parts, then of each copy of them.
 
     Pixels stay bytes. Other features are float32, with copies, when they are many,
-    float16. Copies are kept in the cache, one matrix at a time, to be found again by
-    the digest of all they come from.
+    float16. Copies, and what is large, are kept in the cache, one matrix for each
+    purpose, to be found again by the digest of all they come from: memory holds what
+    is being read of them.
     """
-    one = MAX_GREY if features == "pixels" else 1
-    labels = torch.from_numpy(digits.labels.astype(np.int64)).repeat(1 + n_copies)
-    if n_copies == 0:
-        return Rows(torch.from_numpy(_compute(digits, features, 0)), labels, one)
-    path = cache / f"{_digest(digits, features, n_copies)}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return Rows(torch.from_numpy(np.load(path)), labels, one)
-    matrix = _compute(digits, features, n_copies)
-    with contextlib.suppress(OSError):
-        for old in cache.glob("*.npy"):
-            old.unlink()
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.save(file, matrix)
-    return Rows(torch.from_numpy(matrix), labels, one)
+    dtype = _dtype(features, n_copies)
+    n = sum(map(len, parts)) * (1 + n_copies)
+    shape = n, n_features(features) + 1
+    n_bytes = math.prod(shape) * dtype.itemsize
+    labels = np.concatenate([part.labels for part in parts]).astype(np.int64)
+    matrix = None
+    if n_copies or n_bytes > LARGE:
+        path = cache / f"{purpose}-{_digest(parts, features, n_copies)}.npy"
+        matrix = _mapped(path)
+        if matrix is None:
+            with contextlib.suppress(OSError):
+                _write(parts, features, n_copies, shape, path)
+                matrix = _mapped(path)
+    if matrix is None:
+        matrix = np.empty(shape, dtype)
+        first = 0
+        for block in _blocks(parts, features, n_copies):
+            matrix[first : first + len(block)] = block
+            first += len(block)
+    return Rows(
+        torch.from_numpy(matrix),
+        torch.from_numpy(labels).repeat(1 + n_copies),
+        MAX_GREY if features == "pixels" else 1,
+        block=BLOCK_ROWS if n_bytes > VAST else None,
+    )
 
 
-def _compute(digits: Digits, features: str, n_copies: int) -> Matrix:
-    """Compute Φ ((1 + copies) n, D + 1) as it is stored; the last column is φ_0."""
-    n, shape = len(digits), ((1 + n_copies) * len(digits), n_features(features) + 1)
+def _dtype(features: str, n_copies: int) -> np.dtype[np.generic]:
     if features == "pixels":
-        phi, matrix = _bytes, np.full(shape, MAX_GREY, np.uint8)
-    else:
-        phi = FEATURES[features]
-        matrix = np.ones(shape, np.float16 if n_copies else np.float32)
-    with tqdm(
-        desc="φ", total=len(matrix), unit="row", disable=None, leave=False
-    ) as bar:
+        return np.dtype(np.uint8)
+    return np.dtype(np.float16 if n_copies else np.float32)
+
+
+def _mapped(path: Path) -> Matrix | None:
+    """Map a matrix of the cache into memory; give None if there is none that is whole.
+
+    In mode "c" nothing is written to the file, and torch takes it without a warning.
+    """
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        return np.load(path, mmap_mode="c")
+    return None
+
+
+def _write(
+    parts: Sequence[Digits],
+    features: str,
+    n_copies: int,
+    shape: tuple[int, int],
+    path: Path,
+) -> None:
+    """Write the matrix as it is computed, in place of the last of its purpose."""
+    for old in path.parent.glob(f"{path.name.partition('-')[0]}-*.npy"):
+        old.unlink()
+    descr = np.lib.format.dtype_to_descr(_dtype(features, n_copies))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in _blocks(parts, features, n_copies):
+            file.write(block.data)
+
+
+def _blocks(parts: Sequence[Digits], features: str, n_copies: int) -> Iterator[Matrix]:
+    """Compute the rows (.., D + 1) of some images after others; the last is φ_0."""
+    dtype = _dtype(features, n_copies)
+    n = sum(map(len, parts)) * (1 + n_copies)
+    with tqdm(desc="φ", total=n, unit="row", disable=None, leave=False) as bar:
         for copy in range(1 + n_copies):
             generator = torch.Generator().manual_seed(copy)
-            for first in range(0, n, BLOCK):
-                images = digits.images[first : first + BLOCK]
+            for images in _images(parts):
                 if copy > 0:
                     images = jittered(images, COPIES[copy - 1], generator)
-                start = copy * n + first
-                matrix[start : start + len(images), :-1] = phi(images)
+                block = np.empty((len(images), n_features(features) + 1), dtype)
+                if features == "pixels":
+                    block[:, :-1], block[:, -1] = _flat(images), MAX_GREY
+                else:
+                    block[:, :-1], block[:, -1] = FEATURES[features](images), 1
                 bar.update(len(images))
-    return matrix
+                yield block
 
 
-def _bytes(images: Images) -> npt.NDArray[np.uint8]:
+def _images(parts: Sequence[Digits]) -> Iterator[Images]:
+    for part in parts:
+        for first in range(0, len(part), BLOCK):
+            yield part.images[first : first + BLOCK]
+
+
+def _flat(images: Images) -> npt.NDArray[np.uint8]:
     """Lay out the grey levels as rows: φ of pixels is these / MAX_GREY."""
     return images.reshape(len(images), -1)
 
 
-def _digest(digits: Digits, features: str, n_copies: int) -> str:
+def _digest(parts: Sequence[Digits], features: str, n_copies: int) -> str:
     """Digest all that a matrix depends on, the code that computes it included."""
     versions = f"{np.__version__} {torch.__version__}"
     digest = hashlib.sha256(f"{features} {n_copies} {versions}".encode())
     for file in (features_module.__file__, augment_module.__file__, __file__):
         digest.update(Path(file).read_bytes())
-    digest.update(np.ascontiguousarray(digits.images).data)
-    digest.update(np.ascontiguousarray(digits.labels).data)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part.images).data)
+        digest.update(np.ascontiguousarray(part.labels).data)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from service.classifier import Classifier, load, save
 from training.data import Digits
 from training.evaluation import evaluate
 from training.files import replacing
+from training.scores import probabilities
 
 
 def to_classifier(
@@ -28,12 +29,13 @@ def to_classifier(
     (b - W μ) / T. The binary model's one row becomes the second of two, the first
     being zero: σ(z) = softmax([0, z])_1.
     """
+    theta = theta.cpu()
     if len(theta) == 1:
         theta = torch.vstack([torch.zeros_like(theta), theta])
     theta = theta / temperature
     weight, bias = theta[:, :-1], theta[:, -1]
     if centre is not None:
-        bias = bias - weight @ centre[:-1]
+        bias = bias - weight @ centre[:-1].cpu()
     return Classifier(weight.T.numpy(), bias.numpy(), classes, features, training)
 
 
@@ -45,7 +47,7 @@ def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Class
     """
     with replacing(path) as partial:
         save(classifier, partial)
-        figures = evaluate(load(partial).predict_proba(test.images), test.labels)
+        figures = evaluate(probabilities(load(partial), test.images), test.labels)
         save(
             dataclasses.replace(classifier, evaluation={"data": data, **figures}),
             partial,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from service.classifier import ALL_CLASSES
 from service.features import FEATURES
 from training.augment import COPIES
@@ -17,6 +19,14 @@ from training.rules import RULES
 from training.run import KEPT
 from training.schedules import SCHEDULES
 
+RATES = (
+    "0.001",
+    "0.01",
+    "0.1",
+    "0.5",
+    "2",
+    "10",
+)  # that are swept where none are named
 METRICS = "metrics.jsonl"
 MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
 
@@ -113,15 +123,48 @@ _copies = _value(
     int, lambda n: 0 <= n <= len(COPIES), f"a whole number from 0 to {len(COPIES)}"
 )
 _drawn = _value(int, lambda n: 0 <= n < 2**20, "a whole number from 0, below 2^20")
-_rate = _value(float, lambda x: 0 < x < math.inf, "a number above 0")
+_rate = _value(float, lambda x: 0 < x < 1e38, "a number above 0, below 1e38")
 _steps = _value(int, lambda n: 0 <= n < 2**31, "a whole number from 0, below 2^31")
-_decay = _value(float, lambda x: 0 <= x < math.inf, "a number from 0")
+_decay = _value(float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+_seconds = _value(float, lambda x: 0 <= x < math.inf, "a number of seconds from 0")
 _seed = _value(int, lambda n: 0 <= n < MAX_SEED, "a whole number from 0, below 2^63")
 _classes = _value(
     lambda text: tuple(int(digit) for digit in text.split(",")),
     lambda ds: len(set(ds)) == len(ds) > 1 and set(ds) <= set(ALL_CLASSES),
     "two or more different digits, such as 3,8",
 )
+
+
+def _over(text: str) -> tuple[str, list[str]]:
+    """Part a flag from its values; whether it takes them, the job's parser says."""
+    flag, _, values = text.partition("=")
+    fields = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    takes = {
+        name.replace("_", "-") for name, kind in fields.items() if kind is not bool
+    }
+    if flag not in takes | {"seed", "rows"} or not all(values.split(",")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FLAG=V,V,... of {', '.join(sorted(takes))}, rows or seed"
+        )
+    return flag, values.split(",")
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).resolve()
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
+
+
+def _device(text: str) -> torch.device:
+    """Refuse a device that is not there."""
+    if text not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor cuda")
+    if text == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(
+            f"torch {torch.__version__} finds no CUDA device here"
+        )
+    return torch.device(text)
 
 
 def _output(text: str) -> Path:
@@ -149,15 +192,16 @@ def parser(data: str) -> argparse.ArgumentParser:
         "descent, evaluate it on the test set, and save it for the service.",
         epilog="Without --data, MNIST is looked for in the folder DIGITS_MNIST and in "
         "the cache, and then downloaded. Flags without a default take the recipe's. "
-        "'digits-train report' writes a page on what was trained.",
+        "'digits-train report' writes a page on what was trained, 'digits-train sweep' "
+        "trains at several rates, 'digits-train check' checks the gradients.",
     )
     flag = result.add_argument
     flag(
         "--data",
         metavar="SOURCE",
         default=data,
-        help="a folder with MNIST's four files, the article's mnist.pkl.gz, or "
-        "'synthetic' for digits drawn on the spot",
+        help="a folder with MNIST's four files or with your own digits as .npy, the "
+        "article's mnist.pkl.gz, or 'synthetic' for digits drawn on the spot",
     )
     flag(
         "--output",
@@ -196,6 +240,32 @@ def parser(data: str) -> argparse.ArgumentParser:
         type=_count,
         help="train on the first N rows of these digits (default: on all but those to "
         "validate)",
+    )
+    flag(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint beside the output, if there is one: the run "
+        "ends in the same bytes as if it had not been stopped",
+    )
+    flag(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="and at SIGTERM and Ctrl-C (default: %(default)g)",
+    )
+    flag(
+        "--shards",
+        metavar="N",
+        type=_count,
+        help="sum the gradient over N shards of each batch, as N ranks do that "
+        "torchrun starts (default: 1, or their number)",
+    )
+    flag(
+        "--device",
+        type=_device,
+        default="cpu",
+        help="cpu or cuda, where the gradient is computed (default: %(default)s)",
     )
     flag("--features", choices=FEATURES, help="the feature map φ")
     flag(
@@ -246,6 +316,68 @@ def parser(data: str) -> argparse.ArgumentParser:
         "--shuffle",
         action=argparse.BooleanOptionalAction,
         help="draw a new order each epoch, or keep the file's",
+    )
+    return result
+
+
+def check_parser(data: str) -> argparse.ArgumentParser:
+    """Build the parser of `digits-train check`."""
+    result = argparse.ArgumentParser(
+        prog="digits-train check",
+        description="Compare the gradients with finite differences of the loss, in "
+        "float64 on rows of the data, and tell where each differs the most.",
+    )
+    flag = result.add_argument
+    flag("--data", metavar="SOURCE", default=data, help="as for the training")
+    flag("--features", choices=FEATURES, default="pixels", help="the feature map φ")
+    flag(
+        "--classes",
+        metavar="LIST",
+        type=_classes,
+        default=ALL_CLASSES,
+        help="two make the binary model (default: all ten)",
+    )
+    flag(
+        "--batch-size",
+        metavar="N",
+        type=_count,
+        default=64,
+        help="rows, the first of those to train on (default: %(default)s)",
+    )
+    flag(
+        "--derivatives",
+        metavar="N",
+        type=_count,
+        default=1000,
+        help="how many to compare, drawn by the seed (default: %(default)s)",
+    )
+    flag("--seed", metavar="N", type=_seed, default=0, help="(default: %(default)s)")
+    return result
+
+
+def sweep_parser() -> argparse.ArgumentParser:
+    """Build the parser of what `digits-train sweep` adds to the flags of the job."""
+    result = argparse.ArgumentParser(
+        prog="digits-train sweep",
+        description="Train at several values of a flag, print a table of what came of "
+        "it, and plot the curves. All other flags are those of the training.",
+        allow_abbrev=False,
+    )
+    flag = result.add_argument
+    flag(
+        "--over",
+        metavar="FLAG=V,V,...",
+        type=_over,
+        action="append",
+        help="such as batch-size=16,64; of several, every combination is trained "
+        f"(default: learning-rate={','.join(RATES)})",
+    )
+    flag(
+        "--output",
+        metavar="FOLDER",
+        type=_folder,
+        default="sweep",
+        help="for the plot, and a folder for each run (default: %(default)s)",
     )
     return result
 

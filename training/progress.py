@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 from tqdm import tqdm
 
 from service.classifier import Classifier, softmax
 from training.descent import Step
 from training.evaluation import evaluate
+from training.rows import Rows
 from training.run import Run
+from training.scores import logits
 
 CURVE_STEPS = 100  # the curve has a point every so many steps
 
@@ -24,7 +24,7 @@ class Diverged(ArithmeticError):
 class Progress:
     """Follows the steps of one run, and notes in it its curve and the best θ so far.
 
-    features (n, D) and labels (n,): the rows to validate with after each epoch.
+    validation: the rows to validate with after each epoch; `tells`: a line of it.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Progress:
         bar: tqdm,
         run: Run,
         classifier: Callable[[Tensor], Classifier],
-        features: npt.NDArray[np.float32],
-        labels: npt.NDArray[np.uint8],
+        validation: Rows,
+        tells: bool = True,
     ) -> None:
         self._bar, self._run, self._classifier = bar, run, classifier
-        self._features, self._labels = features, labels
+        self._validation, self._tells = validation, tells
 
     def watch(self, step: Step) -> None:
         """Show a step; raise Diverged if its loss is not finite."""
@@ -59,15 +59,14 @@ class Progress:
         point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
         point |= {"learning_rate": step.learning_rate, "loss": loss}
         if step.ends_epoch:
-            probabilities = softmax(
-                self._classifier(self._run.theta).logits(self._features)
-            )
-            figures = evaluate(probabilities, self._labels)
+            z = logits(self._classifier(self._run.theta), self._validation)
+            figures = evaluate(softmax(z), self._validation.labels.numpy())
             point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
-            tqdm.write(
-                f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "
-                f"{figures['accuracy']:.4f}, NLL {figures['nll']:.4f}"
-            )
+            if self._tells:
+                tqdm.write(
+                    f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "
+                    f"{figures['accuracy']:.4f}, NLL {figures['nll']:.4f}"
+                )
             if figures["nll"] < self._run.least:
                 self._run.least = figures["nll"]
                 self._run.best.copy_(self._run.theta)

@@ -1,7 +1,7 @@
 """Where a run stands: what it takes to go on as if it had never stopped."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,13 @@ class Run:
     least: float = math.inf
     curve: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> "Run":
+        """Give the same run on a device."""
+        tensors = {name: getattr(self, name) for name in ("theta", "mean", "best")}
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        memory = [tensor.to(device) for tensor in self.memory]
+        return replace(self, memory=memory, **moved)
 
 
 # what may be kept of a run in the end

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from training import gradient_check
+from training.__main__ import main
+from training.gradient_check import TOLERANCE, worst
+from training.gradients import GRADIENTS, of_softmax
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(4)
+    theta, phi = (torch.randn(n, 9, generator=generator).double() for n in (3, 40))
+    return theta, phi, torch.arange(40) % 3
+
+
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_right_gradient_is_told_to_be_right(way, problem):
+    check = worst(GRADIENTS[way][False], *problem, 27, torch.Generator())
+
+    assert 0 < check.error < TOLERANCE / 10
+    assert check.derivative == pytest.approx(check.quotient, abs=1e-7)
+
+
+def test_one_wrong_derivative_is_found_and_named(problem):
+    def wrong(theta, phi, labels):
+        j, g = of_softmax(theta, phi, labels)
+        g[2, 5] *= 1 + 1e-4
+        return j, g
+
+    check = worst(wrong, *problem, 27, torch.Generator())
+
+    assert (check.row, check.column) == (2, 5)
+    assert check.error > TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "64 rows of synthetic, pixels, θ (10, 785)"),
+        (["--classes", "3,8"], "64 rows of synthetic, pixels, θ (1, 785)"),
+        (
+            ["--features", "stroke-edges", "--batch-size", "5"],
+            "5 rows of synthetic, stroke-edges, θ (10, 721)",
+        ),
+    ],
+)
+def test_command_checks_on_the_users_digits(flags, words, capsys):
+    given = ["check", "--data", "synthetic", "--derivatives", "50", *flags]
+
+    assert main(given) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == words
+    assert [line.split()[0] for line in lines[2:]] == list(GRADIENTS)
+    assert all(float(line.split()[1]) < TOLERANCE for line in lines[2:])
+
+
+def test_command_fails_where_an_error_is_too_large(monkeypatch, capsys):
+    monkeypatch.setattr(gradient_check, "TOLERANCE", 1e-30)
+    monkeypatch.setattr("training.__main__.TOLERANCE", 1e-30)
+
+    assert main(["check", "--data", "synthetic", "--derivatives", "9"]) == 1
+    assert "autograd and closed-form: off by more than" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+import pytest
+
+from service.classifier import load
+from training.__main__ import main
+from training.sweep import Outcome, combinations, plot, table
+
+QUICK = ["sweep", "--data", "synthetic", "--recipe", "pixels", "--epochs", "2"]
+
+
+def test_sweep_trains_at_every_rate_and_tells_which_was_best(tmp_path, capsys):
+    folder = tmp_path / "rates"
+    over = ["--over", "learning-rate=0.001,0.5,9e37"]
+
+    assert main([*QUICK, *over, "--output", str(folder)]) == 0
+
+    out = capsys.readouterr().out
+    crawls, best, overshoots = out.splitlines()[-5:-2]
+    assert crawls.startswith("learning-rate=0.001")
+    assert best.endswith("best")
+    assert float(crawls.split()[1]) > float(best.split()[1])
+    assert overshoots.split() == ["learning-rate=9e37", "diverged"]
+    assert "lower --learning-rate" in out
+    names = {path.name for path in folder.iterdir() if any(path.parent.glob("*"))}
+    assert {"learning-rate=0.001", "learning-rate=0.5", "sweep.svg"} <= names
+    assert "learning-rate=0.5" in (folder / "sweep.svg").read_text()
+    weights = load(folder / "learning-rate=0.5" / "digits.safetensors")
+    assert weights.training["learning_rate"] == 0.5
+
+
+def test_several_flags_are_combined(tmp_path, capsys):
+    over = ["--over", "rule=descent,nesterov", "--over", "batch-size=50,100"]
+
+    assert main([*QUICK, *over, "--output", str(tmp_path)]) == 0
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "rule=descent,batch-size=100",
+        "rule=descent,batch-size=50",
+        "rule=nesterov,batch-size=100",
+        "rule=nesterov,batch-size=50",
+        "sweep.svg",
+    ]
+    assert capsys.readouterr().out.count("best") == 1
+
+
+@pytest.mark.parametrize(
+    "over", ["magic=1,2", "learning-rate", "learning-rate=1,,2", "shuffle=1", "=1"]
+)
+def test_what_cannot_be_swept_is_refused_by_name(over, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["sweep", "--over", over])
+
+    assert stop.value.code == 2
+    assert repr(over) in capsys.readouterr().err
+
+
+def test_bad_value_is_refused_before_the_first_run(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*QUICK, "--over", "epochs=1,none", "--output", str(tmp_path)])
+
+    assert "'none' is not a whole number" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_combinations_are_in_the_order_of_the_values():
+    assert combinations({"a": ["1", "2"], "b": ["x", "y"]}) == [
+        {"a": "1", "b": "x"},
+        {"a": "1", "b": "y"},
+        {"a": "2", "b": "x"},
+        {"a": "2", "b": "y"},
+    ]
+
+
+def test_plot_takes_values_that_are_no_numbers_and_runs_that_diverged(tmp_path):
+    point = {"step": 5, "loss": 0.3, "validation": {"accuracy": 0.9, "nll": 0.35}}
+    outcomes = [Outcome({"rule": "adam"}, [point]), Outcome({"rule": "descent"}, [])]
+
+    plot(outcomes, tmp_path / "plot.svg")
+
+    assert "rule=adam" in (tmp_path / "plot.svg").read_text()
+    assert "diverged" in table(outcomes)

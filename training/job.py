@@ -1,0 +1,208 @@
+"""The job: data → fit → evaluate the exported model → save."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from service.classifier import Classifier
+from training.arrays import has_arrays, load_arrays
+from training.calibration import temperature
+from training.checkpoints import Keeper, checkpoint_path, read_checkpoint
+from training.data import DataSet, Digits, InvalidData
+from training.descent import Step, fit, xavier
+from training.design_matrix import design_matrix
+from training.export import export, to_classifier
+from training.files import replacing
+from training.flags import METRICS, Recipe, recipe_of
+from training.gradients import GRADIENTS
+from training.mnist import load_mnist
+from training.pickled import load_pickle
+from training.progress import Progress
+from training.rows import Rows
+from training.run import KEPT, Run, begin
+from training.scores import logits
+from training.shards import LostRank, Shards
+from training.synthetic import draw_digits
+
+VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
+
+
+def load_data(source: str, cache: Path) -> DataSet:
+    """Load the data set that --data names, or MNIST from wherever it is."""
+    if source == "synthetic":
+        return draw_digits()
+    path = Path(source) if source else None
+    if path and path.is_file():
+        return load_pickle(path)
+    if path and not path.is_dir():
+        raise InvalidData(f"--data: {source} is no folder, no file, nor 'synthetic'")
+    if path and has_arrays(path):
+        return load_arrays(path)
+    return load_mnist(path, cache / "mnist")
+
+
+def train(
+    flags: argparse.Namespace, data: DataSet, cache: Path, shards: Shards
+) -> Classifier | None:
+    """Fit the training rows by the recipe; save what was learned, and give it.
+
+    Of several ranks, the first does that, and the others give None.
+    """
+    recipe = recipe_of(flags)
+    rows, validation, test = parts_of(flags, data)
+    parts = [rows]
+    if recipe.drawn:
+        parts.append(draw_digits(recipe.drawn, 0).train.of_classes(flags.classes))
+    if shards.is_first:
+        _tell(data, parts, validation)
+    facts = {
+        "recipe": flags.recipe,
+        **recipe.told(),
+        "seed": flags.seed,
+        "data": data.name,
+        "sha256": data.sha256(),
+        "rows": sum(map(len, parts)),
+        "versions": {"numpy": np.__version__, "torch": torch.__version__},
+    }
+    if shards.n > 1:
+        facts["shards"] = shards.n
+    if flags.device.type != "cpu":
+        facts["device"] = flags.device.type
+    with shards.first_before_others():
+        matrix = design_matrix(parts, recipe.features, recipe.augment, cache / "phi")
+        checked = design_matrix(
+            [validation], recipe.features, 0, cache / "phi", "check"
+        )
+    run, learned = _fitted(flags, recipe, matrix, checked, facts, shards)
+    if not shards.is_first:
+        return None
+    with replacing(flags.output.with_name(METRICS)) as path:
+        path.write_text("".join(f"{json.dumps(point)}\n" for point in run.curve))
+        # the curve appears last, when the weights it belongs to are there
+        saved = export(learned, test, f"{data.name} test", flags.output)
+    checkpoint_path(flags.output).unlink(missing_ok=True)
+    return saved
+
+
+def parts_of(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, Digits]:
+    """Take the rows to train on, to validate and to test, of the classes asked for."""
+    last = len(data.train) - len(data.train) // VALIDATION_SHARE
+    rows = data.train.rows(0, last).of_classes(flags.classes)
+    parts = {
+        "train on": rows.rows(0, flags.rows or len(rows)),
+        "validate": data.train.rows(last, len(data.train)).of_classes(flags.classes),
+        "test": data.test.of_classes(flags.classes),
+    }
+    for purpose, digits in parts.items():
+        if len(np.unique(digits.labels)) < len(flags.classes):
+            raise InvalidData(
+                f"the {len(digits)} rows to {purpose} lack some of the classes "
+                f"{', '.join(map(str, flags.classes))}"
+            )
+    return parts["train on"], parts["validate"], parts["test"]
+
+
+def _fitted(
+    flags: argparse.Namespace,
+    recipe: Recipe,
+    rows: Rows,
+    validation: Rows,
+    facts: Mapping[str, Any],
+    shards: Shards,
+) -> tuple[Run, Classifier]:
+    """Descend to the end of the run, from its start or its checkpoint; calibrate."""
+    rows = replace(rows, device=flags.device)
+    if recipe.centre:
+        rows = rows.centred()
+    is_binary = len(flags.classes) == 2
+
+    def learned(theta: Tensor, degrees: float = 1.0) -> Classifier:
+        told = facts | {"temperature": degrees}
+        return to_classifier(
+            theta, flags.classes, recipe.features, told, rows.centre, degrees
+        )
+
+    known = {**facts, "classes": flags.classes}
+    path = checkpoint_path(flags.output)
+    n_features = rows.values.shape[1] - 1
+    start = xavier(n_features, 1 if is_binary else len(flags.classes), flags.seed)
+    run = shards.of_first(lambda: _begun(flags, begin(start, recipe.rule), known, path))
+    run = run.to(flags.device)
+    keeper = Keeper(
+        run, known, path if shards.is_first else None, flags.checkpoint_every
+    )
+    quiet = None if shards.is_first else True  # None: where there is a terminal
+    with (
+        tqdm(unit="step", initial=run.step, disable=quiet, leave=False) as bar,
+        keeper.deferring_signals(),
+    ):
+        progress = Progress(bar, run, learned, validation, tells=shards.is_first)
+
+        def watch(step: Step) -> None:
+            progress.watch(step)
+            keeper.watch()
+
+        try:
+            fit(
+                run,
+                GRADIENTS[recipe.gradient][is_binary],
+                rows,
+                learning_rate=recipe.learning_rate,
+                batch_size=recipe.batch_size,
+                epochs=recipe.epochs,
+                schedule=recipe.schedule,
+                warm_up=recipe.warm_up,
+                rule=recipe.rule,
+                weight_decay=recipe.weight_decay,
+                average=recipe.keep == "average",
+                seed=flags.seed if recipe.shuffle else None,
+                shards=shards,
+                watch=watch,
+            )
+        except LostRank as error:
+            keeper.write()
+            raise LostRank(
+                f"another rank was lost after step {run.step} ({error}); to go on from "
+                f"{path}, start all of them again with --resume"
+            ) from error
+    theta, degrees = KEPT[recipe.keep](run), 1.0
+    if recipe.calibrate:
+        z = torch.from_numpy(logits(learned(theta), validation)).double()
+        degrees = round(temperature(z, validation.labels), 4)
+        if shards.is_first:
+            print(f"temperature {degrees}")
+    return run, learned(theta, degrees)
+
+
+def _begun(
+    flags: argparse.Namespace, run: Run, known: Mapping[str, Any], path: Path
+) -> Run:
+    """Give the run as it begins or, to resume it, as its checkpoint has it."""
+    if flags.resume and path.exists():
+        resumed = read_checkpoint(path, known)
+        print(f"goes on from step {resumed.step} of {path}")
+        return resumed
+    if flags.resume:
+        print(f"there is no {path}: the run begins")
+    elif path.exists():
+        print(
+            f"{path} is of a run that was stopped (--resume goes on); this one begins"
+        )
+    return run
+
+
+def _tell(data: DataSet, parts: Sequence[Digits], validation: Digits) -> None:
+    """Say what is trained on."""
+    print(
+        f"{data.name}: {len(parts[0]):,} rows to train, {len(validation):,} to validate"
+    )
+    for drawn in parts[1:]:
+        print(f"and {len(drawn):,} digits drawn on the spot to train")
