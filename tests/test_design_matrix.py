@@ -91,6 +91,7 @@ def test_what_is_large_is_mapped_and_each_purpose_has_its_own(
     design_matrix([few], "stroke-edges", 0, tmp_path, "check")
 
     assert torch.equal(held.values, mapped.values)
+    assert held.values.data_ptr() % 64 == mapped.values.data_ptr() % 64 == 0
     names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
     assert names == ["check", "train"]
     maps = Path("/proc/self/maps").read_text()

@@ -78,7 +78,8 @@ def read_checkpoint(path: Path, facts: Mapping[str, Any]) -> Run:
             )
     kept = {name: tensors.pop(name) for name in ("theta", "mean", "best")}
     memory = [tensors[f"memory.{i}"] for i in range(len(tensors))]
-    return Run(memory=memory, **kept, **json.loads(texts["state"]))
+    run = Run(memory=memory, **kept, **json.loads(texts["state"]))
+    return run.to(run.theta.device)
 
 
 def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:

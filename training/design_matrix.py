@@ -54,7 +54,9 @@ def design_matrix(
                 _write(parts, features, n_copies, shape, path)
                 matrix = _mapped(path)
     if matrix is None:
-        matrix = np.empty(shape, dtype)
+        # torch's memory is aligned as a file's, when it is mapped, and numpy's is not
+        like = torch.from_numpy(np.empty(0, dtype))
+        matrix = torch.empty(shape, dtype=like.dtype).numpy()
         first = 0
         for block in _blocks(parts, features, n_copies):
             matrix[first : first + len(block)] = block

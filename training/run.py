@@ -29,11 +29,18 @@ class Run:
     losses: list[float] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "Run":
-        """Give the same run on a device."""
+        """Copy the run to a device.
+
+        Copies are aligned as torch aligns, and what was read from a file need not be:
+        the last bits of a product depend on where its factors lie.
+        """
+
+        def copied(tensor: Tensor) -> Tensor:
+            return tensor.to(device, copy=True)
+
         tensors = {name: getattr(self, name) for name in ("theta", "mean", "best")}
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-        memory = [tensor.to(device) for tensor in self.memory]
-        return replace(self, memory=memory, **moved)
+        moved = {name: copied(tensor) for name, tensor in tensors.items()}
+        return replace(self, memory=[copied(each) for each in self.memory], **moved)
 
 
 # what may be kept of a run in the end
