@@ -1,0 +1,92 @@
+"""Sigmoid regression: pairs of digits that are easy and hard, and a table.
+
+python -m benchmarks.binary    (breast cancer too, where scikit-learn is installed)
+"""
+
+import contextlib
+import importlib.util
+import io
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.uploads import MNIST_FOLDER
+from service.classifier import load
+from training.__main__ import main as job
+from training.descent import fit, xavier
+from training.gradients import GRADIENTS
+from training.rows import Rows
+from training.run import begin
+
+PAIRS, SEEDS, FOLDS = ((0, 1), (3, 8), (4, 9)), range(5), 5
+
+
+def pair_accuracy(pair: tuple[int, int], seed: int) -> float:
+    """Train on a pair of digits, on the pixels; give the test accuracy."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "digits.safetensors")
+        classes = f"{pair[0]},{pair[1]}"
+        flags = ["--recipe", "pixels", "--classes", classes, "--seed", str(seed)]
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = job([*flags, "--data", str(MNIST_FOLDER), "--output", str(output)])
+        if status:
+            raise SystemExit(status)
+        return load(output).evaluation["accuracy"]
+
+
+def cancer_accuracy(seed: int) -> float:
+    """Cross-validate on the table of breast cancer: 569 rows of 30 measurements.
+
+    Each column is standardised by its mean and deviation over the rows to train.
+    """
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.model_selection import StratifiedKFold
+
+    table, truth = load_breast_cancer(return_X_y=True)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    right = 0
+    for train, test in folds.split(table, truth):
+        mean, deviation = table[train].mean(axis=0), table[train].std(axis=0)
+        features = (table - mean) / deviation
+        phi = torch.from_numpy(np.column_stack([features, np.ones(len(table))])).float()
+        labels = torch.from_numpy(truth)
+        run = begin(xavier(table.shape[1], 1, seed), "descent")
+        fit(
+            run,
+            GRADIENTS["autograd"][True],
+            Rows(phi[train], labels[train]),
+            learning_rate=0.5,
+            batch_size=64,
+            epochs=10,
+            schedule="linear",
+            seed=seed,
+        )
+        is_one = (run.theta @ phi[test].T)[0] > 0
+        right += (is_one == labels[test]).sum().item()
+    return right / len(table)
+
+
+def tell(name: str, accuracies: list[float]) -> None:
+    """Print the mean, the deviation and the least over the seeds."""
+    print(
+        f"{name:<36}{statistics.mean(accuracies):.4f} ± "
+        f"{statistics.stdev(accuracies):.4f}, at least {min(accuracies):.4f}"
+    )
+
+
+def main() -> None:
+    """Measure every pair and, if it can be had, the table."""
+    torch.set_num_threads(1)
+    for pair in PAIRS:
+        name = f"{pair[0]} against {pair[1]}, test accuracy"
+        tell(name, [pair_accuracy(pair, seed) for seed in SEEDS])
+    if importlib.util.find_spec("sklearn"):
+        name = f"breast cancer, {FOLDS}-fold"
+        tell(name, [cancer_accuracy(seed) for seed in SEEDS])
+
+
+if __name__ == "__main__":
+    main()
