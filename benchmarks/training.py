@@ -1,6 +1,8 @@
 """An epoch, and the time to 92.0 %, beside the loops and libraries others train with.
 
 python -m benchmarks.training    (JAX and scikit-learn too, where they are installed)
+
+numpy's OpenBLAS multiplies as OPENBLAS_CORETYPE says; without it, as the processor can.
 """
 
 import importlib.util
@@ -20,6 +22,7 @@ os.environ["XLA_FLAGS"] = (
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from benchmarks.loops import BATCH, RATE, JaxScan, Learned, article, usual
@@ -44,6 +47,8 @@ def measure() -> None:
     data = find_mnist() or draw_digits()
     rows = data.train.rows(0, N)
     print(f"{len(rows):,} rows of {data.name}, torch {torch.__version__}")
+    kernels = {library.get("architecture") for library in threadpool_info()} - {None}
+    print("OpenBLAS multiplies as on", *kernels)
     _epochs(rows, data.test)
     _to_the_goal(rows, data)
 

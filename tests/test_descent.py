@@ -98,6 +98,26 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(rows):
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_the_loss_of_weights_that_overflowed_is_no_number(name, rows):
+    """And no warnings, which pytest would raise."""
+    losses = []
+    run = begin(xavier(7, 3, seed=1).fill_(math.inf), "descent")
+
+    fit(
+        run,
+        GRADIENTS[name][False],
+        rows,
+        learning_rate=0.5,
+        batch_size=16,
+        epochs=1,
+        seed=1,
+        watch=lambda step: losses.append(step.loss),
+    )
+
+    assert math.isnan(losses[0])
+
+
 def test_every_epoch_has_an_order_of_its_own_that_does_not_depend_on_the_others(rows):
     """One epoch more begins with the very steps that there were before."""
     losses = {epochs: [] for epochs in (2, 3)}

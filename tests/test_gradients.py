@@ -56,3 +56,15 @@ def test_theta_is_left_as_it_is(name):
 
     assert torch.equal(theta, before)
     assert not theta.requires_grad
+
+
+def test_closed_form_holds_where_an_exp_overflows():
+    theta, phi, labels = problem(10, torch.float64)
+    j, gradient = GRADIENTS["autograd"][False](theta * 1e4, phi, labels)
+
+    closed_j, closed_gradient = GRADIENTS["closed-form"][False](
+        theta * 1e4, phi, labels
+    )
+
+    assert closed_j == pytest.approx(j)
+    torch.testing.assert_close(closed_gradient, gradient)

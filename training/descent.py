@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,6 +86,7 @@ def step(run: Run, g: Tensor, rate: float, rule: str, weight_decay: float) -> No
     RULES[rule].update(run.theta, g, rate, run.step, *run.memory)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a loss that is no number tells it
 def fit(
     run: Run,
     gradient: Gradient,

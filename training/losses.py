@@ -1,25 +1,35 @@
-"""The negative log-likelihoods of logistic regression, of logits."""
+"""The log-likelihoods of logistic regression and their negative mean, of logits."""
 
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood of multinomial logistic regression, in nats.
+def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
+    """Multinomial logistic regression's log p(y_n | x_n), of each row, in nats.
 
-    logits (K, n) float, labels (n,) int64 in 0..K-1 -> scalar
-    -log p(y | x) = log Σ_k exp z_k - z_y    Bishop, PRML, eq. 4.108 (there a sum)
+    logits (K, n) float, labels (n,) int64 in 0..K-1 -> (1, n)
+    log p(y | x) = z_y - log Σ_k exp z_k    Bishop, PRML, eq. 4.104 and 4.107
     """
     log_p = logits.log_softmax(dim=0)  # z - log Σ_k exp z_k, and no exp overflows
-    return -log_p.gather(0, labels[None]).mean()
+    return log_p.gather(0, labels[None])
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the Bernoulli distribution, in nats.
+def binary_log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
+    """The Bernoulli distribution's log p(y_n | x_n), of each row, in nats.
 
-    logits (1, n) float, labels (n,) int64 in {0, 1} -> scalar
-    -log p(y | x) = -y log σ(z) - (1 - y) log(1 - σ(z)) = log(1 + exp z) - y z
-    Bishop, PRML, eq. 4.90 (there a sum), with σ(z) = 1 / (1 + exp -z), eq. 4.59
+    logits (1, n) float, labels (n,) int64 in {0, 1} -> (1, n)
+    log p(y | x) = y log σ(z) + (1 - y) log(1 - σ(z)) = y z - log(1 + exp z)
+    Bishop, PRML, eq. 4.89, with σ(z) = 1 / (1 + exp -z), eq. 4.59
     """
     # log(1 + exp z) = max(z, 0) + log(1 + exp -|z|): no exponential overflows
     log_one_plus_exp = logits.clamp(min=0) + (-logits.abs()).exp().log1p()
-    return (log_one_plus_exp - labels * logits).mean()
+    return labels * logits - log_one_plus_exp
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the classes. Bishop, eq. 4.108 (there a sum)."""
+    return -log_likelihoods(logits, labels).mean()
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood of two classes. Bishop, eq. 4.90 (there a sum)."""
+    return -binary_log_likelihoods(logits, labels).mean()
