@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
 from service import features as features_module
@@ -134,8 +135,9 @@ def _flat(images: Images) -> npt.NDArray[np.uint8]:
 
 
 def _digest(parts: Sequence[Digits], features: str, n_copies: int) -> str:
-    """Digest all that a matrix depends on, the code that computes it included."""
-    versions = f"{np.__version__} {torch.__version__}"
+    """Digest all that a matrix depends on: its code, and how numpy multiplies here."""
+    kernels = sorted({str(each.get("architecture")) for each in threadpool_info()})
+    versions = f"{np.__version__} {torch.__version__} {kernels}"
     digest = hashlib.sha256(f"{features} {n_copies} {versions}".encode())
     for file in (features_module.__file__, augment_module.__file__, __file__):
         digest.update(Path(file).read_bytes())

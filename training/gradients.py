@@ -47,13 +47,15 @@ def of_softmax(theta: Tensor, phi: Tensor, labels: Tensor) -> tuple[float, Tenso
     """
     theta, phi = theta.numpy(), phi.numpy()
     t = _identity(len(theta), theta.dtype).take(labels.numpy(), axis=1)
-    z = theta @ phi.T
+    z = theta.dot(phi.T)
     z -= z.max(axis=0)  # softmax stays the same, and no exp overflows
-    exp_z = np.exp(z)
-    total = exp_z.sum(axis=0)
+    y = np.exp(z)
+    total = y.sum(axis=0)
     j = (np.log(total).sum() - np.vdot(t, z)) / len(phi)
-    y = exp_z / total
-    return float(j), torch.from_numpy((y - t) / len(phi) @ phi)
+    y /= total
+    y -= t
+    y /= len(phi)
+    return float(j), torch.from_numpy(y.dot(phi))
 
 
 def of_sigmoid(theta: Tensor, phi: Tensor, labels: Tensor) -> tuple[float, Tensor]:
