@@ -29,7 +29,7 @@ lint: $(VENV)/development ## format, lint, types
 
 check: lint test ## all of these
 
-report: $(VENV)/training ## write report.html on digits.safetensors
+report: $(VENV)/training ## write report.html and a model card (to compare: ARGS="ONE TWO")
 	@$(BIN)/python -m training report $(ARGS)
 
 bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get install wrk)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.evaluation import evaluate
+from training.evaluation import evaluate, precision_and_recall
 
 
 def test_figures_are_those_computed_by_hand():
@@ -36,3 +36,10 @@ def test_certainty_is_counted_in_the_last_bin_and_costs_a_finite_loss():
 
     assert figures["ece"] == pytest.approx(0.5)
     assert np.isfinite(figures["nll"])
+
+
+def test_precision_and_recall_are_shares_of_columns_and_of_rows():
+    precision, recall = precision_and_recall([[3, 1, 0], [2, 2, 0], [0, 0, 0]])
+
+    assert precision.tolist() == [3 / 5, 2 / 3, 0]
+    assert recall.tolist() == [3 / 4, 2 / 4, 0]

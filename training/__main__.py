@@ -1,6 +1,5 @@
 """The command line of training: the job itself, and the report on what it made."""
 
-import json
 import os
 import signal
 import sys
@@ -10,12 +9,13 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from service.classifier import Classifier, InvalidWeights, load
+from service.classifier import Classifier, InvalidWeights
+from training.card import CARDS
 from training.checkpoints import InvalidCheckpoint, Stopped
 from training.data import InvalidData
 from training.descent import xavier
 from training.design_matrix import design_matrix
-from training.files import replacing
+from training.files import replace_all
 from training.flags import (
     METRICS,
     RATES,
@@ -30,6 +30,7 @@ from training.job import load_data, train
 from training.mnist import cache_folder
 from training.progress import Diverged
 from training.shards import InvalidShards, LostRank, Shards, joined
+from training.trained import Trained, read_curve, read_trained
 
 ERRORS = (
     InvalidCheckpoint,
@@ -82,7 +83,7 @@ def _train(given: list[str], named: str) -> None:
 def _sweep(given: list[str], named: str) -> None:
     """Run the job for every combination of values; tell and plot what came of it."""
     # matplotlib is for plots alone, and takes as long to load as all else together
-    from training.sweep import PLOT, Outcome, combinations, plot, read_curve, table
+    from training.sweep import PLOT, Outcome, combinations, plot, table
 
     sweep, rest = sweep_parser().parse_known_args(given)
     runs = []
@@ -97,7 +98,7 @@ def _sweep(given: list[str], named: str) -> None:
         print(f"\n{i} of {len(runs)}: {flags.output.parent.name}")
         try:
             train(flags, data, cache, Shards(flags.shards or 1))
-            curve = read_curve(flags.output)
+            curve = read_curve(flags.output.with_name(METRICS))
         except Diverged as error:
             print(error)
             curve = []
@@ -144,25 +145,36 @@ def _check(given: list[str], named: str) -> None:
 
 
 def _report(given: list[str], named: str) -> None:
-    """Write a page on a weights file and on the curve beside it."""
-    flags = report_parser(named).parse_args(given)
+    """Write a page on a weights file and its model card, or one on several."""
     # matplotlib is for this alone, and takes as long to load as all else together
-    from training.report import write_report
+    from training.comparison import compare
+    from training.report import report
 
-    classifier = load(flags.weights)
-    metrics = flags.weights.with_name(METRICS)
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    try:
-        curve = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise InvalidData(f"{metrics}: not the curve of a run ({error})") from error
-    if flags.output == flags.weights.resolve():
-        raise InvalidData(f"--output: {flags.output} is what the report is on")
-    with replacing(flags.output) as path:
-        write_report(
-            classifier, load_data(flags.data, cache_folder(os.environ)), curve, path
-        )
-    print(f"{flags.output}: the report on {flags.weights} ({classifier.version})")
+    flags = report_parser(named).parse_args(given)
+    runs = read_trained(flags.weights)
+    paths = _report_paths(flags.output, runs)
+    if len(runs) > 1:
+        replace_all({flags.output: compare(runs)})
+    else:
+        texts = report(runs[0], load_data(flags.data, cache_folder(os.environ)))
+        replace_all(dict(zip(paths, texts, strict=True)))
+    told = ", ".join(f"{run.path} ({run.classifier.version})" for run in runs)
+    print(f"{flags.output}: the report on {told}")
+    for path in paths[1:]:
+        print(f"{path}: its model card")
+
+
+def _report_paths(output: Path, runs: Sequence[Trained]) -> list[Path]:
+    """Place the page, and of one run the model card beside it; overwrite no weights."""
+    cards = [output.with_name(name) for name in CARDS] if len(runs) == 1 else []
+    if output in cards:
+        raise InvalidData(f"--output: {output} is the place of the model card")
+    for path in (output, *cards):
+        if path in [run.path.resolve() for run in runs]:
+            raise InvalidData(f"--output: {path} is what the report is on")
+        if path.is_dir():
+            raise InvalidData(f"--output: the folder {path} is in the way")
+    return [output, *cards]
 
 
 def _print_evaluation(classifier: Classifier, path: Path) -> None:

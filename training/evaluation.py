@@ -1,11 +1,18 @@
 """How good probabilities are: accuracy, NLL, Brier score, calibration, confusion."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 N_BINS = 15
+MEASURES = {  # the names of what is measured, and what they are for people
+    "accuracy": "accuracy",
+    "nll": "negative log-likelihood, nats",
+    "brier": "Brier score",
+    "ece": f"expected calibration error, {N_BINS} bins",
+}
 
 
 def evaluate(
@@ -34,6 +41,19 @@ def evaluate(
         "ece": _ece(probabilities.max(axis=1), right),
         "confusion": confusion.tolist(),
     }
+
+
+def precision_and_recall(
+    confusion: Sequence[Sequence[int]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give the share of each class's readings, and of its rows, that are right: (K,).
+
+    Of a class that was never read, or has no rows, it is 0.
+    """
+    counts = np.array(confusion)
+    right = np.diag(counts)
+    read, true = counts.sum(axis=0), counts.sum(axis=1)
+    return right / np.maximum(read, 1), right / np.maximum(true, 1)
 
 
 def _ece(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:

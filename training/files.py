@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -18,3 +18,11 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_all(contents: Mapping[Path, str]) -> None:
+    """Write texts to their paths: each is written before the first is replaced."""
+    with contextlib.ExitStack() as stack:
+        for path, text in contents.items():
+            partial = stack.enter_context(replacing(path))
+            partial.write_text(text, encoding="utf-8")

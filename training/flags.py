@@ -387,10 +387,11 @@ def report_parser(data: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="digits-train report",
         description="Write a page with figures on a weights file: how good it is, how "
-        "sure, what it mistakes, how it reads digits as people post them.",
+        "sure, what it mistakes, how it reads digits as people post them; and beside "
+        "it a model card. Of several weights files, write a page that compares them.",
     )
     flag = result.add_argument
-    flag("weights", type=Path, nargs="?", default=Path("digits.safetensors"))
+    flag("weights", type=Path, nargs="*", default=[Path("digits.safetensors")])
     flag("--data", metavar="SOURCE", default=data, help="as for the training")
     flag("--output", metavar="FILE", type=_output, default="report.html")
     return result

@@ -1,7 +1,6 @@
 """A sweep: the same run at several learning rates, or at several of any flag."""
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from training.files import replacing
-from training.flags import METRICS
 
 PLOT = "sweep.svg"
 
@@ -39,12 +37,6 @@ def combinations(over: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
         dict(zip(over, values, strict=True))
         for values in itertools.product(*over.values())
     ]
-
-
-def read_curve(output: Path) -> list[dict[str, Any]]:
-    """Read the curve beside a weights file."""
-    lines = output.with_name(METRICS).read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -1,0 +1,82 @@
+"""Several runs side by side: their figures, what they differ in, their curves."""
+
+import dataclasses
+import html
+from collections import Counter
+from collections.abc import Sequence
+
+from training.evaluation import MEASURES
+from training.flags import Recipe
+from training.page import image, page, subplots, table
+from training.trained import Trained
+
+DEFAULTS = {  # of the hyperparameters that a weights file tells only if they differ
+    field.name: field.default
+    for field in dataclasses.fields(Recipe)
+    if field.default is not dataclasses.MISSING
+}
+NOT_CHOSEN = {"sha256", "versions"}
+
+
+def compare(runs: Sequence[Trained]) -> str:
+    """Make the page on several runs, of what their own files tell."""
+    sections = [
+        ("Side by side", _side_by_side(runs)),
+        ("How they were trained", _curves(runs)),
+    ]
+    return page(f"{len(runs)} models", sections)
+
+
+def _side_by_side(runs: Sequence[Trained]) -> str:
+    """Lay out the figures of all, and those choices that are not the same for all."""
+    choices = _rows([_choices(run) for run in runs])
+    differing = [row for row in choices if len(set(row[1:])) > 1]
+    figures = _rows([_figures(run) for run in runs])
+    return table(("", *(run.path for run in runs)), figures + differing)
+
+
+def _rows(columns: Sequence[dict[str, object]]) -> list[tuple[str, ...]]:
+    """Turn one column of named facts a run into rows."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(str(c.get(name, "–")) for c in columns)) for name in names]
+
+
+def _figures(run: Trained) -> dict[str, object]:
+    told = run.classifier.evaluation
+    shown = {text: f"{told[k]:.4f}" for k, text in MEASURES.items() if k in told}
+    tested = f"{told.get('n', 0):,} rows of {told.get('data', 'nothing')}"
+    return {"model": run.classifier.version, **shown, "tested on": tested}
+
+
+def _choices(run: Trained) -> dict[str, object]:
+    classes = ", ".join(map(str, run.classifier.classes))
+    told = {**DEFAULTS, "classes": classes, **run.classifier.training}
+    return {name: value for name, value in told.items() if name not in NOT_CHOSEN}
+
+
+def _curves(runs: Sequence[Trained]) -> str:
+    # of several runs in a folder, metrics.jsonl is the last one's, whichever that was
+    n_beside = Counter(run.path.resolve().parent for run in runs)
+    drawn, without = [], []
+    for run in runs:
+        is_own = n_beside[run.path.resolve().parent] == 1
+        (drawn if run.curve and is_own else without).append(run)
+    names = html.escape(", ".join(str(run.path) for run in without))
+    note = f"<p>Without a curve of its own: {names}.</p>"
+    return (_drawn(drawn) if drawn else "") + (note if without else "")
+
+
+def _drawn(runs: Sequence[Trained]) -> str:
+    figure, (loss, nll) = subplots(columns=2, size=(9, 5))
+    for run in runs:
+        steps = [point["step"] for point in run.curve]
+        (line,) = loss.plot(steps, [point["loss"] for point in run.curve], lw=0.8)
+        # a $ would begin a formula
+        line.set_label(f"{run.classifier.version} {run.path}".replace("$", r"\$"))
+        ends = [point for point in run.curve if "validation" in point]
+        values = [point["validation"]["nll"] for point in ends]
+        nll.plot([point["step"] for point in ends], values, ".-", c=line.get_color())
+    loss.set(xlabel="step", ylabel="training loss, nats", yscale="log")
+    nll.set(xlabel="step", ylabel="validation NLL, nats", yscale="log")
+    figure.legend(loc="outside lower center")
+    return image(figure, "training loss and validation NLL over the steps")
