@@ -35,7 +35,10 @@ report: $(VENV)/training ## write report.html and a model card (to compare: ARGS
 bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get install wrk)
 	$(BIN)/python -m benchmarks.seeds
 	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.binary
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.resume
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.serving

@@ -47,7 +47,7 @@ def lines(page: str) -> str:
 def test_figures_are_those_that_each_file_tells(runs, classifier):
     shown = rows(compare(runs))
 
-    assert shown[""] == ["1/w", "2/w"]
+    assert shown[""] == ["1", "2"]
     assert shown["model"] == ["1" * 12, "2" * 12]
     for text, name in (("accuracy", "accuracy"), ("Brier score", "brier")):
         assert shown[text] == [f"{classifier.evaluation[name]:.4f}"] * 2
@@ -64,7 +64,7 @@ def test_only_what_was_chosen_differently_is_shown_defaults_among_it(runs):
 def test_every_curve_is_drawn_under_the_name_of_its_run(runs):
     drawn = lines(compare(runs))
 
-    for name in ("111111111111 1/w", "222222222222 2/w"):
+    for name in ("111111111111 1", "222222222222 2"):
         assert f"<!-- {name} -->" in drawn
 
 

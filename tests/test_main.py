@@ -351,6 +351,15 @@ def test_device_that_is_not_there_is_refused(capsys):
     assert "finds no CUDA device here" in capsys.readouterr().err
 
 
+def test_closed_form_is_not_for_other_devices(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SystemExit) as stop:
+        main([*QUICK, "--device", "cuda", "--gradient", "closed-form"])
+
+    assert stop.value.code == 2
+    assert "--gradient closed-form is of the CPU" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_job_on_cuda_learns_what_it_does_on_the_cpu(tmp_path):
     run(tmp_path)

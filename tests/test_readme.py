@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from service.classifier import load
 from service.limits import DEFAULT
 from service.settings import EMBEDDED_WEIGHTS, KNOWN
 from tests.conftest import ROOT, answers, free_port, running_service, wait_until
+from training.__main__ import main
 
 README = (ROOT / "README.md").read_text()
 
@@ -73,14 +73,11 @@ def test_every_make_verb_that_is_shown_exists():
     assert shown <= verbs
 
 
-def test_every_flag_and_setting_that_is_shown_exists():
-    help_text = subprocess.run(
-        [sys.executable, "-m", "training", "--help"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+def test_every_flag_and_setting_that_is_shown_exists(capsys):
+    for command in ([], ["sweep"], ["check"], ["report"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+    help_text = capsys.readouterr().out
     of_others = {"--rm", "--profile", "--data-binary"}  # docker's, curl's
     help_text += (ROOT / "benchmarks/robustness.py").read_text()
     for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - of_others:

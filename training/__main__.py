@@ -20,7 +20,7 @@ from training.flags import (
     METRICS,
     RATES,
     check_parser,
-    parser,
+    flags_of,
     report_parser,
     sweep_parser,
 )
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(given: list[str], named: str) -> None:
     """Run the job, alone or as one of torchrun's ranks."""
-    flags, cache = parser(named).parse_args(given), cache_folder(os.environ)
+    flags, cache = flags_of(given, named), cache_folder(os.environ)
     with joined(os.environ, flags.shards, flags.device) as shards:
         with shards.first_before_others():
             data = load_data(flags.data, cache)
@@ -91,7 +91,7 @@ def _sweep(given: list[str], named: str) -> None:
         name = ",".join(f"{flag}={value}" for flag, value in values.items())
         swept = [f"--{flag}={value}" for flag, value in values.items()]
         output = f"--output={sweep.output / name / 'digits.safetensors'}"
-        runs.append((values, parser(named).parse_args([*rest, *swept, output])))
+        runs.append((values, flags_of([*rest, *swept, output], named)))
     cache, outcomes = cache_folder(os.environ), []
     data = load_data(runs[0][1].data, cache)
     for i, (values, flags) in enumerate(runs, 1):

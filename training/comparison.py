@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -32,7 +33,16 @@ def _side_by_side(runs: Sequence[Trained]) -> str:
     choices = _rows([_choices(run) for run in runs])
     differing = [row for row in choices if len(set(row[1:])) > 1]
     figures = _rows([_figures(run) for run in runs])
-    return table(("", *(run.path for run in runs)), figures + differing)
+    return table(("", *_names(runs)), figures + differing)
+
+
+def _names(runs: Sequence[Trained]) -> list[str]:
+    """Name runs by their paths, without what is the same in all of them."""
+    paths = [run.path.resolve() for run in runs]
+    if len({path.name for path in paths}) == 1:
+        paths = [path.parent for path in paths]
+    common = os.path.commonpath([path.parent for path in paths])
+    return [str(path.relative_to(common)) for path in paths]
 
 
 def _rows(columns: Sequence[dict[str, object]]) -> list[tuple[str, ...]]:
@@ -68,11 +78,11 @@ def _curves(runs: Sequence[Trained]) -> str:
 
 def _drawn(runs: Sequence[Trained]) -> str:
     figure, (loss, nll) = subplots(columns=2, size=(9, 5))
-    for run in runs:
+    for run, name in zip(runs, _names(runs), strict=True):
         steps = [point["step"] for point in run.curve]
         (line,) = loss.plot(steps, [point["loss"] for point in run.curve], lw=0.8)
         # a $ would begin a formula
-        line.set_label(f"{run.classifier.version} {run.path}".replace("$", r"\$"))
+        line.set_label(f"{run.classifier.version} {name}".replace("$", r"\$"))
         ends = [point for point in run.curve if "validation" in point]
         values = [point["validation"]["nll"] for point in ends]
         nll.plot([point["step"] for point in ends], values, ".-", c=line.get_color())

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +318,15 @@ def parser(data: str) -> argparse.ArgumentParser:
         help="draw a new order each epoch, or keep the file's",
     )
     return result
+
+
+def flags_of(given: Sequence[str], data: str) -> argparse.Namespace:
+    """Parse the flags of the job."""
+    result = parser(data)
+    flags = result.parse_args(given)
+    if flags.device.type != "cpu" and recipe_of(flags).gradient == "closed-form":
+        result.error("--gradient closed-form is of the CPU: leave out --device")
+    return flags
 
 
 def check_parser(data: str) -> argparse.ArgumentParser:
