@@ -122,7 +122,6 @@ def _fitted(
     rows = replace(rows, device=flags.device)
     if recipe.centre:
         rows = rows.centred()
-    is_binary = len(flags.classes) == 2
 
     def learned(theta: Tensor, degrees: float = 1.0) -> Classifier:
         told = facts | {"temperature": degrees}
@@ -132,8 +131,8 @@ def _fitted(
 
     known = {**facts, "classes": flags.classes}
     path = checkpoint_path(flags.output)
-    n_features = rows.values.shape[1] - 1
-    start = xavier(n_features, 1 if is_binary else len(flags.classes), flags.seed)
+    n_outputs = 1 if len(flags.classes) == 2 else len(flags.classes)
+    start = xavier(rows.values.shape[1] - 1, n_outputs, flags.seed)
     run = shards.of_first(lambda: _begun(flags, begin(start, recipe.rule), known, path))
     run = run.to(flags.device)
     keeper = Keeper(
@@ -145,28 +144,8 @@ def _fitted(
         keeper.deferring_signals(),
     ):
         progress = Progress(bar, run, learned, validation, tells=shards.is_first)
-
-        def watch(step: Step) -> None:
-            progress.watch(step)
-            keeper.watch()
-
         try:
-            fit(
-                run,
-                GRADIENTS[recipe.gradient][is_binary],
-                rows,
-                learning_rate=recipe.learning_rate,
-                batch_size=recipe.batch_size,
-                epochs=recipe.epochs,
-                schedule=recipe.schedule,
-                warm_up=recipe.warm_up,
-                rule=recipe.rule,
-                weight_decay=recipe.weight_decay,
-                average=recipe.keep == "average",
-                seed=flags.seed if recipe.shuffle else None,
-                shards=shards,
-                watch=watch,
-            )
+            _descend(flags, recipe, run, rows, shards, progress, keeper)
         except LostRank as error:
             keeper.write()
             raise LostRank(
@@ -180,6 +159,39 @@ def _fitted(
         if shards.is_first:
             print(f"temperature {degrees}")
     return run, learned(theta, degrees)
+
+
+def _descend(
+    flags: argparse.Namespace,
+    recipe: Recipe,
+    run: Run,
+    rows: Rows,
+    shards: Shards,
+    progress: Progress,
+    keeper: Keeper,
+) -> None:
+    """Take the steps of the recipe that the run has not taken yet."""
+
+    def watch(step: Step) -> None:
+        progress.watch(step)
+        keeper.watch()
+
+    fit(
+        run,
+        GRADIENTS[recipe.gradient][len(flags.classes) == 2],
+        rows,
+        learning_rate=recipe.learning_rate,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        schedule=recipe.schedule,
+        warm_up=recipe.warm_up,
+        rule=recipe.rule,
+        weight_decay=recipe.weight_decay,
+        average=recipe.keep == "average",
+        seed=flags.seed if recipe.shuffle else None,
+        shards=shards,
+        watch=watch,
+    )
 
 
 def _begun(
