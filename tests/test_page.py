@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, written
-from benchmarks.page import chromium, draw
+from benchmarks.page import chromium, clear, draw
 from service.pages import FOLDER
 from tests.conftest import (
     ROOT,
@@ -83,9 +83,11 @@ def opened(
         ),
     )
     page.goto(url)
-    yield page
-    context.close()
-    assert wrong == []
+    try:
+        yield page
+    finally:
+        context.close()
+        assert wrong == []
 
 
 def is_read(page: Page, digit: int) -> None:
@@ -325,8 +327,7 @@ def test_hundred_digits_of_ten_hands_are_read(service, browser):
                     )
                 except AssertionError:
                     wrong.append((digit, hand, page.locator("#digit").inner_text()))
-                page.locator("#clear").click()
-                expect(page.locator("#digit")).to_have_text("?")
+                clear(page)
 
     assert len(wrong) <= 3, wrong
 
