@@ -68,18 +68,11 @@ def test_every_curve_is_drawn_under_the_name_of_its_run(runs):
         assert f"<!-- {name} -->" in drawn
 
 
-def test_run_without_a_curve_of_its_own_is_named_and_not_drawn(runs):
+def test_run_without_a_curve_is_named_and_not_drawn(runs):
     page = compare([runs[0], runs[1]._replace(curve=[])])
 
-    assert "Without a curve of its own: 2/w." in page
+    assert "Without a curve beside it: 2/w." in page
     assert "222222222222" not in lines(page)
-
-
-def test_metrics_of_a_folder_with_several_runs_are_drawn_for_none(runs):
-    page = compare([runs[0], runs[1]._replace(path=Path("1/other"))])
-
-    assert "Without a curve of its own: 1/w, 1/other." in page
-    assert "<img" not in page
 
 
 def test_weights_without_an_evaluation_are_compared_in_the_rest(runs):

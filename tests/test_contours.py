@@ -4,8 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 from training.contours import draw_descents
 from training.gradients import of_sigmoid
-from training.rules import RULES
-from training.surface import N_STEPS, minimum, one_feature, path_of
+from training.surface import N_STEPS, WAYS, minimum, one_feature, path_of, rates
 
 
 def test_every_rule_is_drawn_and_told_with_its_loss_at_the_end(drawn):
@@ -17,11 +16,13 @@ def test_every_rule_is_drawn_and_told_with_its_loss_at_the_end(drawn):
     (image,) = re.findall(r"base64,(.*?)\"", section)
     svg = base64.b64decode(image).decode()
     ElementTree.fromstring(svg)
-    for rule in RULES:
-        end = of_sigmoid(path_of(rule, phi, labels)[-1:], phi, labels)[0]
-        assert re.search(rf"<td>{rule}</td><td>[\d.]+</td><td>{end:.4f}</td>", section)
-        assert f"<!-- {rule} -->" in svg
-    least = of_sigmoid(minimum(phi, labels), phi, labels)[0]
+    lowest = minimum(phi, labels)
+    for (rule, _), alpha in zip(WAYS, rates(lowest, phi), strict=True):
+        end = of_sigmoid(path_of(rule, alpha, phi, labels)[-1:], phi, labels)[0]
+        told = rf"<td>{rule}</td><td>{alpha:.2f}</td>.*<td>{end:.4f}</td>"
+        assert re.search(told, section)
+        assert f"<!-- {rule}, α = {alpha:.2f} -->" in svg
+    least = of_sigmoid(lowest, phi, labels)[0]
     assert f"J is least, {least:.4f}, at the star" in section
     assert f"{len(digits)} training digits" in section
     assert f"{N_STEPS} steps" in section

@@ -77,7 +77,7 @@ def test_the_closed_form_learns_by_other_rules_too(flags, tmp_path):
 
 def test_best_weights_are_those_of_the_epoch_with_the_least_validation_nll(tmp_path):
     """At this rate the loss goes up and down: the third epoch is the best of four."""
-    flags = ["--learning-rate", "3", "--schedule", "constant"]
+    flags = ["--learning-rate", "2", "--schedule", "constant"]
     run(tmp_path, *flags, "--epochs", "4", "--keep", "best")
     best = load(tmp_path / "digits.safetensors").weight
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -226,7 +226,7 @@ def test_bad_flag_is_named_with_its_value(flags, words, capsys):
         (["--data", "~nobody/here"], "~nobody/here is no folder"),
         (
             ["--data", "synthetic", "--rows", "3"],
-            "the 3 rows to train on lack some of the classes 0, 1, 2",
+            "the 3 rows to train on lack 0, 1, 2, 3, 5, 7, 8, 9; shuffle",
         ),
         (
             ["--data", "synthetic", "--recipe", "pixels", "--learning-rate", "9e37"],
@@ -311,6 +311,48 @@ def test_job_killed_anywhere_goes_on_to_the_same_bytes(data, tmp_path, request):
 
 def when_written(path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_resume_of_a_run_that_was_finished_leaves_it_as_it_is(tmp_path, capsys):
+    path = tmp_path / "digits.safetensors"
+    run(tmp_path)
+    written = path.stat().st_mtime_ns
+
+    run(tmp_path, "--resume")
+
+    assert f"{path} is there: this run was finished" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == written
+    run(tmp_path, "--resume", "--seed", "1")
+    assert load(path).training["seed"] == 1
+
+
+def test_dark_digits_on_light_are_noticed(tmp_path, drawn, capsys):
+    folder = tmp_path / "dark"
+    folder.mkdir()
+    for part, digits in (("train", drawn.train), ("test", drawn.test)):
+        np.save(folder / f"{part}-images.npy", 255 - digits.images)
+        np.save(folder / f"{part}-labels.npy", digits.labels)
+
+    run(tmp_path, "--data", str(folder))
+
+    assert "more light than dark" in capsys.readouterr().out
+
+
+def test_rate_that_grows_weights_beyond_what_is_served_is_named(tmp_path, capsys):
+    path = tmp_path / "digits.safetensors"
+
+    assert main([*QUICK, "--learning-rate", "1e7", "--output", str(path)]) == 1
+
+    assert "lower --learning-rate, here" in capsys.readouterr().err
+
+
+def test_loss_of_an_epoch_is_of_its_own_steps(tmp_path):
+    run(tmp_path, "--epochs", "3", "--batch-size", "500")  # 5 steps an epoch
+
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert len(losses) == 3
+    assert losses[0] > 1.5 * losses[2]
 
 
 def test_resume_without_a_checkpoint_begins_and_says_so(tmp_path, capsys):
@@ -427,5 +469,5 @@ def test_classes_that_the_test_rows_lack_are_refused(tmp_path, drawn, capsys):
     status = main(["--data", str(source), "--output", str(tmp_path / "w")])
 
     assert status == 1
-    assert "the 3 rows to test lack some of the classes" in capsys.readouterr().err
+    assert "the 3 rows to test lack 0, 1, 3, 4, 5, 6, 7, 8\n" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()

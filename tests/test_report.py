@@ -56,8 +56,8 @@ def test_report_is_one_page_with_every_figure_and_nothing_from_elsewhere(
     figures = load(weights).evaluation
     assert f"{figures['accuracy']:.4f}" in text
     confused = np.tril(figures["confusion"], -1) + np.triu(figures["confusion"], 1).T
-    pair = re.search(r"tells (\d) from (\d), the two digits confused most", text)
-    assert confused[int(pair[1]), int(pair[2])] == confused.max() > 0
+    pair = re.search(r"(\d) and (\d) are the two digits that it confuses most", text)
+    assert confused[int(pair[2]), int(pair[1])] == confused.max() > 0
     images = re.findall(r'src="data:image/svg\+xml;base64,(.*?)"', text)
     assert len(images) >= 6
     for image in images:

@@ -7,11 +7,13 @@ from training.gradients import of_sigmoid
 from training.rules import RULES
 from training.surface import (
     N_STEPS,
-    RATES,
     START,
+    WAYS,
+    hessian,
     minimum,
     one_feature,
     path_of,
+    rates,
     surface,
 )
 
@@ -51,10 +53,10 @@ def test_paths_are_those_of_torchs_optimizers(rows):
         "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
         "adam": (torch.optim.Adam, {}),
     }
-    assert set(given) == set(RATES) == set(RULES)
+    assert set(given) == {rule for rule, _ in WAYS} == set(RULES)
     for rule, (kind, options) in given.items():
         theta = torch.tensor(START, dtype=phi.dtype, requires_grad=True)
-        optimizer = kind([theta], lr=RATES[rule], **options)
+        optimizer = kind([theta], lr=0.9, **options)
         path = [theta.detach().clone()]
         for _ in range(N_STEPS):
             optimizer.zero_grad()
@@ -64,25 +66,43 @@ def test_paths_are_those_of_torchs_optimizers(rows):
             optimizer.step()
             path.append(theta.detach().clone())
 
-        torch.testing.assert_close(path_of(rule, phi, labels), torch.stack(path))
+        torch.testing.assert_close(path_of(rule, 0.9, phi, labels), torch.stack(path))
 
 
-def test_every_rule_goes_down_and_none_below_the_minimum(rows):
-    least = of_sigmoid(minimum(*rows), *rows)[0]
-    first = of_sigmoid(torch.tensor([START], dtype=torch.float64), *rows)[0]
-    for rule in RULES:
-        last = of_sigmoid(path_of(rule, *rows)[-1:], *rows)[0]
-        assert least <= last < first / 3
+def test_descent_crawls_arrives_or_leaps_by_its_rate_and_others_arrive(rows):
+    phi, labels = rows
+    lowest = minimum(phi, labels)
+    least = of_sigmoid(lowest, phi, labels)[0]
+    above = [
+        of_sigmoid(path_of(rule, alpha, phi, labels)[-1:], phi, labels)[0] - least
+        for (rule, _), alpha in zip(WAYS, rates(lowest, phi), strict=True)
+    ]
+
+    crawls, arrives, leaps, *others = above
+    assert 0 <= arrives < crawls / 10
+    assert arrives < leaps / 10
+    assert all(0 <= other < crawls for other in others)
 
 
-def test_valley_is_why_plain_descent_crawls_and_momentum_does_not(rows):
-    least = of_sigmoid(minimum(*rows), *rows)[0]
-    above = {
-        rule: of_sigmoid(path_of(rule, *rows)[-1:], *rows)[0] - least for rule in RULES
-    }
+def test_hessian_is_the_derivative_of_the_gradient(rows):
+    phi, labels = rows
+    theta = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
 
-    assert above["momentum"] < above["descent"] / 10
-    assert above["nesterov"] < above["descent"] / 10
+    expected = torch.autograd.functional.hessian(
+        lambda t: torch.nn.functional.binary_cross_entropy_with_logits(
+            phi @ t, labels.double()
+        ),
+        theta[0],
+    )
+
+    torch.testing.assert_close(hessian(theta, phi), expected)
+
+
+def test_rates_without_a_minimum_are_those_of_the_steepest_curve(rows):
+    phi, _ = rows
+    largest = torch.linalg.eigvalsh(phi.T @ phi / len(phi) / 4)[-1].item()
+
+    assert rates(None, phi)[0] == pytest.approx(WAYS[0][1] / largest)
 
 
 def test_gradient_vanishes_at_the_minimum(rows):

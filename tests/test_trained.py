@@ -27,6 +27,20 @@ def test_weights_without_a_curve_are_a_run_too(weights, tmp_path):
     assert run.curve == []
 
 
+def test_curve_of_another_run_into_the_folder_is_not_taken_for_its_own(
+    weights, tmp_path
+):
+    copy = tmp_path / weights.name
+    shutil.copy(weights, copy)
+    curve = weights.with_name("metrics.jsonl").read_text()
+    version = read_trained([weights])[0].classifier.version
+
+    copy.with_name("metrics.jsonl").write_text(curve)
+    assert read_trained([copy])[0].curve
+    copy.with_name("metrics.jsonl").write_text(curve.replace(version, "0" * 12))
+    assert read_trained([copy])[0].curve == []
+
+
 def test_same_run_twice_is_refused_by_its_name_though_it_be_a_copy(weights, tmp_path):
     copy = tmp_path / "copy.safetensors"
     shutil.copy(weights, copy)

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from service.classifier import Classifier, InvalidWeights
 from training.card import CARDS
 from training.checkpoints import InvalidCheckpoint, Stopped
-from training.data import InvalidData
+from training.data import DataSet, InvalidData
 from training.descent import xavier
 from training.design_matrix import design_matrix
 from training.files import replace_all
@@ -29,9 +29,11 @@ from training.gradients import GRADIENTS
 from training.job import load_data, train
 from training.mnist import cache_folder
 from training.progress import Diverged
+from training.renderings import RENDERINGS
 from training.shards import InvalidShards, LostRank, Shards, joined
 from training.trained import Trained, read_curve, read_trained
 
+REPORT, COMPARISON = "report.html", "comparison.html"
 ERRORS = (
     InvalidCheckpoint,
     InvalidData,
@@ -86,26 +88,34 @@ def _sweep(given: list[str], named: str) -> None:
     from training.sweep import PLOT, Outcome, combinations, plot, table
 
     sweep, rest = sweep_parser().parse_known_args(given)
+    over = dict(sweep.over or [("learning-rate", RATES)])
+    if len(over) < len(sweep.over or over):
+        sweep_parser().error("--over: the same flag twice; give it all its values once")
     runs = []
-    for values in combinations(dict(sweep.over or [("learning-rate", RATES)])):
+    for values in combinations(over):
         name = ",".join(f"{flag}={value}" for flag, value in values.items())
         swept = [f"--{flag}={value}" for flag, value in values.items()]
         output = f"--output={sweep.output / name / 'digits.safetensors'}"
         runs.append((values, flags_of([*rest, *swept, output], named)))
     cache, outcomes = cache_folder(os.environ), []
     data = load_data(runs[0][1].data, cache)
-    for i, (values, flags) in enumerate(runs, 1):
-        print(f"\n{i} of {len(runs)}: {flags.output.parent.name}")
-        try:
-            train(flags, data, cache, Shards(flags.shards or 1))
-            curve = read_curve(flags.output.with_name(METRICS))
-        except Diverged as error:
-            print(error)
-            curve = []
-        outcomes.append(Outcome(values, curve))
-    print(f"\n{table(outcomes)}")
-    plot(outcomes, sweep.output / PLOT)
-    print(f"\n{sweep.output / PLOT}: the curves; the runs are in folders beside it")
+    try:
+        for i, (values, flags) in enumerate(runs, 1):
+            print(f"\n{i} of {len(runs)}: {flags.output.parent.name}")
+            try:
+                train(flags, data, cache, Shards(flags.shards or 1))
+                curve = read_curve(flags.output.with_name(METRICS))
+            except Diverged as error:
+                print(error)
+                curve = []
+            outcomes.append(Outcome(values, curve))
+    finally:  # what is done is told, though the rest be stopped
+        if outcomes:
+            print(f"\n{table(outcomes)}")
+            plot(outcomes, sweep.output / PLOT)
+            print(
+                f"\n{sweep.output / PLOT}: the curves; each run has a folder beside it"
+            )
 
 
 def _check(given: list[str], named: str) -> None:
@@ -152,16 +162,32 @@ def _report(given: list[str], named: str) -> None:
 
     flags = report_parser(named).parse_args(given)
     runs = read_trained(flags.weights)
-    paths = _report_paths(flags.output, runs)
+    beside = runs[0].path.resolve().with_name(REPORT)
+    output = flags.output or (beside if len(runs) == 1 else Path(COMPARISON).resolve())
+    paths = _report_paths(output, runs)
     if len(runs) > 1:
-        replace_all({flags.output: compare(runs)})
+        replace_all({output: compare(runs)})
     else:
-        texts = report(runs[0], load_data(flags.data, cache_folder(os.environ)))
-        replace_all(dict(zip(paths, texts, strict=True)))
+        data = _data_of(runs[0], flags.data, named)
+        replace_all(dict(zip(paths, report(runs[0], data), strict=True)))
     told = ", ".join(f"{run.path} ({run.classifier.version})" for run in runs)
-    print(f"{flags.output}: the report on {told}")
+    print(f"{output}: the report on {told}")
     for path in paths[1:]:
         print(f"{path}: its model card")
+
+
+def _data_of(run: Trained, given: str | None, named: str) -> DataSet:
+    """Load what a run is tested on, and say if it is not what it was trained on."""
+    trained = run.classifier.training
+    source = "synthetic" if trained.get("data") == "synthetic" else named
+    data = load_data(source if given is None else given, cache_folder(os.environ))
+    if data.sha256() != trained.get("sha256"):
+        print(
+            f"{run.path} was trained on {trained.get('data', 'other data')}, and is "
+            f"tested here on {data.name}: --data names another"
+        )
+    print(f"reading {len(data.test):,} digits, some in {len(RENDERINGS)} renderings")
+    return data
 
 
 def _report_paths(output: Path, runs: Sequence[Trained]) -> list[Path]:

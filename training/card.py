@@ -9,6 +9,7 @@ from typing import Any
 
 from service.classifier import Classifier
 from training.evaluation import MEASURES, precision_and_recall
+from training.flags import DEFAULTS
 
 CARDS = ("model-card.md", "model-card.json")
 USES = [
@@ -22,9 +23,13 @@ NO_USES = [
     "person compares what was read.",
     "Telling who wrote a digit.",
 ]
+TRAINED = (
+    "Digits that were drawn for it are among the rows. The last sixth of the data "
+    "set's training rows is not: it validates, and the temperature is fitted on it."
+)
 EVALUATED = (
-    "On the test rows of the data set, which are not among those to train on, by the "
-    "probabilities that the service gives for these images as they are."
+    "On rows that it was not trained on, by the probabilities that the service gives "
+    "for these images as they are."
 )
 LIMITS = [
     "Of pictures as people post them, and of other hands than the data's, more are "
@@ -88,7 +93,8 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
     """Write a card for people."""
     model, training, figures = facts["model"], facts["training"], facts["evaluation"]
     versions = training.get("versions", {})
-    chosen = {k: v for k, v in training.items() if k not in {*OF_DATA, "versions"}}
+    told = {**DEFAULTS, **training}
+    chosen = {k: v for k, v in told.items() if k not in {*OF_DATA, "versions"}}
     of_data = {name: training[name] for name in OF_DATA if name in training}
     measured = [(text, f"{figures[name]:.4f}") for name, text in MEASURES.items()]
     digits = [
@@ -105,6 +111,7 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
             _list(facts["no_uses"]),
             "## What it was trained on\n",
             _table(("training data", ""), of_data.items()),
+            f"{TRAINED}\n",
             "## How it was trained\n",
             "By gradient descent on the mean negative log-likelihood.\n",
             _table(("hyperparameter", ""), chosen.items()),

@@ -1,21 +1,14 @@
 """Several runs side by side: their figures, what they differ in, their curves."""
 
-import dataclasses
 import html
 import os
-from collections import Counter
 from collections.abc import Sequence
 
 from training.evaluation import MEASURES
-from training.flags import Recipe
+from training.flags import DEFAULTS
 from training.page import image, page, subplots, table
 from training.trained import Trained
 
-DEFAULTS = {  # of the hyperparameters that a weights file tells only if they differ
-    field.name: field.default
-    for field in dataclasses.fields(Recipe)
-    if field.default is not dataclasses.MISSING
-}
 NOT_CHOSEN = {"sha256", "versions"}
 
 
@@ -65,14 +58,10 @@ def _choices(run: Trained) -> dict[str, object]:
 
 
 def _curves(runs: Sequence[Trained]) -> str:
-    # of several runs in a folder, metrics.jsonl is the last one's, whichever that was
-    n_beside = Counter(run.path.resolve().parent for run in runs)
-    drawn, without = [], []
-    for run in runs:
-        is_own = n_beside[run.path.resolve().parent] == 1
-        (drawn if run.curve and is_own else without).append(run)
+    drawn = [run for run in runs if run.curve]
+    without = [run for run in runs if not run.curve]
     names = html.escape(", ".join(str(run.path) for run in without))
-    note = f"<p>Without a curve of its own: {names}.</p>"
+    note = f"<p>Without a curve beside it: {names}.</p>"
     return (_drawn(drawn) if drawn else "") + (note if without else "")
 
 

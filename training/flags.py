@@ -56,11 +56,17 @@ class Recipe:
 
     def told(self) -> dict[str, Any]:
         """Tell the hyperparameters, without those that are at their default."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         values = dataclasses.asdict(self)
-        return {name: v for name, v in values.items() if v != defaults[name]}
+        return {
+            n: v for n, v in values.items() if n not in DEFAULTS or v != DEFAULTS[n]
+        }
 
 
+DEFAULTS = {  # of the hyperparameters that a weights file tells only if they differ
+    field.name: field.default
+    for field in dataclasses.fields(Recipe)
+    if field.default is not dataclasses.MISSING
+}
 PIXELS = Recipe(
     features="pixels",
     drawn=0,
@@ -215,8 +221,8 @@ def parser(data: str) -> argparse.ArgumentParser:
         "--recipe",
         choices=RECIPES,
         default="default",
-        help="'pixels' is the best that grey levels alone can do, 'article' the "
-        "tutorial to the letter (default: %(default)s)",
+        help="'pixels' is as good as a linear model of grey levels gets, 'article' "
+        "the tutorial to the letter (default: %(default)s)",
     )
     flag(
         "--seed",
@@ -401,6 +407,16 @@ def report_parser(data: str) -> argparse.ArgumentParser:
     )
     flag = result.add_argument
     flag("weights", type=Path, nargs="*", default=[Path("digits.safetensors")])
-    flag("--data", metavar="SOURCE", default=data, help="as for the training")
-    flag("--output", metavar="FILE", type=_output, default="report.html")
+    flag(
+        "--data",
+        metavar="SOURCE",
+        help="to test it on, as for the training (default: synthetic digits if it was "
+        f"trained on them, else {data or 'MNIST'})",
+    )
+    flag(
+        "--output",
+        metavar="FILE",
+        type=_output,
+        help="(default: report.html beside the weights, or comparison.html here)",
+    )
     return result

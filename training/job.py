@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from service.classifier import Classifier
+from service.classifier import Classifier, InvalidWeights, load
+from service.features import MAX_GREY
 from training.arrays import has_arrays, load_arrays
-from training.calibration import temperature
+from training.calibration import LEAST, MOST, temperature
 from training.checkpoints import Keeper, checkpoint_path, read_checkpoint
 from training.data import DataSet, Digits, InvalidData
 from training.descent import Step, fit, xavier
@@ -30,8 +31,9 @@ from training.rows import Rows
 from training.run import KEPT, Run, begin
 from training.scores import logits
 from training.shards import LostRank, Shards
-from training.synthetic import draw_digits
+from training.synthetic import ADDED_SEED, draw_digits
 
+BLOCK = 1000  # rows that are looked at for light and dark
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
 
 
@@ -60,7 +62,8 @@ def train(
     rows, validation, test = parts_of(flags, data)
     parts = [rows]
     if recipe.drawn:
-        parts.append(draw_digits(recipe.drawn, 0).train.of_classes(flags.classes))
+        added = draw_digits(recipe.drawn, 0, ADDED_SEED).train
+        parts.append(added.of_classes(flags.classes))
     if shards.is_first:
         _tell(data, parts, validation)
     facts = {
@@ -76,6 +79,10 @@ def train(
         facts["shards"] = shards.n
     if flags.device.type != "cpu":
         facts["device"] = flags.device.type
+    if flags.resume and shards.of_first(lambda: _is_finished(flags, facts)):
+        if shards.is_first:
+            print(f"{flags.output} is there: this run was finished")
+        return load(flags.output) if shards.is_first else None
     with shards.first_before_others():
         matrix = design_matrix(parts, recipe.features, recipe.augment, cache / "phi")
         checked = design_matrix(
@@ -84,10 +91,11 @@ def train(
     run, learned = _fitted(flags, recipe, matrix, checked, facts, shards)
     if not shards.is_first:
         return None
+    # the curve appears last, when the weights it belongs to are there
     with replacing(flags.output.with_name(METRICS)) as path:
-        path.write_text("".join(f"{json.dumps(point)}\n" for point in run.curve))
-        # the curve appears last, when the weights it belongs to are there
         saved = export(learned, test, f"{data.name} test", flags.output)
+        run.curve[-1]["model"] = saved.version
+        path.write_text("".join(f"{json.dumps(point)}\n" for point in run.curve))
     checkpoint_path(flags.output).unlink(missing_ok=True)
     return saved
 
@@ -102,11 +110,14 @@ def parts_of(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, 
         "test": data.test.of_classes(flags.classes),
     }
     for purpose, digits in parts.items():
-        if len(np.unique(digits.labels)) < len(flags.classes):
-            raise InvalidData(
-                f"the {len(digits)} rows to {purpose} lack some of the classes "
-                f"{', '.join(map(str, flags.classes))}"
-            )
+        counts = np.bincount(digits.labels, minlength=len(flags.classes))
+        lacking = [flags.classes[i] for i in np.flatnonzero(counts == 0)]
+        if lacking:
+            text = f"the {len(digits)} rows to {purpose} lack "
+            text += ", ".join(map(str, lacking))
+            if purpose != "test":
+                text += "; shuffle sorted rows: the last sixth of them validates"
+            raise InvalidData(text)
     return parts["train on"], parts["validate"], parts["test"]
 
 
@@ -157,7 +168,8 @@ def _fitted(
         z = torch.from_numpy(logits(learned(theta), validation)).double()
         degrees = round(temperature(z, validation.labels), 4)
         if shards.is_first:
-            print(f"temperature {degrees}")
+            limit = " (the limit: too few are misread to tell)"
+            print(f"temperature {degrees}{limit if degrees in (LEAST, MOST) else ''}")
     return run, learned(theta, degrees)
 
 
@@ -211,6 +223,18 @@ def _begun(
     return run
 
 
+def _is_finished(flags: argparse.Namespace, facts: Mapping[str, Any]) -> bool:
+    """Tell whether the output is that of the run these facts are of."""
+    if checkpoint_path(flags.output).exists():
+        return False
+    try:
+        there = load(flags.output)
+    except InvalidWeights:
+        return False
+    told = {name: fact for name, fact in there.training.items() if name in facts}
+    return told == json.loads(json.dumps(facts)) and there.classes == flags.classes
+
+
 def _tell(data: DataSet, parts: Sequence[Digits], validation: Digits) -> None:
     """Say what is trained on."""
     print(
@@ -218,3 +242,5 @@ def _tell(data: DataSet, parts: Sequence[Digits], validation: Digits) -> None:
     )
     for drawn in parts[1:]:
         print(f"and {len(drawn):,} digits drawn on the spot to train")
+    if parts[0].images[:BLOCK].mean() > MAX_GREY / 2:
+        print("their images are more light than dark: digits are to be light on dark")

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from service.classifier import Classifier, softmax
+from service.classifier import Classifier, InvalidWeights, softmax
 from training.descent import Step
 from training.evaluation import evaluate
 from training.rows import Rows
 from training.run import Run
 from training.scores import logits
 
-CURVE_STEPS = 100  # the curve has a point every so many steps
+CURVE_STEPS = 100  # between points of the curve, which tell their mean loss
 
 
 class Diverged(ArithmeticError):
@@ -45,21 +45,32 @@ class Progress:
                 f"the loss is {step.loss} at step {step.number}: the descent "
                 f"overshoots; lower --learning-rate, here {step.learning_rate:g}"
             )
-        self._run.losses.append(step.loss)
+        losses, curve = self._run.losses, self._run.curve
+        losses.append(step.loss)
+        del losses[:-CURVE_STEPS]
         self._bar.total = step.n_steps
         state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
         self._bar.set_postfix_str(state, refresh=False)
         self._bar.update()
-        if step.ends_epoch or len(self._run.losses) == CURVE_STEPS:
+        n_since = step.number - (curve[-1]["step"] if curve else 0)
+        if step.ends_epoch or n_since == CURVE_STEPS:
             self._note(step)
+        if step.ends_epoch:
+            losses.clear()
 
     def _note(self, step: Step) -> None:
         loss = sum(self._run.losses) / len(self._run.losses)
-        self._run.losses.clear()
         point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
         point |= {"learning_rate": step.learning_rate, "loss": loss}
         if step.ends_epoch:
-            z = logits(self._classifier(self._run.theta), self._validation)
+            try:
+                classifier = self._classifier(self._run.theta)
+            except InvalidWeights as error:
+                raise Diverged(
+                    f"{error} after epoch {step.epoch}: the descent overshoots; lower "
+                    f"--learning-rate, here {step.learning_rate:g}"
+                ) from error
+            z = logits(classifier, self._validation)
             figures = evaluate(softmax(z), self._validation.labels.numpy())
             point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
             if self._tells:

@@ -61,7 +61,7 @@ def _summary(classifier: Classifier, figures: dict[str, Any]) -> str:
 
 def _curve(curve: Sequence[dict[str, Any]]) -> str:
     if not curve:
-        return "<p>There is no metrics.jsonl beside the weights.</p>"
+        return "<p>There is no curve of this run beside the weights.</p>"
     steps = [point["step"] for point in curve]
     ends = [point for point in curve if "validation" in point]
     figure, (loss, rate) = subplots(columns=2)
@@ -81,7 +81,9 @@ def _descents(classifier: Classifier, confusion: list[list[int]], train: Digits)
     np.fill_diagonal(mistakes, -1)
     pair = divmod(int(mistakes.argmax()), len(mistakes))
     first, second = (classifier.classes[i] for i in pair)
-    return draw_descents(first, second, train.of_classes((first, second)))
+    text = f"<p>{first} and {second} are the two digits that it confuses most.</p>"
+    drawn = draw_descents(first, second, train.of_classes((first, second)))
+    return (text if mistakes.max() > 0 else "") + drawn
 
 
 def _confusion(classifier: Classifier, confusion: list[list[int]]) -> str:
@@ -169,8 +171,13 @@ def _templates(classifier: Classifier, test: Digits) -> str:
     for axes in cells:
         axes.set_axis_off()
     if classifier.features == "pixels":
-        templates = classifier.weight.T.reshape(n_classes, *test.images.shape[1:])
-        text = "The weights themselves: blue speaks for the digit, red against it."
+        # softmax does not change by what is the same for all classes
+        weight = classifier.weight - classifier.weight.mean(axis=1, keepdims=True)
+        templates = weight.T.reshape(n_classes, *test.images.shape[1:])
+        text = (
+            "The weights themselves, less their mean over the classes: blue speaks for "
+            "the digit, red against it."
+        )
     else:
         logits = classifier.logits(FEATURES[classifier.features](test.images))
         signed = logits - logits.mean(axis=1, keepdims=True)

@@ -16,7 +16,7 @@ class Run:
 
     memory: what the rule remembers; mean: of θ over the last half of the steps; best: θ
     of the least validation NLL so far, which is `least`. All are like θ. The curve has
-    points for metrics.jsonl, and `losses` are those of the steps since its last.
+    points for metrics.jsonl, and `losses`, for its next one, are of the last steps.
     """
 
     theta: Tensor

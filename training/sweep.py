@@ -64,14 +64,15 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
     matplotlib.use("svg")
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     losses, ends = figure.subplots(1, 2)
-    colours = matplotlib.colormaps["viridis"].resampled(len(outcomes))
+    # not to the end, where the yellow is pale on white
+    colours = matplotlib.colormaps["viridis"].resampled(len(outcomes) + 1)
     flags = list(outcomes[0].values)
     whole = [each for each in outcomes if each.curve]
     for i, each in enumerate(whole):
         steps, loss = ([p[name] for p in each.curve] for name in ("step", "loss"))
         losses.plot(steps, loss, color=colours(i), label=each.name, lw=1.2)
     losses.set(xlabel="step", ylabel="loss, nats", yscale="log")
-    losses.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     nll = [each.nll for each in whole]
     numbers = [_positive(each.values[flags[0]]) for each in whole]
     if len(flags) == 1 and all(numbers):

@@ -12,7 +12,7 @@ from training.flags import METRICS
 
 
 class Trained(NamedTuple):
-    """A weights file, what is in it, and the points of its metrics.jsonl, if any."""
+    """A weights file, what is in it, and the points of its curve, if it is there."""
 
     path: Path
     classifier: Classifier
@@ -23,8 +23,11 @@ def read_trained(paths: Sequence[Path]) -> list[Trained]:
     """Read runs by their weights files; raise InvalidData for the same run twice."""
     runs: dict[str, Trained] = {}
     for path in paths:
-        run = Trained(path, load(path), read_curve(path.with_name(METRICS)))
-        version = run.classifier.version
+        classifier, curve = load(path), read_curve(path.with_name(METRICS))
+        version = classifier.version
+        if curve and curve[-1].get("model") != version:
+            curve = []  # of another run into the same folder
+        run = Trained(path, classifier, curve)
         if version in runs:
             raise InvalidData(
                 f"{path}: the same run as {runs[version].path} ({version})"
