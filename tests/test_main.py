@@ -226,7 +226,7 @@ def test_bad_flag_is_named_with_its_value(flags, words, capsys):
         (["--data", "~nobody/here"], "~nobody/here is no folder"),
         (
             ["--data", "synthetic", "--rows", "3"],
-            "the 3 rows to train on lack 0, 1, 2, 3, 5, 7, 8, 9; shuffle",
+            "the 3 rows to train on lack 0, 1, 2, 3, 5, 7, 8, 9; the last sixth",
         ),
         (
             ["--data", "synthetic", "--recipe", "pixels", "--learning-rate", "9e37"],

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.uploads import MNIST_FOLDER
-from tests.conftest import ROOT
+from service.classifier import load
+from tests.conftest import ROOT, encode
 from training.__main__ import main
 
 FOLDER = ROOT / "training"
@@ -63,6 +64,23 @@ def test_every_picture_and_command_that_is_shown_exists(capsys):
         assert importlib.util.find_spec(module), module
     for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)):
         assert flag in known, flag
+
+
+def test_own_pictures_become_digits_to_train_on(drawn, tmp_path, monkeypatch):
+    (script,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    for i, (image, label) in enumerate(
+        zip(drawn.train.images[:450], drawn.train.labels, strict=False)
+    ):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(encode(image))
+    monkeypatch.chdir(tmp_path)
+
+    exec(script, {})  # the page's own lines
+    assert main(["--data", "own", "--recipe", "pixels", "--epochs", "9"]) == 0
+
+    training = load(tmp_path / "digits.safetensors").training
+    assert (training["data"], training["rows"]) == ("own", 300)
 
 
 def test_gradients_of_mnist_are_as_right_as_shown(mnist, capsys):

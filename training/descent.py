@@ -39,7 +39,8 @@ def xavier(n_features: int, n_outputs: int, seed: int) -> Tensor:
     """Draw θ (K, D + 1): weights from a normal of variance 1 / D, and zero biases.
 
     Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", 2010: the variance that lets a sum over D inputs keep their scale.
+    networks", 2010: a variance that lets a sum over D inputs keep their scale.
+    J is convex here, so that any start leads to the same place.
     """
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(n_outputs, n_features, generator=generator)

@@ -20,9 +20,9 @@ Gradient = Callable[[Tensor, Tensor, Tensor], tuple[float, Tensor]]
 
 
 def by_autograd(of_rows: Callable[[Tensor, Tensor], Tensor]) -> Gradient:
-    """Have autograd differentiate J = -Σ_n log p(y_n | x_n) / N.
+    """Have autograd differentiate J = -Σ_n log p(t_n | φ_n) / N.
 
-    of_rows: logits z = θ φ (K, n), labels (n,) -> log p(y_n | x_n) (1, n)
+    of_rows: logits z = θ φ (K, n), labels t (n,) -> log p(t_n | φ_n) (1, n)
     """
 
     def gradient(theta: Tensor, phi: Tensor, labels: Tensor) -> tuple[float, Tensor]:

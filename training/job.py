@@ -116,7 +116,7 @@ def parts_of(flags: argparse.Namespace, data: DataSet) -> tuple[Digits, Digits, 
             text = f"the {len(digits)} rows to {purpose} lack "
             text += ", ".join(map(str, lacking))
             if purpose != "test":
-                text += "; shuffle sorted rows: the last sixth of them validates"
+                text += "; the last sixth of the rows validates: shuffle sorted ones"
             raise InvalidData(text)
     return parts["train on"], parts["validate"], parts["test"]
 
