@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from training.checkpoints import (
+    GRACE,
     InvalidCheckpoint,
     Keeper,
     Stopped,
@@ -78,7 +79,7 @@ def test_ten_tensors_of_memory_keep_their_order(run, path):
     ("changed", "words"),
     [
         ({"learning_rate": 0.2}, "its learning_rate is 0.1, here it is 0.2"),
-        ({"rule": "adam"}, "its rule is None, here it is 'adam'"),
+        ({"rule": "adam"}, "its rule is the default, here it is 'adam'"),
         ({"classes": (3, 5)}, r"its classes is \[3, 8\], here it is \[3, 5\]"),
     ],
 )
@@ -171,6 +172,32 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_only_if_it_is_the_last
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(OSError, match="kept"):
             keeper.watch()
+
+
+def test_a_step_that_does_not_end_after_a_signal_is_given_up(run, tmp_path):
+    now = [0.0]
+    keeper = Keeper(run, FACTS, tmp_path / "kept", 1000, clock=lambda: now[0])
+
+    with keeper.deferring_signals():
+        now[0] = 100.0
+        assert not keeper.has_waited()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not keeper.has_waited()
+        now[0] += GRACE + 1
+        assert keeper.has_waited()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link"])
+def test_what_is_no_file_is_refused(kind, tmp_path):
+    path = tmp_path / "kept"
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "dangling link": lambda: path.symlink_to("absent"),
+    }[kind]()
+
+    with pytest.raises(InvalidCheckpoint, match="kept: not a file"):
+        read_checkpoint(path, FACTS)
 
 
 def test_facts_are_those_that_the_file_tells(path):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,41 @@ def test_damaged_cache_is_computed_anew(few, tmp_path):
     again = design_matrix([few], "stroke-edges", 1, tmp_path)
 
     assert torch.equal(values, again.values)
+
+
+@pytest.mark.parametrize("damage", ["shape", "dtype", "order", "header", "zip", "pipe"])
+def test_cache_of_another_kind_is_computed_anew(damage, few, tmp_path):
+    matrix = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()
+    (kept,) = tmp_path.iterdir()
+    content = kept.read_bytes()
+    kept.unlink()
+    if damage == "pipe":
+        os.mkfifo(kept)
+    else:
+        old, new = {
+            "shape": (b"(120, 721)", b"(721, 120)"),
+            "dtype": (b"<f2", b"<i2"),
+            "order": (b"False", b"True "),
+            "header": (b"}", b" "),
+            "zip": (b"\x93NUMPY", b"PK\3\4PK"),
+        }[damage]
+        assert old in content
+        kept.write_bytes(content.replace(old, new, 1))
+
+    again = design_matrix([few], "stroke-edges", 1, tmp_path)
+
+    assert torch.equal(matrix, again.values)
+
+
+def test_what_a_killed_job_left_long_ago_is_removed(few, tmp_path):
+    old, new = (tmp_path / f".train-{digest}.npy.7" for digest in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+
+    design_matrix([few], "stroke-edges", 1, tmp_path)
+
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_cache_that_cannot_be_written_is_done_without(few, tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,16 @@ def test_command_checks_on_the_users_digits(flags, words, capsys):
     assert lines[0] == words
     assert [line.split()[0] for line in lines[2:]] == list(GRADIENTS)
     assert all(float(line.split()[1]) < TOLERANCE for line in lines[2:])
+
+
+def test_check_without_rows_says_so(tmp_path, drawn, capsys):
+    few = drawn.train.of_classes((0, 1))
+    for part in ("train", "test"):
+        np.save(tmp_path / f"{part}-images.npy", few.images)
+        np.save(tmp_path / f"{part}-labels.npy", few.labels)
+
+    assert main(["check", "--data", str(tmp_path), "--classes", "5,6"]) == 1
+    assert "no rows of these classes to train on" in capsys.readouterr().err
 
 
 def test_command_fails_where_an_error_is_too_large(monkeypatch, capsys):

@@ -313,6 +313,59 @@ def when_written(path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+def test_run_whose_reader_goes_away_leaves_a_checkpoint(tmp_path):
+    path = tmp_path / "w"
+    flags = [*QUICK, "--epochs", "3000", "--output", str(path)]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "training", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    job.stdout.readline()
+    job.stdout.close()
+
+    err = job.stderr.read().decode()
+    job.wait(timeout=60)
+    job.stderr.close()
+
+    assert job.returncode == 1
+    assert "Broken pipe" in err
+    assert checkpoint_path(path).exists()
+
+
+def test_what_ends_a_run_after_its_last_step_leaves_a_checkpoint(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "w"
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.job.export", interrupt)
+    assert main([*QUICK, "--output", str(path)]) == 130
+    assert f"--resume goes on from {checkpoint_path(path)}" in capsys.readouterr().err
+    monkeypatch.undo()
+
+    assert main([*QUICK, "--resume", "--output", str(path)]) == 0
+    assert not checkpoint_path(path).exists()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+def test_greek_letters_do_not_stop_who_has_no_greek(variables):
+    run = subprocess.run(
+        [sys.executable, "-m", "training", "--help"],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+    )
+
+    assert run.returncode == 0
+
+
 def test_resume_of_a_run_that_was_finished_leaves_it_as_it_is(tmp_path, capsys):
     path = tmp_path / "digits.safetensors"
     run(tmp_path)

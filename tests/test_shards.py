@@ -1,6 +1,7 @@
 """Shards of one process, and of ranks that a real torchrun starts."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from service.classifier import load
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_until
 from training.checkpoints import checkpoint_path
 from training.gradients import GRADIENTS
 from training.rows import Rows
@@ -121,6 +122,92 @@ def test_lost_rank_ends_the_run_and_one_process_goes_on_from_its_checkpoint(tmp_
     assert job(*flags, "--shards", "2", "--output", str(whole)).returncode == 0
     assert cut_short.read_bytes() == whole.read_bytes()
     assert not checkpoint_path(cut_short).exists()
+
+
+def test_first_rank_lost_leaves_its_run_to_the_other(tmp_path):
+    path = tmp_path / "w"
+    started = torchrun(2, *FLAGS, "--epochs", "300", "--output", str(path))
+    try:
+        for line in started.stdout:
+            if "epoch 3:" in line:
+                break
+        os.kill(process_of_rank(0, started.pid), 9)
+        said, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+
+    assert "another rank was lost after step" in said
+    assert checkpoint_path(path).exists()
+
+
+def test_ranks_that_are_given_other_flags_are_refused(tmp_path):
+    script = tmp_path / "mixed.py"
+    script.write_text(
+        "import os, sys\n"
+        "from training.__main__ import main\n"
+        "size = {'0': '64', '1': '50'}[os.environ['RANK']]\n"
+        "sys.exit(main([*sys.argv[1:], '--batch-size', size]))\n"
+    )
+    command = [str(TORCHRUN), "--standalone", "--nproc-per-node", "2", str(script)]
+    run = subprocess.run(
+        [*command, *FLAGS, "--output", str(tmp_path / "w")],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert run.returncode != 0
+    assert "the ranks differ in batch_size: 64 of the first, 50" in run.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_rank_that_says_nothing_does_not_keep_the_others_from_stopping(tmp_path):
+    path = tmp_path / "w"
+    started = torchrun(2, *FLAGS, "--epochs", "300", "--output", str(path))
+    try:
+        for line in started.stdout:
+            if "epoch 3:" in line:
+                break
+        silent = process_of_rank(1, started.pid)
+        os.kill(silent, signal.SIGSTOP)
+        time.sleep(1)  # until the other waits for it
+        os.kill(process_of_rank(0, started.pid), signal.SIGTERM)
+        wait_until(checkpoint_path(path).exists)
+        os.kill(silent, signal.SIGCONT)
+        said, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+
+    assert "it says nothing" in said
+
+
+@pytest.mark.parametrize("value", ["", "two"])
+def test_number_of_ranks_that_is_none_is_refused(value, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "training", *FLAGS, "--output", str(tmp_path / "w")],
+        cwd=ROOT,
+        env=environment() | {"WORLD_SIZE": value, "RANK": "0"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 1
+    assert f"digits-train: WORLD_SIZE is {value!r}, not a number" in run.stderr
+
+
+def test_sweep_is_not_for_ranks(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "training", "sweep", "--output", str(tmp_path / "w")],
+        cwd=ROOT,
+        env=environment() | {"WORLD_SIZE": "2", "RANK": "0"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 1
+    assert "sweep is for one process, not for torchrun" in run.stderr
 
 
 def process_of_rank(rank: int, parent: int) -> int:

@@ -1,5 +1,7 @@
 """The command line of training: the job itself, and the report on what it made."""
 
+import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from service.classifier import Classifier, InvalidWeights
 from training.card import CARDS
-from training.checkpoints import InvalidCheckpoint, Stopped
+from training.checkpoints import InvalidCheckpoint, Stopped, checkpoint_path
 from training.data import DataSet, InvalidData
 from training.descent import xavier
 from training.design_matrix import design_matrix
@@ -26,11 +28,11 @@ from training.flags import (
 )
 from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import GRADIENTS
-from training.job import load_data, train
+from training.job import is_of_data, load_data, parts_of, train
 from training.mnist import cache_folder
 from training.progress import Diverged
 from training.renderings import RENDERINGS
-from training.shards import InvalidShards, LostRank, Shards, joined
+from training.shards import InvalidShards, LostRank, Shards, joined, n_ranks_of
 from training.trained import Trained, read_curve, read_trained
 
 REPORT, COMPARISON = "report.html", "comparison.html"
@@ -49,15 +51,22 @@ ERRORS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, which is the job if none is named; give the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    work = _train
-    if given and given[0] in COMMANDS:
-        work = COMMANDS[given.pop(0)]
+    command = given.pop(0) if given and given[0] in COMMANDS else ""
+    work = COMMANDS.get(command, _train)
     # the bits depend on the number of threads, and at these sizes one is the fastest
     torch.set_num_threads(1)
     threadpool_limits(1)
+    for stream in (sys.stdout, sys.stderr):  # θ is not in every encoding
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stderr = sys.stderr or sys.stdout  # it may be closed, and tqdm writes to it
     # what stops a container stops the job as Ctrl-C does: nothing is left half done
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
+        if command and (n_ranks_of(os.environ) or 1) > 1:
+            raise InvalidShards(f"{command} is for one process, not for torchrun")
         work(given, os.environ.get("DIGITS_MNIST", ""))
     except ERRORS as error:
         print(f"digits-train: {error}", file=sys.stderr)
@@ -74,12 +83,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(given: list[str], named: str) -> None:
     """Run the job, alone or as one of torchrun's ranks."""
     flags, cache = flags_of(given, named), cache_folder(os.environ)
+    _spare_data(flags.output, flags.data)
     with joined(os.environ, flags.shards, flags.device) as shards:
         with shards.first_before_others():
             data = load_data(flags.data, cache)
-        classifier = train(flags, data, cache, shards)
+        classifier = _resumable(flags, data, cache, shards)
     if classifier:
         _print_evaluation(classifier, flags.output)
+
+
+def _resumable(
+    flags: argparse.Namespace, data: DataSet, cache: Path, shards: Shards
+) -> Classifier | None:
+    """Train; if that is interrupted, say where there is a checkpoint."""
+    try:
+        return train(flags, data, cache, shards)
+    except KeyboardInterrupt:
+        path = checkpoint_path(flags.output)
+        if path.exists():
+            raise Stopped(f"stopped; --resume goes on from {path}") from None
+        raise
+
+
+def _spare_data(output: Path, data: str) -> None:
+    """Refuse to write over what is trained on or tested with."""
+    if data and is_of_data(output, data):
+        raise InvalidData(f"--output: {output} is a file of --data")
 
 
 def _sweep(given: list[str], named: str) -> None:
@@ -99,11 +128,13 @@ def _sweep(given: list[str], named: str) -> None:
         runs.append((values, flags_of([*rest, *swept, output], named)))
     cache, outcomes = cache_folder(os.environ), []
     data = load_data(runs[0][1].data, cache)
+    for _, flags in runs:
+        parts_of(flags, data)  # and its error before the first run
     try:
         for i, (values, flags) in enumerate(runs, 1):
             print(f"\n{i} of {len(runs)}: {flags.output.parent.name}")
             try:
-                train(flags, data, cache, Shards(flags.shards or 1))
+                _resumable(flags, data, cache, Shards(flags.shards or 1))
                 curve = read_curve(flags.output.with_name(METRICS))
             except Diverged as error:
                 print(error)
@@ -123,6 +154,8 @@ def _check(given: list[str], named: str) -> None:
     flags, cache = check_parser(named).parse_args(given), cache_folder(os.environ)
     data = load_data(flags.data, cache)
     few = data.train.of_classes(flags.classes).rows(0, flags.batch_size)
+    if len(few) == 0:
+        raise InvalidData(f"{data.name}: no rows of these classes to train on")
     rows = design_matrix([few], flags.features, 0, cache / "phi")
     phi, labels = rows.batch(slice(0, len(few)))
     n_outputs = 1 if len(flags.classes) == 2 else len(flags.classes)
@@ -168,7 +201,7 @@ def _report(given: list[str], named: str) -> None:
     if len(runs) > 1:
         replace_all({output: compare(runs)})
     else:
-        data = _data_of(runs[0], flags.data, named)
+        data = _data_of(runs[0], flags.data, named, paths)
         replace_all(dict(zip(paths, report(runs[0], data), strict=True)))
     told = ", ".join(f"{run.path} ({run.classifier.version})" for run in runs)
     print(f"{output}: the report on {told}")
@@ -176,11 +209,18 @@ def _report(given: list[str], named: str) -> None:
         print(f"{path}: its model card")
 
 
-def _data_of(run: Trained, given: str | None, named: str) -> DataSet:
+def _data_of(
+    run: Trained, given: str | None, named: str, paths: Sequence[Path]
+) -> DataSet:
     """Load what a run is tested on, and say if it is not what it was trained on."""
     trained = run.classifier.training
     source = "synthetic" if trained.get("data") == "synthetic" else named
-    data = load_data(source if given is None else given, cache_folder(os.environ))
+    source = source if given is None else given
+    for path in paths:
+        _spare_data(path, source)
+    data = load_data(source, cache_folder(os.environ))
+    if len(data.test.of_classes(run.classifier.classes)) == 0:
+        raise InvalidData(f"{data.name}: no rows of these classes to test on")
     if data.sha256() != trained.get("sha256"):
         print(
             f"{run.path} was trained on {trained.get('data', 'other data')}, and is "

@@ -14,7 +14,7 @@ IMAGES, LABELS = "{}-images.npy", "{}-labels.npy"  # of "train" and of "test"
 
 def has_arrays(folder: Path) -> bool:
     """Tell whether there are digits in .npy files in a folder."""
-    return (folder / IMAGES.format("train")).exists()
+    return any(folder.glob("*.npy"))
 
 
 def load_arrays(folder: Path) -> DataSet:
@@ -34,7 +34,7 @@ def _digits(folder: Path, part: str) -> Digits:
             f"{folder / IMAGES.format(part)}: {images.dtype} of shape {images.shape}, "
             f"not uint8 of (n, {IMAGE_SIZE[0]}, {IMAGE_SIZE[1]})"
         )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise InvalidData(
             f"{path}: {labels.dtype} of shape {labels.shape}, not integers of "
             f"({len(images)},)"
@@ -46,7 +46,9 @@ def _digits(folder: Path, part: str) -> Digits:
 
 
 def _mapped(path: Path) -> npt.NDArray[np.generic]:
+    if not path.is_file():
+        raise InvalidData(f"{path}: no such file, and the folder has others of .npy")
     try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidData(f"{path}: {error}") from error
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a header is a Python literal: it fails in many ways
+        raise InvalidData(f"{path}: not an .npy file ({error})") from error

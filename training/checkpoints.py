@@ -18,6 +18,7 @@ from training.files import replacing
 from training.run import Run
 
 FORMAT = "digits checkpoint 1"
+GRACE = 5.0  # seconds that a step may take to end after a signal
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -53,11 +54,13 @@ def read_checkpoint(path: Path, facts: Mapping[str, Any]) -> Run:
     Raises InvalidCheckpoint, with its path, for a file that is damaged, no checkpoint,
     or of a run of which other facts are told.
     """
+    if not path.is_file():
+        raise InvalidCheckpoint(f"{path}: not a file")
     try:
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InvalidCheckpoint(
             f"{path}: damaged, or no checkpoint ({error})"
         ) from error
@@ -73,13 +76,17 @@ def read_checkpoint(path: Path, facts: Mapping[str, Any]) -> Run:
     for name in sorted(theirs | ours):
         if theirs.get(name) != ours.get(name):
             raise InvalidCheckpoint(
-                f"{path}: of another run: its {name} is {theirs.get(name)!r}, here it "
-                f"is {ours.get(name)!r}. Give the flags it was begun with, or delete it"
+                f"{path}: of another run: its {name} is {_told(theirs, name)}, here it "
+                f"is {_told(ours, name)}. Give the flags it had, or delete it"
             )
     kept = {name: tensors.pop(name) for name in ("theta", "mean", "best")}
     memory = [tensors[f"memory.{i}"] for i in range(len(tensors))]
     run = Run(memory=memory, **kept, **json.loads(texts["state"]))
     return run.to(run.theta.device)
+
+
+def _told(facts: Mapping[str, Any], name: str) -> str:
+    return repr(facts[name]) if name in facts else "the default"
 
 
 def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
@@ -93,21 +100,23 @@ def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 class Keeper:
     """Writes a run's checkpoint every so many seconds, and when a signal comes.
 
-    `facts` are those by which the run is known when it is resumed. Without a path, it
-    only minds the signals.
+    `facts` are those by which the run is known when it is resumed. Of several ranks
+    only the first writes by itself; the others mind the signals.
     """
 
     def __init__(
         self,
         run: Run,
         facts: Mapping[str, Any],
-        path: Path | None,
+        path: Path,
         seconds: float,
+        is_first: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._facts, self._path = run, facts, path
         self._seconds, self._clock, self._last = seconds, clock, clock()
-        self._signals: list[int] = []
+        self._is_first = is_first
+        self._signalled: float | None = None
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
@@ -117,9 +126,9 @@ class Keeper:
         """
 
         def note(number: int, frame: object) -> None:
-            if self._signals:
+            if self._signalled is not None:
                 raise KeyboardInterrupt
-            self._signals.append(number)
+            self._signalled = self._clock()
 
         before = {number: signal.getsignal(number) for number in SIGNALS}
         heeded = [n for n in SIGNALS if before[n] not in (signal.SIG_IGN, None)]
@@ -136,19 +145,25 @@ class Keeper:
 
         A checkpoint that cannot be written does not end the run, unless it is the last.
         """
-        if self._signals or self._clock() - self._last >= self._seconds:
+        is_ending = self._signalled is not None
+        is_time = is_ending or self._clock() - self._last >= self._seconds
+        if self._is_first and is_time:
             try:
                 self.write()
             except OSError as error:
-                if self._signals:
+                if is_ending:
                     raise
                 tqdm.write(f"there is no checkpoint of this moment: {error}")
-        if self._signals:
-            where = f"; --resume goes on from {self._path}" if self._path else ""
+        if is_ending:
+            where = f"; --resume goes on from {self._path}" if self._is_first else ""
             raise Stopped(f"stopped at step {self._run.step}{where}")
 
     def write(self) -> None:
         """Write the checkpoint, at the end of a step."""
         self._last = self._clock()
-        if self._path:
-            write_checkpoint(self._run, self._facts, self._path)
+        write_checkpoint(self._run, self._facts, self._path)
+
+    def has_waited(self) -> bool:
+        """Tell whether a signal came so long ago that the step will not end."""
+        since = self._signalled
+        return since is not None and self._clock() - since > GRACE

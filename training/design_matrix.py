@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ BLOCK = 1000  # images that are computed at a time
 LARGE = 64 * 2**20  # bytes: what has more is mapped from the cache, not held in memory
 VAST = 2**30  # bytes: what has more is shuffled in blocks
 BLOCK_ROWS = 4096  # of these
+ABANDONED = 3600  # seconds for which nothing was written to a file
 Matrix = npt.NDArray[np.float32 | np.float16 | np.uint8]
 
 
@@ -49,11 +51,11 @@ def design_matrix(
     matrix = None
     if n_copies or n_bytes > LARGE:
         path = cache / f"{purpose}-{_digest(parts, features, n_copies)}.npy"
-        matrix = _mapped(path)
+        matrix = _mapped(path, shape, dtype)
         if matrix is None:
             with contextlib.suppress(OSError):
                 _write(parts, features, n_copies, shape, path)
-                matrix = _mapped(path)
+                matrix = _mapped(path, shape, dtype)
     if matrix is None:
         # torch's memory is aligned as a file's, when it is mapped, and numpy's is not
         like = torch.from_numpy(np.empty(0, dtype))
@@ -76,13 +78,19 @@ def _dtype(features: str, n_copies: int) -> np.dtype[np.generic]:
     return np.dtype(np.float16 if n_copies else np.float32)
 
 
-def _mapped(path: Path) -> Matrix | None:
+def _mapped(
+    path: Path, shape: tuple[int, int], dtype: np.dtype[np.generic]
+) -> Matrix | None:
     """Map a matrix of the cache into memory; give None if there is none that is whole.
 
     In mode "c" nothing is written to the file, and torch takes it without a warning.
     """
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return np.load(path, mmap_mode="c")
+    if not path.is_file():
+        return None
+    with contextlib.suppress(Exception):  # a damaged header fails in many ways
+        matrix = np.lib.format.open_memmap(path, mode="c")
+        if (matrix.shape, matrix.dtype) == (shape, dtype) and matrix.flags.c_contiguous:
+            return matrix
     return None
 
 
@@ -94,8 +102,12 @@ def _write(
     path: Path,
 ) -> None:
     """Write the matrix as it is computed, in place of the last of its purpose."""
-    for old in path.parent.glob(f"{path.name.partition('-')[0]}-*.npy"):
+    purpose = path.name.partition("-")[0]
+    for old in path.parent.glob(f"{purpose}-*.npy"):
         old.unlink()
+    for partial in path.parent.glob(f".{purpose}-*.npy.*"):  # of jobs that were killed
+        if time.time() - partial.stat().st_mtime > ABANDONED:
+            partial.unlink()
     descr = np.lib.format.dtype_to_descr(_dtype(features, n_copies))
     header = {"descr": descr, "fortran_order": False, "shape": shape}
     with replacing(path) as partial, partial.open("wb") as file:

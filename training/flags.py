@@ -28,6 +28,7 @@ RATES = (
     "10",
 )  # that are swept where none are named
 METRICS = "metrics.jsonl"
+MAX_PART_BYTES = 255  # of a path, as file systems have it
 MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
 
 
@@ -152,7 +153,7 @@ def _over(text: str) -> tuple[str, list[str]]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not FLAG=V,V,... of {', '.join(sorted(takes))}, rows or seed"
         )
-    return flag, values.split(",")
+    return flag, list(dict.fromkeys(values.split(",")))
 
 
 def _folder(text: str) -> Path:
@@ -200,6 +201,7 @@ def parser(data: str) -> argparse.ArgumentParser:
         "the cache, and then downloaded. Flags without a default take the recipe's. "
         "'digits-train report' writes a page on what was trained, 'digits-train sweep' "
         "trains at several rates, 'digits-train check' checks the gradients.",
+        allow_abbrev=False,  # a sweep's own flags and the job's are told apart by name
     )
     flag = result.add_argument
     flag(
@@ -330,6 +332,8 @@ def flags_of(given: Sequence[str], data: str) -> argparse.Namespace:
     """Parse the flags of the job."""
     result = parser(data)
     flags = result.parse_args(given)
+    if any(len(part.encode()) > MAX_PART_BYTES for part in flags.output.parts):
+        result.error(f"--output: {flags.output}: the name of a folder is too long")
     if flags.device.type != "cpu" and recipe_of(flags).gradient == "closed-form":
         result.error("--gradient closed-form is of the CPU: leave out --device")
     return flags

@@ -1,7 +1,9 @@
 """The job: data → fit → evaluate the exported model → save."""
 
 import argparse
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from service.classifier import Classifier, InvalidWeights, load
+from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
 from training.arrays import has_arrays, load_arrays
 from training.calibration import LEAST, MOST, temperature
@@ -20,21 +22,30 @@ from training.checkpoints import Keeper, checkpoint_path, read_checkpoint
 from training.data import DataSet, Digits, InvalidData
 from training.descent import Step, fit, xavier
 from training.design_matrix import design_matrix
+from training.evaluation import evaluate
 from training.export import export, to_classifier
 from training.files import replacing
 from training.flags import METRICS, Recipe, recipe_of
 from training.gradients import GRADIENTS
-from training.mnist import load_mnist
+from training.mnist import SHA256, load_mnist
 from training.pickled import load_pickle
 from training.progress import Progress
 from training.rows import Rows
 from training.run import KEPT, Run, begin
 from training.scores import logits
-from training.shards import LostRank, Shards
+from training.shards import InvalidShards, LostRank, Shards
 from training.synthetic import ADDED_SEED, draw_digits
 
 BLOCK = 1000  # rows that are looked at for light and dark
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
+
+
+def is_of_data(path: Path, source: str) -> bool:
+    """Tell whether a path is a file that --data names, or of the folder it names."""
+    data = Path(source).resolve()
+    names = {*SHA256, *(f"{name}.gz" for name in SHA256)}
+    is_named = path.suffix == ".npy" or path.name in names
+    return path == data or (path.parent == data and is_named)
 
 
 def load_data(source: str, cache: Path) -> DataSet:
@@ -91,11 +102,16 @@ def train(
     run, learned = _fitted(flags, recipe, matrix, checked, facts, shards)
     if not shards.is_first:
         return None
+    figures = evaluate(softmax(logits(learned, checked)), checked.labels.numpy())
     # the curve appears last, when the weights it belongs to are there
     with replacing(flags.output.with_name(METRICS)) as path:
         saved = export(learned, test, f"{data.name} test", flags.output)
-        run.curve[-1]["model"] = saved.version
-        path.write_text("".join(f"{json.dumps(point)}\n" for point in run.curve))
+        kept = {name: figures[name] for name in ("accuracy", "nll")}
+        points = [
+            *run.curve[:-1],
+            run.curve[-1] | {"kept": kept, "model": saved.version},
+        ]
+        path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
     checkpoint_path(flags.output).unlink(missing_ok=True)
     return saved
 
@@ -141,14 +157,14 @@ def _fitted(
         )
 
     known = {**facts, "classes": flags.classes}
+    _hold_to(shards.of_first(lambda: known), known)
     path = checkpoint_path(flags.output)
     n_outputs = 1 if len(flags.classes) == 2 else len(flags.classes)
     start = xavier(rows.values.shape[1] - 1, n_outputs, flags.seed)
     run = shards.of_first(lambda: _begun(flags, begin(start, recipe.rule), known, path))
     run = run.to(flags.device)
-    keeper = Keeper(
-        run, known, path if shards.is_first else None, flags.checkpoint_every
-    )
+    keeper = Keeper(run, known, path, flags.checkpoint_every, shards.is_first)
+    shards = replace(shards, gives_up=keeper.has_waited)
     quiet = None if shards.is_first else True  # None: where there is a terminal
     with (
         tqdm(unit="step", initial=run.step, disable=quiet, leave=False) as bar,
@@ -158,11 +174,17 @@ def _fitted(
         try:
             _descend(flags, recipe, run, rows, shards, progress, keeper)
         except LostRank as error:
-            keeper.write()
+            keeper.write()  # on every rank, because the first may be the one
             raise LostRank(
                 f"another rank was lost after step {run.step} ({error}); to go on from "
                 f"{path}, start all of them again with --resume"
             ) from error
+        except OSError:  # who read what is printed has gone
+            keeper.write()
+            raise
+        if shards.is_first:
+            with contextlib.suppress(OSError):
+                keeper.write()  # there is more to do, which may fail
     theta, degrees = KEPT[recipe.keep](run), 1.0
     if recipe.calibrate:
         z = torch.from_numpy(logits(learned(theta), validation)).double()
@@ -206,11 +228,21 @@ def _descend(
     )
 
 
+def _hold_to(first: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise InvalidShards if this rank is on another run than the first."""
+    for name in sorted(first | own):
+        if first.get(name) != own.get(name):
+            raise InvalidShards(
+                f"the ranks differ in {name}: {first.get(name)!r} of the first, "
+                f"{own.get(name)!r} of another"
+            )
+
+
 def _begun(
     flags: argparse.Namespace, run: Run, known: Mapping[str, Any], path: Path
 ) -> Run:
     """Give the run as it begins or, to resume it, as its checkpoint has it."""
-    if flags.resume and path.exists():
+    if flags.resume and os.path.lexists(path):
         resumed = read_checkpoint(path, known)
         print(f"goes on from step {resumed.step} of {path}")
         return resumed

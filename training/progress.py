@@ -48,15 +48,23 @@ class Progress:
         losses, curve = self._run.losses, self._run.curve
         losses.append(step.loss)
         del losses[:-CURVE_STEPS]
-        self._bar.total = step.n_steps
-        state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
-        self._bar.set_postfix_str(state, refresh=False)
-        self._bar.update()
         n_since = step.number - (curve[-1]["step"] if curve else 0)
         if step.ends_epoch or n_since == CURVE_STEPS:
             self._note(step)
         if step.ends_epoch:
             losses.clear()
+        # the run is complete before anything is told, which a closed pipe may prevent
+        self._bar.total = step.n_steps
+        state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
+        self._bar.set_postfix_str(state, refresh=False)
+        self._bar.update()
+        if step.ends_epoch and self._tells:
+            point = curve[-1]
+            tqdm.write(
+                f"epoch {step.epoch}: loss {point['loss']:.4f}, validation accuracy "
+                f"{point['validation']['accuracy']:.4f}, "
+                f"NLL {point['validation']['nll']:.4f}"
+            )
 
     def _note(self, step: Step) -> None:
         loss = sum(self._run.losses) / len(self._run.losses)
@@ -73,11 +81,6 @@ class Progress:
             z = logits(classifier, self._validation)
             figures = evaluate(softmax(z), self._validation.labels.numpy())
             point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
-            if self._tells:
-                tqdm.write(
-                    f"epoch {step.epoch}: loss {loss:.4f}, validation accuracy "
-                    f"{figures['accuracy']:.4f}, NLL {figures['nll']:.4f}"
-                )
             if figures["nll"] < self._run.least:
                 self._run.least = figures["nll"]
                 self._run.best.copy_(self._run.theta)

@@ -4,8 +4,11 @@ import contextlib
 import datetime
 import itertools
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeVar
 
 import torch
@@ -14,6 +17,7 @@ from torch import Tensor, distributed
 from training.gradients import Gradient
 from training.rows import Batch, Rows
 
+POLL = 1e-4  # seconds between two looks at what the others gave
 PATIENCE = datetime.timedelta(minutes=30)  # for a rank that is silent, yet connected
 Value = TypeVar("Value")
 
@@ -36,6 +40,7 @@ class Shards:
 
     n: int = 1
     rank: int | None = None
+    gives_up: Callable[[], bool] = lambda: False  # asked while it waits for the others
 
     @property
     def is_first(self) -> bool:
@@ -50,13 +55,11 @@ class Shards:
             return gradient(theta, *rows.batch(batch))
         parts = cut(batch, self.n)
         if self.rank is None:
-            sums = [_summed(gradient, theta, rows, part) for part in parts]
+            sums = (_summed(gradient, theta, rows, part) for part in parts)
         else:
-            sums = gathered(_summed(gradient, theta, rows, parts[self.rank]))
-        total = sums[0]
-        for other in sums[1:]:
-            total = total + other
-        mean = total / _length(batch)
+            own = _summed(gradient, theta, rows, parts[self.rank])
+            sums = iter(gathered(own, self.gives_up))
+        mean = reduce(torch.add, sums) / _length(batch)
         return mean[-1].item(), mean[:-1].view_as(theta)
 
     def of_first(self, make: Callable[[], Value]) -> Value:
@@ -88,11 +91,19 @@ def cut(batch: Batch, n: int) -> list[Batch]:
     return [batch[i:j] for i, j in pairs]
 
 
-def gathered(own: Tensor) -> list[Tensor]:
-    """Get what every rank gave, in their order; raise LostRank if one is gone."""
+def gathered(own: Tensor, gives_up: Callable[[], bool] = lambda: False) -> list[Tensor]:
+    """Get what every rank gave, in their order; raise LostRank if one is gone.
+
+    It waits in Python, where signals are heard.
+    """
     tensors = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     with _lost_or_not():
-        distributed.all_gather(tensors, own)
+        work = distributed.all_gather(tensors, own, async_op=True)
+        while not work.is_completed():
+            time.sleep(POLL)
+            if gives_up():
+                raise LostRank("it says nothing")
+        work.wait()
     return tensors
 
 
@@ -109,22 +120,40 @@ def joined(
     environment: Mapping[str, str], n: int | None, device: torch.device
 ) -> Iterator[Shards]:
     """Join the ranks that torchrun has started, or give one process n shards."""
-    if "WORLD_SIZE" not in environment:
+    n_ranks = n_ranks_of(environment)
+    if n_ranks is None:
         yield Shards(n or 1)
         return
-    if n not in (None, int(environment["WORLD_SIZE"])):
+    if n not in (None, n_ranks):
         raise InvalidShards(
-            f"--shards {n}: torchrun started {environment['WORLD_SIZE']} ranks, and "
-            "each has one"
+            f"--shards {n}: torchrun started {n_ranks} ranks, and each has one"
         )
     if device.type == "cuda":
         torch.cuda.set_device(int(environment["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    # who waits for the others to come hears no signal in Python
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise LostRank(f"the ranks did not meet: {error}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     try:
         yield Shards(distributed.get_world_size(), distributed.get_rank())
     finally:
         distributed.destroy_process_group()
+
+
+def n_ranks_of(environment: Mapping[str, str]) -> int | None:
+    """Tell how many ranks torchrun has started; None if it has started none."""
+    given = {name: environment.get(name) for name in ("WORLD_SIZE", "RANK")}
+    if not any(given.values()):
+        return None
+    for name, value in given.items():
+        if not (value or "").isdecimal():
+            raise InvalidShards(f"{name} is {value!r}, not a number as torchrun gives")
+    return int(environment["WORLD_SIZE"])
 
 
 def _length(batch: Batch) -> int:

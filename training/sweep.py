@@ -27,8 +27,8 @@ class Outcome(NamedTuple):
 
     @property
     def nll(self) -> float:
-        """Give the validation NLL at the end of the run."""
-        return self.curve[-1]["validation"]["nll"] if self.curve else math.inf
+        """Give the validation NLL of the weights that were kept."""
+        return self.curve[-1]["kept"]["nll"] if self.curve else math.inf
 
 
 def combinations(over: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         end = each.curve[-1]
         lines.append(
             f"{each.name:<{width}}{end['loss']:>17.4f}"
-            f"{end['validation']['accuracy']:>21.4f}{each.nll:>8.4f}"
+            f"{end['kept']['accuracy']:>21.4f}{each.nll:>8.4f}"
             + ("  best" if each is best else "")
         )
     return "\n".join(lines)
@@ -72,7 +72,8 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         steps, loss = ([p[name] for p in each.curve] for name in ("step", "loss"))
         losses.plot(steps, loss, color=colours(i), label=each.name, lw=1.2)
     losses.set(xlabel="step", ylabel="loss, nats", yscale="log")
-    figure.legend(loc="outside right upper", fontsize=8)
+    if whole:
+        figure.legend(loc="outside right upper", fontsize=8)
     nll = [each.nll for each in whole]
     numbers = [_positive(each.values[flags[0]]) for each in whole]
     if len(flags) == 1 and all(numbers):

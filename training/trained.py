@@ -45,7 +45,13 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             points.append(_point(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise InvalidData(
                 f"{path}, line {number}: not of the curve of a run ({error!r})"
             ) from error
