@@ -77,7 +77,8 @@ def test_ink_fills_a_box_of_20_pixels_centred_by_mass(drawn):
     for digit in drawn.test.images[:40]:
         image = read_image(encode(black_on_white(digit)))
 
-        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+        ink = image > 24  # a blurred edge may reach one pixel farther, faintly
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
         box = max(np.ptp(rows), np.ptp(columns)) + 1
         mass = image / image.sum()
         assert 19 <= box <= 20

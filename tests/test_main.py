@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.uploads import MNIST_FOLDER
 from service.classifier import load
-from tests.conftest import ROOT, wait_until
+from tests.conftest import MNIST, ROOT, wait_until
 from training.__main__ import main
 from training.checkpoints import checkpoint_path
 
@@ -275,13 +275,9 @@ def test_stopping_the_job_leaves_what_was_there(how, tmp_path):
     assert sorted(tmp_path.iterdir()) == [path, checkpoint]
 
 
-@pytest.mark.parametrize("data", ["synthetic", "MNIST"])
-def test_job_killed_anywhere_goes_on_to_the_same_bytes(data, tmp_path, request):
+def test_job_killed_anywhere_goes_on_to_the_same_bytes(tmp_path):
     """Killed by -9 in mid-epoch, three times on end; all the run remembers is used."""
-    if data == "MNIST":
-        request.getfixturevalue("mnist")
-        data = str(MNIST_FOLDER)
-    epochs = "60" if data == "synthetic" else "6"
+    data, epochs = (str(MNIST_FOLDER), "6") if MNIST else ("synthetic", "60")
     flags = ["--data", data, "--recipe", "pixels", "--epochs", epochs]
     flags += ["--rule", "adam"]
     flags += ["--learning-rate", "0.001", "--keep", "average", "--batch-size", "16"]
