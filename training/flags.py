@@ -15,6 +15,7 @@ from service.features import FEATURES
 from training.augment import COPIES
 from training.descent import MAX_SEED
 from training.gradients import GRADIENTS
+from training.rows import CPU
 from training.rules import RULES
 from training.run import KEPT
 from training.schedules import SCHEDULES
@@ -171,7 +172,7 @@ def _device(text: str) -> torch.device:
         raise argparse.ArgumentTypeError(
             f"torch {torch.__version__} finds no CUDA device here"
         )
-    return torch.device(text)
+    return CPU if text == "cpu" else torch.device(text)
 
 
 def _output(text: str) -> Path:
