@@ -14,7 +14,9 @@ from tqdm import tqdm
 from service.classifier import Classifier, load
 from service.features import Images
 from service.settings import EMBEDDED_WEIGHTS
-from training.__main__ import load_data, main
+from training.__main__ import main
+from training.job import load_data
+from training.mnist import cache_folder
 from training.renderings import RENDERINGS, read_all, read_naively, rendered
 
 SEED = 3
@@ -23,7 +25,8 @@ SURE = 0.9
 
 def measure(n: int, stretched: Path | None) -> None:
     """Print a row for each way of posting digits, and one for each other data set."""
-    test = load_data(os.environ.get("DIGITS_MNIST", "")).test
+    source = os.environ.get("DIGITS_MNIST", "")
+    test = load_data(source, cache_folder(os.environ)).test
     step = len(test) // n
     images, labels = test.images[::step][:n], test.labels[::step][:n]
     default, pixels = load(EMBEDDED_WEIGHTS), _pixels()
