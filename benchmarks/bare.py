@@ -4,9 +4,11 @@ from typing import Any
 
 from flask import Flask
 
-from service import app, door, worker
-from service.metrics import Metrics
-from service.worker import CollectingWorker
+from service import app
+from service.server import worker
+from service.server.metrics import Metrics
+from service.server.worker import CollectingWorker
+from service.web import fast_path as door
 
 
 class NoMetrics(Metrics):

@@ -17,9 +17,9 @@ from benchmarks.uploads import MNIST_FOLDER
 from service.classifier import load
 from training.__main__ import main as job
 from training.descent import fit, xavier
+from training.design.rows import Rows
 from training.gradients import GRADIENTS
-from training.rows import Rows
-from training.run import begin
+from training.runs.state import begin
 
 PAIRS, SEEDS, FOLDS = ((0, 1), (3, 8), (4, 9)), range(5), 5
 

@@ -18,8 +18,8 @@ from PIL import Image
 from service.classifier import load
 from service.images import read_image
 from service.settings import EMBEDDED_WEIGHTS
-from training.renderings import RENDERINGS, rendered
-from training.synthetic import draw_digits
+from training.data.synthetic import draw_digits
+from training.results.corruptions import RENDERINGS, rendered
 
 ROUNDS, N, BATCH = 15, 200, 256
 

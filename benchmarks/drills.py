@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.servers import Server, running, service
 from benchmarks.uploads import png
 from service.settings import EMBEDDED_WEIGHTS
-from training.synthetic import draw_digits
+from training.data.synthetic import draw_digits
 
 N_CLIENTS, N_IDLE = 16, 2_000
 RUNS = 10

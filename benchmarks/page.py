@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, written
 from benchmarks.servers import ROOT, running, service
-from service.pages import FOLDER
+from service.web.ui import FOLDER
 
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-sync")
 DEBOUNCE = re.compile(r"const DEBOUNCE = (\d+);")  # ms

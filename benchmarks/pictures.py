@@ -13,9 +13,9 @@ import matplotlib
 
 from benchmarks.uploads import MNIST_FOLDER, find_mnist
 from training.__main__ import main as job
-from training.contours import draw_descents
-from training.sweep import PLOT
-from training.synthetic import draw_digits
+from training.data.synthetic import draw_digits
+from training.results.contours import draw_descents
+from training.results.sweep import PLOT
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAIR = (4, 9)  # which the default model confuses the most

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.servers import ROOT
 from benchmarks.uploads import MNIST_FOLDER, find_mnist
-from training.checkpoints import checkpoint_path
+from training.runs.checkpoints import checkpoint_path
 
 TIMES = 20
 # all that a run has to remember: the rule's memory, the average, the order

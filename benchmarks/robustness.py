@@ -15,9 +15,9 @@ from service.classifier import Classifier, load
 from service.features import Images
 from service.settings import EMBEDDED_WEIGHTS
 from training.__main__ import main
+from training.data.mnist import cache_folder
 from training.job import load_data
-from training.mnist import cache_folder
-from training.renderings import RENDERINGS, read_all, read_naively, rendered
+from training.results.corruptions import RENDERINGS, read_all, read_naively, rendered
 
 SEED = 3
 SURE = 0.9

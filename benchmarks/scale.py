@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.servers import ROOT
 from benchmarks.uploads import find_mnist
-from training.data import DataSet
+from training.data.dataset import DataSet
+from training.data.synthetic import draw_digits
 from training.descent import fit, xavier
-from training.design_matrix import BLOCK_ROWS
+from training.design.design_matrix import BLOCK_ROWS
+from training.design.rows import Rows
 from training.gradients import GRADIENTS
-from training.rows import Rows
-from training.run import begin
-from training.synthetic import draw_digits
+from training.runs.state import begin
 
 TIMES, ROUNDS = 10, 5
 SETTLED = 0.02  # seconds between two looks at a process

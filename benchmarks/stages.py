@@ -24,12 +24,12 @@ from benchmarks.uploads import png, test_images
 from service.app import create_app
 from service.classifier import load, softmax
 from service.features import stroke_edges
-from service.framing import is_mnist_shaped
 from service.images import read_image, read_mnist_png
-from service.multipart import plain_files
-from service.replies import Replies
+from service.reading.mnist_format import is_mnist_shaped
+from service.server.worker import Outgoing, Received
 from service.settings import EMBEDDED_WEIGHTS
-from service.worker import Outgoing, Received
+from service.web.forms import plain_files
+from service.web.prediction_json import Replies
 
 N, ROUNDS, TOGETHER = 200, 15, 8
 

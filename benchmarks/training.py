@@ -28,13 +28,13 @@ from torch import Tensor
 from benchmarks.loops import BATCH, RATE, JaxScan, Learned, article, usual
 from benchmarks.uploads import find_mnist
 from service.features import pixels
-from training.data import DataSet, Digits
+from training.data.dataset import DataSet, Digits
+from training.data.synthetic import draw_digits
 from training.descent import fit, xavier
-from training.design_matrix import design_matrix
+from training.design.design_matrix import design_matrix
+from training.design.rows import Rows
 from training.gradients import GRADIENTS
-from training.rows import Rows
-from training.run import begin
-from training.synthetic import draw_digits
+from training.runs.state import begin
 
 ROUNDS, N = 7, 50_000
 GOAL = 0.92  # of the test digits

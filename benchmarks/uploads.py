@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from training.data import DataSet, InvalidData
-from training.mnist import cache_folder, load_mnist
-from training.synthetic import draw_digits
+from training.data.dataset import DataSet, InvalidData
+from training.data.mnist import cache_folder, load_mnist
+from training.data.synthetic import draw_digits
 
 MNIST_FOLDER = Path(
     os.environ.get("DIGITS_MNIST") or cache_folder(os.environ) / "mnist"

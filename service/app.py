@@ -13,8 +13,18 @@ import numpy.typing as npt
 from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from service import problems
-from service.arrays import (
+from service.classifier import Classifier, InvalidWeights
+from service.explain import explain
+from service.features import IMAGE_SIZE, Images
+from service.images import read_image
+from service.limits import Limits
+from service.reading.errors import InvalidImage, UnknownFormat
+from service.server.metrics import Metrics
+from service.server.wsgi_keys import SINCE, STOPPING
+from service.settings import InvalidSetting, read_settings
+from service.web import problems
+from service.web.auth import Keys
+from service.web.bulk import (
     BYTES,
     NPY,
     InvalidArray,
@@ -22,24 +32,14 @@ from service.arrays import (
     images_of_npy,
     npy_of,
 )
-from service.classifier import Classifier, InvalidWeights
-from service.door import Door
-from service.environ import SINCE, STOPPING
-from service.errors import InvalidImage, UnknownFormat
-from service.explain import explain
-from service.features import IMAGE_SIZE, Images
-from service.images import read_image
-from service.keys import Keys
-from service.limits import Limits
-from service.metrics import Metrics
-from service.model import Model, Served, load_first
-from service.multipart import plain_files
-from service.openapi import describe
-from service.pages import pages
-from service.problems import Problem
-from service.replies import JSON
-from service.settings import InvalidSetting, read_settings
-from service.turns import Turns
+from service.web.fair_lock import Turns
+from service.web.fast_path import Door
+from service.web.forms import plain_files
+from service.web.model_store import Model, Served, load_first
+from service.web.openapi import describe
+from service.web.prediction_json import JSON
+from service.web.problems import Problem
+from service.web.ui import pages
 
 FIELDS = ("image", "file")
 LEAST_QUALITY = 0.001  # in Accept: less is a refusal

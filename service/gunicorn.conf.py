@@ -5,8 +5,8 @@ import os
 import sys
 from typing import Any
 
+from service.server.balancing import free_slot
 from service.settings import InvalidSetting, keep_settings
-from service.slots import free_slot
 
 try:
     settings = keep_settings(os.environ)
@@ -18,11 +18,11 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 bind = [f"{settings.host}:{settings.port}"]
 workers = settings.workers
-worker_class = "service.worker.CollectingWorker"
+worker_class = "service.server.worker.CollectingWorker"
 threads = 16  # for what takes long: they compute in turns, and are mostly waiting
 # the weights are read once, before the fork: bad ones stop the start, not each worker
 preload_app = True
-logger_class = "service.logs.JsonLogger"
+logger_class = "service.server.logs.JsonLogger"
 accesslog = "-" if settings.access_log else None
 control_socket_disable = True
 # no header of a client's names the application's place, not even by way of loopback

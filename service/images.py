@@ -11,11 +11,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from service.errors import InvalidImage, UnknownFormat
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.framing import framed, is_mnist_shaped
 from service.limits import DEFAULT
-from service.morphology import (
+from service.reading.background import MIN_CONTRAST, ink_plane
+from service.reading.errors import InvalidImage, UnknownFormat
+from service.reading.mnist_format import framed, is_mnist_shaped
+from service.reading.morphology import (
     Grey,
     Mask,
     blurred,
@@ -25,8 +26,7 @@ from service.morphology import (
     grown,
     stroke_width,
 )
-from service.paper import MIN_CONTRAST, ink_plane
-from service.strokes import digit_part, without_rules
+from service.reading.segmentation import digit_part, without_rules
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 KEPT_SIDE = 1024  # pixels: a picture twice as long or more is reduced, not below this

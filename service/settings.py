@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.limits import BOUNDS, DEFAULT, Limits
-from service.slots import MAX_WORKERS
+from service.server.balancing import MAX_WORKERS
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"

@@ -21,8 +21,8 @@ from benchmarks.uploads import find_mnist
 from service.app import create_app
 from service.classifier import Classifier, load
 from training.__main__ import main
-from training.data import DataSet
-from training.synthetic import draw_digits
+from training.data.dataset import DataSet
+from training.data.synthetic import draw_digits
 
 ROOT = Path(__file__).parent.parent
 MNIST = find_mnist()

@@ -12,13 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from service.classifier import Classifier, InvalidWeights
-from training.card import CARDS
-from training.checkpoints import InvalidCheckpoint, Stopped, checkpoint_path
-from training.data import DataSet, InvalidData
-from training.descent import xavier
-from training.design_matrix import design_matrix
-from training.files import replace_all
-from training.flags import (
+from training.cli import (
     METRICS,
     RATES,
     check_parser,
@@ -26,14 +20,26 @@ from training.flags import (
     report_parser,
     sweep_parser,
 )
+from training.data.atomic import replace_all
+from training.data.dataset import DataSet, InvalidData
+from training.data.mnist import cache_folder
+from training.descent import xavier
+from training.design.design_matrix import design_matrix
 from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import GRADIENTS
 from training.job import is_of_data, load_data, parts_of, train
-from training.mnist import cache_folder
-from training.progress import Diverged
-from training.renderings import RENDERINGS
-from training.shards import InvalidShards, LostRank, Shards, joined, n_ranks_of
-from training.trained import Trained, read_curve, read_trained
+from training.results.corruptions import RENDERINGS
+from training.results.model_card import CARDS
+from training.results.run_files import Trained, read_curve, read_trained
+from training.runs.checkpoints import InvalidCheckpoint, Stopped, checkpoint_path
+from training.runs.distributed import (
+    InvalidShards,
+    LostRank,
+    Shards,
+    joined,
+    n_ranks_of,
+)
+from training.runs.progress import Diverged
 
 REPORT, COMPARISON = "report.html", "comparison.html"
 ERRORS = (
@@ -114,7 +120,7 @@ def _spare_data(output: Path, data: str) -> None:
 def _sweep(given: list[str], named: str) -> None:
     """Run the job for every combination of values; tell and plot what came of it."""
     # matplotlib is for plots alone, and takes as long to load as all else together
-    from training.sweep import PLOT, Outcome, combinations, plot, table
+    from training.results.sweep import PLOT, Outcome, combinations, plot, table
 
     sweep, rest = sweep_parser().parse_known_args(given)
     over = dict(sweep.over or [("learning-rate", RATES)])
@@ -190,8 +196,8 @@ def _check(given: list[str], named: str) -> None:
 def _report(given: list[str], named: str) -> None:
     """Write a page on a weights file and its model card, or one on several."""
     # matplotlib is for this alone, and takes as long to load as all else together
-    from training.comparison import compare
-    from training.report import report
+    from training.results.comparison import compare
+    from training.results.report import report
 
     flags = report_parser(named).parse_args(given)
     runs = read_trained(flags.weights)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.design.rows import Batch, Rows
 from training.gradients import Gradient
-from training.rows import Batch, Rows
 from training.rules import RULES, decay
-from training.run import Run
+from training.runs.distributed import Shards
+from training.runs.state import Run
 from training.schedules import factor
-from training.shards import Shards
 
 MAX_SEED = 2**63
 EPOCH_STRIDE = 0x9E3779B97F4A7C15  # odd: the epochs of nearby seeds fall far apart

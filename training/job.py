@@ -16,25 +16,25 @@ from tqdm import tqdm
 
 from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
-from training.arrays import has_arrays, load_arrays
-from training.calibration import LEAST, MOST, temperature
-from training.checkpoints import Keeper, checkpoint_path, read_checkpoint
-from training.data import DataSet, Digits, InvalidData
+from training.cli import METRICS, Recipe, recipe_of
+from training.data.arrays import has_arrays, load_arrays
+from training.data.atomic import replacing
+from training.data.dataset import DataSet, Digits, InvalidData
+from training.data.mnist import SHA256, load_mnist
+from training.data.pickled import load_pickle
+from training.data.synthetic import ADDED_SEED, draw_digits
 from training.descent import Step, fit, xavier
-from training.design_matrix import design_matrix
-from training.evaluation import evaluate
-from training.export import export, to_classifier
-from training.files import replacing
-from training.flags import METRICS, Recipe, recipe_of
+from training.design.design_matrix import design_matrix
+from training.design.rows import Rows
 from training.gradients import GRADIENTS
-from training.mnist import SHA256, load_mnist
-from training.pickled import load_pickle
-from training.progress import Progress
-from training.rows import Rows
-from training.run import KEPT, Run, begin
-from training.scores import logits
-from training.shards import InvalidShards, LostRank, Shards
-from training.synthetic import ADDED_SEED, draw_digits
+from training.results.calibration import LEAST, MOST, temperature
+from training.results.evaluation import evaluate
+from training.results.export import export, to_classifier
+from training.results.scores import logits
+from training.runs.checkpoints import Keeper, checkpoint_path, read_checkpoint
+from training.runs.distributed import InvalidShards, LostRank, Shards
+from training.runs.progress import Progress
+from training.runs.state import KEPT, Run, begin
 
 BLOCK = 1000  # rows that are looked at for light and dark
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000

@@ -1,0 +1,1 @@
+"""Pictures: the bytes of an upload to one MNIST-like image."""

@@ -1,0 +1,75 @@
+"""What people look at: pages and their style, from files that ship with the service."""
+
+import functools
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Blueprint, Response, current_app, render_template, request
+
+from service.web.openapi import METHODS, WORKERS_OWN, describe
+
+FOLDER = Path(__file__).parent / "page"
+# a page loads nothing but its own files, and runs nothing but its own script
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+pages = Blueprint("pages", __name__)
+
+
+@pages.get("/docs")
+def docs() -> Response:
+    """Show /openapi.json to people."""
+    document = describe(current_app.extensions["limits"])
+    operations = [
+        (path, method.upper(), item[method])
+        for path, item in document["paths"].items()
+        for method in METHODS
+        if method in item
+    ]
+    page = render_template(
+        "docs.html",
+        document=document,
+        operations=operations,
+        any_request=[str(int(status)) for status in WORKERS_OWN],
+    )
+    return _answer(page.encode(), "text/html")
+
+
+@pages.get("/")
+def page() -> Response:
+    """Give the page on which to draw a digit and see what it is."""
+    return _answer(_file("index.html"), "text/html")
+
+
+@pages.get("/script.js")
+def script() -> Response:
+    """Give what that page does."""
+    return _answer(_file("script.js"), "text/javascript")
+
+
+@pages.get("/style.css")
+def style() -> Response:
+    """Give the style of all pages."""
+    return _answer(_file("style.css"), "text/css")
+
+
+@functools.cache
+def _file(name: str) -> bytes:
+    return (FOLDER / name).read_bytes()
+
+
+def _answer(body: bytes, mimetype: str) -> Response:
+    """Send a file, or tell a browser that it has it already."""
+    response = Response(body, mimetype=mimetype)
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    tag, _ = response.get_etag()
+    if tag and request.if_none_match.contains_weak(tag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+        response.data = b""
+        del response.headers["Content-Length"]
+    return response

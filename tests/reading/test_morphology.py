@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from service.reading.morphology import (
+    components_of,
+    count_lone,
+    despeckled,
+    dilated,
+    grown,
+    opened,
+    runs_of,
+    stroke_width,
+)
+
+masks = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+def flood(mask: np.ndarray) -> np.ndarray:
+    """Label 8-connected components the slow and obvious way; 0 is no component."""
+    labels = np.zeros(mask.shape, int)
+    for start in np.argwhere(mask):
+        if labels[tuple(start)]:
+            continue
+        stack, label = [tuple(start)], labels.max() + 1
+        while stack:
+            y, x = stack.pop()
+            inside = 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]
+            if inside and mask[y, x] and not labels[y, x]:
+                labels[y, x] = label
+                stack += [(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return labels
+
+
+@settings(max_examples=300, deadline=None)
+@given(masks)
+def test_components_are_those_that_a_flood_finds(mask):
+    runs = runs_of(mask)
+    labels = np.zeros(mask.shape, int)
+    labels[mask] = np.repeat(components_of(runs, mask.shape[1]) + 1, runs.length)
+
+    expected = flood(mask)
+    pairs = set(zip(labels[mask].tolist(), expected[mask].tolist(), strict=True))
+    assert len(pairs) == expected.max() == labels.max()
+
+
+@settings(max_examples=100, deadline=None)
+@given(masks)
+def test_runs_draw_the_mask_they_come_from(mask):
+    runs = runs_of(mask)
+    drawn = np.zeros_like(mask)
+    for row, start, end in zip(runs.row, runs.start, runs.end, strict=True):
+        assert not drawn[row, start:end].any()
+        drawn[row, start:end] = True
+
+    np.testing.assert_array_equal(drawn, mask)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 11])
+def test_opening_removes_what_is_narrower_and_keeps_what_is_wider(size):
+    a = np.zeros((40, 40))
+    a[5 : 5 + size, 5:30] = 1
+    a[20 : 20 + size - 1, 5:30] = 1
+
+    kept = opened(a, size)
+
+    np.testing.assert_array_equal(kept[:16], a[:16])
+    assert not kept[16:].any()
+
+
+def test_growing_reaches_all_eight_neighbours():
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+
+    assert grown(mask).sum() == 9
+    assert dilated(mask.astype(np.float32), corners=True).sum() == 9
+    assert dilated(mask.astype(np.float32), corners=False).sum() == 5
+
+
+def test_despeckling_removes_lone_pixels_and_keeps_lines():
+    a = np.zeros((20, 20), np.float32)
+    a[3, 3] = a[15, 12] = 1
+    a[10] = 1
+
+    cleaned = despeckled(a)
+
+    assert count_lone(a > 0) == 2
+    assert cleaned.sum() == cleaned[10].sum() == 20
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_stroke_width_is_about_that_of_a_long_stroke(width):
+    mask = np.zeros((40, 200), bool)
+    mask[10 : 10 + width, 5:195] = True
+
+    assert stroke_width(mask) == pytest.approx(width, rel=0.2)

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from service.reading.errors import InvalidImage
+from service.reading.segmentation import digit_part, without_rules
+
+SIDE = 100
+
+
+@pytest.fixture
+def five() -> np.ndarray:
+    """The strokes of a 5 whose bar is apart from its belly."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[25:30, 40:65] = True
+    mask[33:50, 38:43] = True
+    mask[46:51, 38:62] = True
+    mask[46:75, 58:63] = True
+    mask[71:76, 36:63] = True
+    return mask
+
+
+def kept(mask: np.ndarray) -> np.ndarray:
+    return digit_part(mask, mask.astype(np.float32))
+
+
+def test_parts_of_a_digit_stay_together(five):
+    np.testing.assert_array_equal(kept(five), five)
+
+
+def test_specks_are_left_out(five):
+    specks = np.zeros_like(five)
+    specks[5:8, 10:13] = specks[90:92, 80:83] = True
+
+    np.testing.assert_array_equal(kept(five | specks), five)
+
+
+@pytest.mark.parametrize("sides", [1, 2, 4])
+def test_frame_at_the_edge_is_left_out(sides, five):
+    frame = np.zeros_like(five)
+    for side in range(sides):
+        np.rot90(frame, side)[1:4] = True
+
+    np.testing.assert_array_equal(kept(five | frame), five)
+
+
+def test_printed_box_around_the_digit_is_left_out(five):
+    box = np.zeros_like(five)
+    box[15:85, 25:75] = True
+    box[18:82, 28:72] = False
+
+    np.testing.assert_array_equal(kept(five | box), five)
+
+
+def test_stroke_that_runs_over_the_edge_is_a_stroke():
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[:80, 48:54] = True
+
+    np.testing.assert_array_equal(kept(mask), mask)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.03, -0.05])
+@pytest.mark.parametrize("both", [False, True])
+def test_ruled_and_squared_paper_lose_their_lines(slope, both, five):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    lines = (y - slope * x) % 17 < 1.5
+    if both:
+        lines |= (x + slope * y) % 17 < 1.5
+
+    left = kept(without_rules(five | lines))
+
+    assert (left & five).sum() > 0.8 * (left | five).sum()
+
+
+def test_bar_of_a_digit_that_fills_its_picture_is_no_rule():
+    seven = np.zeros((40, 30), bool)
+    seven[2:7] = True
+    seven[2:38, 22:27] = True
+
+    np.testing.assert_array_equal(without_rules(seven), seven)
+
+
+def test_foot_of_a_small_two_that_fills_its_picture_is_no_rule():
+    two = np.zeros((16, 16), bool)
+    two[0:2, 2:12] = True
+    two[2:8, 10:13] = True
+    two[7:14, 4:8] = True
+    two[14:16] = True
+
+    np.testing.assert_array_equal(without_rules(two), two)
+
+
+def test_lines_alone_are_refused():
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[10::12] = True
+
+    with pytest.raises(InvalidImage, match="ruled lines and nothing else"):
+        without_rules(mask)
+
+
+def test_dust_alone_is_refused():
+    mask = np.random.default_rng(0).random((SIDE, SIDE)) < 0.02
+
+    with pytest.raises(InvalidImage, match="specks"):
+        kept(mask)
+
+
+def test_nothing_is_refused():
+    with pytest.raises(InvalidImage, match="no ink"):
+        kept(np.zeros((SIDE, SIDE), bool))

@@ -1,0 +1,190 @@
+"""What is counted, and what Prometheus reads of it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.server.balancing import MAX_WORKERS, SLOTS, free_slot
+from service.server.metrics import Metrics
+from tests.conftest import curl, encode, running_service, wait_until
+
+
+def scrape(url: str) -> dict[tuple, float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:
+        assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        return samples(reply.read().decode())
+
+
+def samples(text: str) -> dict[tuple, float]:
+    """Give each sample by its name and the values of its labels, in their order."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture(scope="module")
+def service(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        wait_until(lambda: len(service.workers()) == 2)
+        yield service
+
+
+def test_slots_are_summed_and_one_that_is_used_again_goes_on(classifier):
+    metrics = Metrics()
+    for slot in (1, 2, 1):
+        metrics.begin(slot)
+        metrics.request("/predict", "POST", "200", 0.0015)
+        metrics.set("digits_connections", 5)
+    metrics.end(2)
+
+    found = samples(metrics.text(classifier)[0].decode())
+
+    assert found["digits_requests_total", "POST", "/predict", "200"] == 3
+    assert found["digits_request_seconds_bucket", "0.001", "/predict"] == 0
+    assert found["digits_request_seconds_bucket", "0.002", "/predict"] == 3
+    assert found["digits_request_seconds_bucket", "+Inf", "/predict"] == 3
+    assert found["digits_request_seconds_sum", "/predict"] == pytest.approx(0.0045)
+    assert found["digits_connections",] == 5
+    assert found["digits_model_info", classifier.features, classifier.version] == 1
+
+
+def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
+    taken: list[int] = []
+    for _ in range(2 * MAX_WORKERS):
+        taken.append(free_slot(taken))
+
+    assert sorted(taken) == list(range(SLOTS))
+    assert free_slot(taken[:7] + taken[8:]) == taken[7]
+
+
+def test_what_no_label_is_for_is_counted_as_other(classifier):
+    metrics = Metrics()
+    metrics.request("/secret", "BREW", "418", 7)
+
+    found = samples(metrics.text(classifier)[0].decode())
+
+    assert found["digits_requests_total", "other", "other", "other"] == 1
+    assert found["digits_request_seconds_bucket", "+Inf", "other"] == 1
+
+
+def test_threads_of_a_worker_lose_no_count(classifier):
+    metrics = Metrics()
+
+    def count() -> None:
+        for _ in range(20_000):
+            metrics.count("digits_pictures", "read")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    found = samples(metrics.text(classifier)[0].decode())
+    assert found["digits_pictures_total", "read"] == 80_000
+
+
+def test_requests_of_all_workers_are_counted_by_what_came_of_them(
+    service, drawn, classifier, tmp_path
+):
+    before = scrape(service.url)
+    path = tmp_path / "digit.png"
+    images = drawn.test.images[:12]
+    for image in images:
+        path.write_bytes(encode(image))
+        assert curl("-F", f"image=@{path}", f"{service.url}/predict")[0] == 200
+    path.write_bytes(images.tobytes())
+    kind = "Content-Type: application/octet-stream"
+    curl("--data-binary", f"@{path}", "-H", kind, f"{service.url}/predict")
+    path.write_bytes(b"no picture")
+    curl("-F", f"image=@{path}", f"{service.url}/predict")
+    curl(f"{service.url}/nothing")
+
+    after = scrape(service.url)
+
+    def more(*key: str) -> float:
+        return after.get(key, 0) - before.get(key, 0)
+
+    assert more("digits_requests_total", "POST", "/predict", "200") == 13
+    assert more("digits_requests_total", "POST", "/predict", "415") == 1
+    assert more("digits_requests_total", "GET", "other", "404") == 1
+    assert more("digits_request_seconds_count", "/predict") == 14
+    assert more("digits_pictures_total", "read") == 12
+    assert more("digits_pictures_total", "unknown") == 1
+    digits = classifier.predict_proba(images).argmax(axis=1)
+    for digit, n in enumerate(np.bincount(digits, minlength=10)):
+        assert more("digits_predictions_total", str(digit)) == 2 * n
+    assert more("digits_top_probability_bucket", "+Inf") == 24
+    assert after["digits_connections",] >= 1
+
+
+def test_what_the_processes_take_is_what_linux_says(service):
+    pids = [service.process.pid, *service.workers()]
+
+    found = scrape(service.url)
+
+    assert found["digits_workers",] == 2
+    pss = sum(
+        int(re.search(r"Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())[1])
+        for pid in pids
+    )
+    assert found["process_resident_memory_bytes",] == pytest.approx(1024 * pss, rel=0.1)
+    n_files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+    assert abs(found["process_open_fds",] - n_files) <= 4
+    assert 0 < time.time() - found["process_start_time_seconds",] < 600
+    assert 0.1 < found["process_cpu_seconds_total",] < 600
+
+
+def test_no_counter_falls_while_workers_are_killed(weights):
+    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
+        wait_until(lambda: len(service.workers()) == 2)
+        last: dict[tuple, float] = {}
+        n_killed = 0
+        for i in range(100):
+            try:
+                found = scrape(service.url)
+            except OSError:
+                continue  # it was the killed worker's
+            falling = [
+                key
+                for key, value in last.items()
+                if key[0].endswith(("_total", "_count", "_bucket", "_sum"))
+                and found.get(key, 0) < value
+            ]
+            assert falling == []
+            last = found
+            if i % 20 == 10:
+                os.kill(service.workers()[0], signal.SIGKILL)
+                n_killed += 1
+                wait_until(lambda: len(service.workers()) == 2)
+        requests = last["digits_requests_total", "GET", "/metrics", "200"]
+
+    assert n_killed == 5
+    assert requests >= 90
+
+
+def test_promtool_finds_nothing_to_say_of_the_metrics(service):
+    if not shutil.which("promtool"):
+        pytest.skip("needs promtool, of Debian's package prometheus")
+    with urllib.request.urlopen(f"{service.url}/metrics", timeout=10) as reply:
+        text = reply.read()
+
+    run = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")

@@ -1,0 +1,862 @@
+"""The worker under raw sockets: what clients send that no library would."""
+
+import contextlib
+import http.client
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import ParseException
+from gunicorn.http.unreader import IterUnreader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.limits import DEFAULT
+from service.server.worker import MAX_WORKING, PATIENCE, Board, follow_chunks
+from tests.conftest import (
+    Service,
+    answers,
+    encode,
+    free_port,
+    running_service,
+    start_service,
+    wait_until,
+)
+
+CLOSE = b"Connection: close\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def running():
+    with running_service(WEB_CONCURRENCY="1") as service:
+        yield service
+
+
+@pytest.fixture
+def service(running):
+    """The service, whose one worker must outlive each test."""
+    wait_until(lambda: len(running.workers()) == 1)
+    before = running.workers()
+    yield running
+    assert running.workers() == before, "the worker died"
+
+
+@pytest.fixture
+def mounted():
+    """The service below a path, as gunicorn has it from the environment."""
+    port = free_port()
+    process = start_service(PORT=str(port), SCRIPT_NAME="/digits")
+    service = Service(f"http://127.0.0.1:{port}", process)
+    try:
+        wait_until(lambda: answers(f"{service.url}/digits/livez"))
+        yield service
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+# Requests and replies
+
+
+def request(
+    target: bytes = b"POST /predict", headers: bytes = b"", body: bytes | None = None
+) -> bytes:
+    if body is not None:
+        headers += b"Content-Length: %d\r\n" % len(body)
+    return target + b" HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n" + (body or b"")
+
+
+def livez(headers: bytes = b"") -> bytes:
+    return request(b"GET /livez", headers)
+
+
+def post(body: bytes, kind: bytes = b"image/png", headers: bytes = b"") -> bytes:
+    headers += b"Content-Type: " + kind + b"\r\n"
+    return request(headers=headers, body=body)
+
+
+def chunks(body: bytes, size: int) -> bytes:
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def stroke(column: int, scale: int = 1) -> np.ndarray:
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, column : column + 3] = 255
+    return np.kron(image, np.ones((scale, scale), np.uint8))
+
+
+@cache
+def photo() -> bytes:
+    """A picture that keeps a thread busy for a while."""
+    return encode(np.pad(stroke(12, scale=100), 600), "JPEG")
+
+
+def bulk(headers: bytes = b"") -> bytes:
+    """A request whose reply is larger than a socket's buffer is at first."""
+    return post(
+        bytes(DEFAULT.max_images * 28 * 28), b"application/octet-stream", headers
+    )
+
+
+# quick ones and slow ones, good ones and bad ones
+MIXED = [
+    post(encode(stroke(6))),
+    post(encode(stroke(15, scale=10))),
+    livez(),
+    post(b"no picture"),
+    post(encode(stroke(12))),
+    request(b"GET /nowhere"),
+    request(headers=CHUNKED + b"Content-Type: image/png\r\n")
+    + chunks(encode(stroke(9, scale=10)), 50)
+    + LAST_CHUNK,
+    request(b"HEAD /livez"),
+    request(b"GET /model"),
+]
+
+
+def connect(service: Service) -> socket.socket:
+    port = int(service.url.rsplit(":", 1)[1])
+    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def reset(client: socket.socket) -> None:
+    """Close so that the other side gets a reset, not an end."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(2**16), b""))
+
+
+def replies(data: bytes, heads: tuple[int, ...] = ()) -> list[tuple[int, bytes]]:
+    """Take replies apart; those to HEAD, by their index, have no body."""
+    found: list[tuple[int, bytes]] = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in lines)
+        size = 0 if len(found) in heads else int(fields["content-length"])
+        assert "html" not in fields["content-type"]
+        assert len(data) >= size, "the reply was cut short"
+        found.append((int(status.split()[1]), data[:size]))
+        data = data[size:]
+    return found
+
+
+def ask(
+    service: Service, *parts: bytes, half_closes: bool = False
+) -> list[tuple[int, bytes]]:
+    """Send the parts while reading; give all replies until the service closes."""
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            for part in parts:
+                client.sendall(part)
+            if half_closes:
+                client.shutdown(socket.SHUT_WR)
+
+    with connect(service) as client:
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            return replies(read_to_end(client))
+        finally:
+            sender.join()
+
+
+def statuses(service: Service, *parts: bytes, **options) -> list[int]:
+    return [status for status, _ in ask(service, *parts, **options)]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def n_files(service: Service) -> int:
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in service.workers())
+
+
+def n_megabytes(service: Service) -> float:
+    (pid,) = service.workers()
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+# The end of a chunked body
+
+token = st.text("abcxyz0189-_", min_size=1, max_size=8).map(str.encode)
+extension = st.one_of(
+    st.just(b""),
+    st.builds(b";%s".__mod__, token),
+    st.builds(lambda name, value: b";%s=%s" % (name, value), token, token),
+    st.builds(lambda name: b' ; %s="; 0\\""' % name, token),
+)
+chunk = st.builds(
+    lambda data, ext, zeros: b"%s%x%s\r\n%s\r\n" % (zeros, len(data), ext, data),
+    st.one_of(st.binary(min_size=1), st.sampled_from([b"\r\n", b"0\r\n\r\n"])),
+    extension,
+    st.sampled_from([b"", b"0", b"000"]),
+)
+trailers = st.lists(
+    st.builds(lambda name, value: b"x%s: %s\r\n" % (name, value), token, token),
+    max_size=3,
+).map(b"".join)
+bodies = st.builds(
+    lambda parts, ext, tail: b"".join(parts) + b"0%s\r\n%s\r\n" % (ext, tail),
+    st.lists(chunk, max_size=5),
+    extension,
+    trailers,
+)
+
+
+class Head:
+    """As much of a request as gunicorn's reader of chunks asks for."""
+
+    limit_request_field_size = 8190
+    max_buffer_headers = 2**20
+    trailers = ()
+
+    def parse_headers(self, data: bytes, from_trailer: bool) -> list[bytes]:
+        return data.split(b"\r\n")
+
+
+def read_with_gunicorn(data: bytes) -> tuple[bytes, bytes]:
+    """Give the body, and what comes after it."""
+    unreader = IterUnreader([data])
+    body = ChunkedReader(Head(), unreader).read(2**30)
+    return body, unreader.read()
+
+
+@given(bodies, st.binary(max_size=20), st.data())
+def test_chunked_body_is_whole_exactly_at_its_end(body, after, data):
+    _, rest = read_with_gunicorn(body + after)
+    assert rest == after
+
+    received, start = bytearray(), 0
+    cuts = data.draw(st.sets(st.integers(1, len(body) - 1), max_size=8))
+    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(body)], strict=True):
+        received += body[begin:end]
+        start, _, is_whole = follow_chunks(received, start)
+        assert is_whole == (end == len(body))
+    assert follow_chunks(received + after, start)[2]
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.text("019afAFx+-_; \r\n\0", max_size=40).map(str.encode),
+    )
+)
+def test_junk_that_is_whole_leaves_the_reader_wanting_nothing(junk):
+    start = 0
+    for end in range(len(junk) + 1):
+        next_start, _, is_whole = follow_chunks(bytearray(junk[:end]), start)
+        assert next_start >= start
+        start = next_start
+        if is_whole:
+            # either reads or says what is malformed; never asks for more
+            with contextlib.suppress(ParseException):
+                read_with_gunicorn(junk[:end])
+            break
+
+
+@pytest.mark.parametrize(
+    "size", [b"", b"-1", b"+1", b"0x1", b"1_0", b" 1", b"z", b"-0"]
+)
+def test_malformed_chunk_size_ends_the_body_at_once(size):
+    with pytest.raises(ParseException):
+        read_with_gunicorn(size + b"\r\n")
+
+    assert follow_chunks(bytearray(size + b"\r\n"), 0)[2]
+
+
+@pytest.mark.parametrize(
+    "body", [b"5;" + b"a" * 20_000 + b"\r\nhe", b"0\r\nx: " + b"a" * 2**20]
+)
+def test_chunk_lines_and_trailers_without_end_are_not_waited_for(body):
+    assert follow_chunks(bytearray(body), 0)[2]
+
+
+# Replies are right, whole and in order
+
+
+def expected(service: Service) -> list[tuple[int, bytes]]:
+    """Tell what the mixed requests get when each comes alone."""
+    found = []
+    for message in MIXED:
+        head, _, rest = message.partition(b"\r\n\r\n")
+        alone = head + b"\r\n" + CLOSE + b"\r\n" + rest
+        with connect(service) as client:
+            client.sendall(alone)
+            heads = (0,) if head.startswith(b"HEAD") else ()
+            found += replies(read_to_end(client), heads)
+    return found
+
+
+def converse(service: Service, data: bytes, sizes: list[int], n: int) -> list:
+    """Send the data in pieces; give the replies to n times the mixed requests."""
+
+    def send() -> None:
+        begin, piece = 0, 0
+        while begin < len(data):
+            end = begin + sizes[piece % len(sizes)]
+            client.sendall(data[begin:end])
+            begin, piece = end, piece + 1
+
+    head = [len(MIXED) * i + 7 for i in range(n)]
+    with connect(service) as client, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send)
+        received = read_to_end(client)
+        sent.result()
+    return replies(received, tuple(head))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [(1, [1]), (2, [2**16]), (3, [1, 7, 100, 900]), (30, [2**14]), (60, [2**20])],
+    ids=["bytewise", "one segment", "split anywhere", "many", "more than a buffer"],
+)
+def test_pipelined_requests_get_their_replies_in_order(service, n, sizes):
+    want = expected(service)
+    assert [status for status, _ in want] == [
+        200,
+        200,
+        200,
+        415,
+        200,
+        404,
+        200,
+        200,
+        200,
+    ]
+
+    got = converse(service, b"".join(MIXED) * n + livez(CLOSE), sizes, n)
+
+    assert got[-1][0] == 200
+    assert got[:-1] == want * n
+
+
+def test_pipelined_requests_of_a_client_that_has_ended_are_answered(service):
+    assert statuses(service, livez() * 3, half_closes=True) == [200] * 3
+
+
+def test_pipelined_slow_requests_of_a_client_that_has_ended_are_answered(service):
+    slow = post(encode(stroke(12, scale=10)))
+
+    assert statuses(service, slow * 3, half_closes=True) == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [livez(), MIXED[0], MIXED[1], bulk()],
+    ids=["probe", "quick", "slow", "bulk"],
+)
+def test_client_that_has_ended_its_side_is_answered(service, message):
+    ((status, body),) = ask(service, message, half_closes=True)
+
+    assert status == 200
+    assert json.loads(body)
+
+
+def test_request_sent_while_another_is_in_a_thread_waits_its_turn(service):
+    with connect(service) as client:
+        client.sendall(post(photo(), b"image/jpeg"))
+        time.sleep(0.01)
+        client.sendall(livez(CLOSE))
+        first, second = replies(read_to_end(client))
+
+    assert "probabilities" in json.loads(first[1])
+    assert json.loads(second[1]) == {"status": "alive"}
+
+
+def test_large_replies_read_late_are_whole(service):
+    with connect(service) as client, ThreadPoolExecutor(1) as pool:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        sent = pool.submit(client.sendall, bulk() * 2 + bulk(CLOSE))
+        time.sleep(1)
+        assert statuses(service, livez(CLOSE)) == [200]
+        received = replies(read_to_end(client))
+        sent.result()
+
+    assert [status for status, _ in received] == [200] * 3
+    assert [len(body) for _, body in received] == [len(received[0][1])] * 3
+    assert len(json.loads(received[0][1])["predictions"]) == DEFAULT.max_images
+
+
+@pytest.mark.parametrize(
+    ("message", "n"),
+    [
+        (b"GET /livez HTTP/1.0\r\n\r\n", 1),
+        (b"GET /livez HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n" + livez(CLOSE), 2),
+        (livez(CLOSE) + livez(), 1),
+        (b"\r\n" + livez(CLOSE), 1),
+        (request(b"GET /livez", body=b"ignored") + livez(CLOSE), 2),
+    ],
+)
+def test_connection_is_kept_as_long_as_http_says(service, message, n):
+    assert statuses(service, message) == [200] * n
+
+
+def test_client_that_expects_it_is_told_to_continue(service):
+    body = encode(stroke(12))
+    message = post(body, headers=b"Expect: 100-continue\r\n" + CLOSE)
+    with connect(service) as client:
+        client.sendall(message[: -len(body)])
+        interim = client.recv(4096)
+        client.sendall(body)
+        ((status, _),) = replies(read_to_end(client))
+
+    assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert status == 200
+
+
+# Mistakes are told, and end the connection
+
+
+@pytest.mark.parametrize(
+    ("status", "target", "headers"),
+    [
+        (400, b"POST /predict", b"Content-Length: -1\r\n"),
+        (400, b"POST /predict", b"Content-Length: +5\r\n"),
+        (400, b"POST /predict", b"Content-Length: \xb2\r\n"),
+        (400, b"POST /predict", b"Content-Length: %s\r\n" % (b"9" * 5000)),
+        (400, b"POST /predict", b"Content-Length: 5\r\nContent-Length: 5\r\n"),
+        (400, b"POST /predict", b"Content-Length: 5\r\n" + CHUNKED),
+        (400, b"POST /predict", b"Transfer-Encoding: gzip\r\n"),
+        (400, b"POST /predict", b"Transfer-Encoding: unheard-of\r\n"),
+        (413, b"POST /predict", b"Content-Length: 99999999999999999999\r\n"),
+        (
+            413,
+            b"POST /predict",
+            b"Expect: 100-continue\r\nContent-Length: 17000000\r\n",
+        ),
+        (417, b"POST /predict", b"Expect: a miracle\r\n"),
+        (400, b"GET /livez", b"X: a\0b\r\n"),
+        (400, b"GET /livez", b"X: a\rb\r\n"),
+        (400, b"GET /livez", b"X: a\nY: b\r\n"),
+        (400, b"GET /livez", b"X: a\r\n b\r\n"),
+        (400, b"GET /livez", b"X : a\r\n"),
+        (400, b"GET /livez", b"no colon\r\n"),
+        (400, b"GET /livez", b"Host: y\r\n"),
+        (400, b"get /livez", b""),
+        (400, b"GET http://[", b""),
+        (400, b"GET /\xe9", b""),
+        (400, b"\x16\x03\x01\x02", b""),
+        (414, b"GET /" + b"a" * 5000, b""),
+        (431, b"GET /livez", b"X: %s\r\n" % (b"a" * 9000)),
+        (431, b"GET /livez", b"X: a\r\n" * 200),
+        (431, b"GET /livez", b"X: %s\r\n" % (b"a" * 7000) * 20),
+    ],
+)
+def test_what_is_not_http_is_refused_and_nothing_after_it_is_read(
+    service, status, target, headers
+):
+    ((got, body),) = ask(service, request(target, headers) + livez())
+
+    assert got == status
+    assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n\r\n",
+        b"-5\r\nhello\r\n0\r\n\r\n",
+        b"0x5\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhelloXX0\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"5;" + b"a" * 20_000 + b"\r\nhe",
+    ],
+)
+def test_nothing_is_read_after_a_malformed_body(service, body):
+    with connect(service) as client:
+        client.sendall(request(headers=b"Content-Type: image/png\r\n" + CHUNKED) + body)
+        received = client.recv(4096)
+        with contextlib.suppress(OSError):
+            client.sendall(request(b"GET /model", CLOSE))
+        received += read_to_end(client)
+
+    assert [status for status, _ in replies(received)] == [400]
+
+
+def test_request_behind_a_chunked_one_does_not_count_as_its_body():
+    first = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + CHUNKED
+    )
+    second = post(bytes(60_000), b"image/png", CLOSE)
+    with (
+        running_service(WEB_CONCURRENCY="1", DIGITS_MAX_BYTES="65536") as service,
+        connect(service) as client,
+    ):
+        client.sendall(first + b"\r\n2710\r\n" + bytes(10_000) + b"\r\n")
+        time.sleep(0.3)
+        client.sendall(LAST_CHUNK + second)
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert [status for status, _ in replies(received)] == [415, 415]
+
+
+def test_refusal_of_head_has_no_body(service):
+    with connect(service) as client:
+        client.sendall(
+            b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        )
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert received.endswith(b"\r\n\r\n")
+
+
+def test_chunk_larger_than_any_body_is_refused_at_once(service):
+    message = request(headers=CHUNKED) + b"ffffffffff\r\nthe first of it"
+
+    begin = time.monotonic()
+    assert statuses(service, message) == [413]
+    assert time.monotonic() - begin < PATIENCE / 2
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_client_still_sending_too_much_can_read_that_it_is_too_much(
+    service, is_chunked
+):
+    size = DEFAULT.max_bytes + 4 * 2**20
+    declared = CHUNKED if is_chunked else b"Content-Length: %d\r\n" % size
+    with connect(service) as client:
+        client.sendall(request(headers=declared))
+        client.sendall(chunks(bytes(size), 2**16) if is_chunked else bytes(size))
+        ((status, _),) = replies(read_to_end(client))
+
+    assert status == 413
+
+
+def test_path_outside_the_mount_is_refused(mounted):
+    assert statuses(mounted, request(b"GET /digits/livez", CLOSE)) == [200]
+    assert statuses(mounted, livez(CLOSE))[0] in (400, 404)
+
+
+# No client costs others anything
+
+
+def test_clients_that_leave_at_any_time_leave_nothing_behind(service):
+    before = n_files(service)
+    message = post(photo(), b"image/jpeg")
+    stages = [b"", b"P", message[:60], message[:-1], message, livez() * 3, b"?\r\n\r\n"]
+    for stage in stages:
+        for leave in (socket.socket.close, reset):
+            client = connect(service)
+            client.sendall(stage)
+            leave(client)
+    client = connect(service)
+    client.sendall(bulk() * 3)
+    reset(client)
+
+    wait_until(lambda: n_files(service) <= before, 10)
+
+
+def test_client_that_resets_instead_of_continuing_ends_no_worker(service):
+    message = request(headers=b"Expect: 100-continue\r\nContent-Length: 9\r\n")
+    for _ in range(5):
+        client = connect(service)
+        client.sendall(message)
+        reset(client)
+
+    assert statuses(service, livez(CLOSE)) == [200]
+
+
+def test_body_in_tiny_chunks_holds_up_nobody(service):
+    message = request(b"PUT /livez", CHUNKED) + chunks(bytes(130_000), 1) + LAST_CHUNK
+    with connect(service) as client:
+        client.sendall(message)
+        time.sleep(0.2)
+        begin = time.monotonic()
+        assert statuses(service, livez(CLOSE)) == [200]
+        assert time.monotonic() - begin < 2
+
+
+def test_idle_connections_hold_no_replies():
+    def take() -> None:
+        client = clients.enter_context(connect(service))
+        client.sendall(bulk())
+        end = b""
+        while not end.endswith(b'"}\n'):
+            end = end[-2:] + client.recv(2**20)
+
+    # one whose heap has no holes yet
+    with (
+        running_service(WEB_CONCURRENCY="1") as service,
+        contextlib.ExitStack() as clients,
+    ):
+        for _ in range(6):
+            take()
+        before = n_megabytes(service)
+        for _ in range(8):
+            take()
+
+        assert n_megabytes(service) - before < 8
+
+
+def test_more_slow_requests_than_there_is_room_for_are_told_to_come_again(service):
+    message = post(photo(), b"image/jpeg", CLOSE)
+    n = MAX_WORKING + 16
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(service)) for _ in range(n)]
+        for client in clients:
+            client.sendall(message[:-1])
+        for client in clients:
+            client.sendall(message[-1:])
+        assert statuses(service, livez(CLOSE)) == [200]
+        received = [read_to_end(client) for client in clients]
+
+    counts = [replies(data)[0][0] for data in received]
+    assert set(counts) == {200, 503}
+    assert counts.count(200) >= MAX_WORKING
+    assert all(b"Retry-After" in data for data in received if b" 503 " in data[:13])
+
+
+@pytest.fixture(scope="module")
+def slow_clients(running):
+    """What becomes of slow clients of every kind, all at the same time."""
+    pid = running.workers()[0]
+    upload = post(bytes(5 * 2**20), b"application/octet-stream")
+    kinds = {
+        "silent": b"",
+        "half a head": b"POST /predict HTTP/1.1\r\nHos",
+        "half a body": post(b"x" * 100)[:-50],
+        "half a chunk": request(headers=CHUNKED) + b"64\r\nthe first of it",
+        "half a large body": upload[: 4 * 2**20],
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(99)) * 3,
+        "line feeds only": b"GET /livez HTTP/1.1\nHost: x\n\n",
+        "idle after a reply": livez(),
+        "a byte now and then": b"POST /predict HTTP/1.1\r\n",
+    }
+
+    def suffer(kind: str) -> bytes | None:
+        end = time.monotonic() + PATIENCE + 4
+        with connect(running) as client:
+            client.sendall(kinds[kind])
+            client.settimeout(0.5)
+            received = b""
+            while time.monotonic() < end:
+                try:
+                    if kind == "a byte now and then":
+                        client.sendall(b"A")
+                    data = client.recv(2**16)
+                except TimeoutError:
+                    continue
+                received += data
+                if not data:
+                    return received
+        return None
+
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(connect(running)) for _ in range(600)]
+        with ThreadPoolExecutor(len(kinds)) as pool:
+            fates = {kind: pool.submit(suffer, kind) for kind in kinds}
+            time.sleep(1)
+            begin, cpu, waits = time.monotonic(), cpu_seconds(pid), []
+            while not all(fate.done() for fate in fates.values()):
+                asked = time.monotonic()
+                assert statuses(running, MIXED[1] + livez(CLOSE)) == [200, 200]
+                waits.append(time.monotonic() - asked)
+                time.sleep(0.5)
+            cpu = (cpu_seconds(pid) - cpu) / (time.monotonic() - begin)
+        for client in crowd:
+            assert client.recv(1) == b""  # each has been silent for too long
+        fates = {kind: fate.result() for kind, fate in fates.items()}
+    return SimpleNamespace(fates=fates, cpu=cpu, longest_wait=max(waits))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        ("silent", []),
+        ("half a head", [408]),
+        ("half a body", [408]),
+        ("half a chunk", [408]),
+        ("half a large body", [408]),
+        ("idle after a reply", [200]),
+        ("a byte now and then", [408]),
+    ],
+)
+def test_slow_client_is_cut_and_told_why(slow_clients, kind, reply):
+    received = slow_clients.fates[kind]
+
+    assert received is not None, f"not cut within {PATIENCE + 4} s"
+    assert [status for status, _ in replies(received)] == reply
+
+
+@pytest.mark.parametrize("kind", ["TLS", "line feeds only"])
+def test_client_that_speaks_something_else_is_told_so(slow_clients, kind):
+    received = slow_clients.fates[kind]
+
+    assert received is not None
+    assert replies(received)[0][0] in (400, 408)
+
+
+def test_slow_clients_are_cut_and_others_do_not_notice(slow_clients):
+    assert slow_clients.longest_wait < 2
+    assert slow_clients.cpu < 0.5
+
+
+def test_more_connections_than_files_cost_only_the_silent():
+    with (
+        running_service(WEB_CONCURRENCY="1") as service,
+        contextlib.ExitStack() as stack,
+    ):
+        # the worker that takes over has the master's limit
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+        (old,) = service.workers()
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: service.workers() not in ([], [old]))
+        (pid,) = service.workers()
+        upload = stack.enter_context(connect(service))
+        upload.sendall(MIXED[1][:200])
+        for _ in range(400):
+            stack.enter_context(connect(service))
+        cpu = cpu_seconds(pid)
+        time.sleep(0.5)
+
+        assert cpu_seconds(pid) - cpu < 0.25
+        assert statuses(service, livez(CLOSE)) == [200]
+        upload.sendall(MIXED[1][200:])
+        assert upload.recv(12) == b"HTTP/1.1 200"
+        assert service.workers() == [pid]
+
+
+# Starting, stopping and what is around it
+
+
+def test_connections_that_come_at_once_are_shared_by_the_workers():
+    with running_service(WEB_CONCURRENCY="2") as service:
+        wait_until(lambda: len(service.workers()) == 2)
+        address = service.url.removeprefix("http://").split(":")
+        idle = min(n_sockets(pid) for pid in service.workers())
+
+        def shares(n: int) -> list[int]:
+            """Open n connections at once; count those that each worker takes."""
+            with contextlib.ExitStack() as stack:
+                for _ in range(n):
+                    stack.enter_context(socket.create_connection(address, timeout=10))
+                time.sleep(0.3)
+                return [n_sockets(pid) - idle for pid in service.workers()]
+
+        # the second worker comes a moment after the first
+        wait_until(lambda: min(shares(8)) > 0)
+        time.sleep(0.3)
+        assert min(shares(24)) >= 6
+
+
+def n_sockets(pid: int) -> int:
+    """Count the sockets that a process has open."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link.startswith("socket:") for link in links)
+
+
+def test_board_tells_the_fewest_connections_of_the_others_that_live(monkeypatch):
+    board = Board()
+    assert board.fewest(1) == inf
+    board.post(1, 5)
+    board.post(2, 9)
+    assert (board.fewest(1), board.fewest(2), board.fewest(3)) == (9, 5, 5)
+
+    later = time.monotonic() + Board.STALE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    board.post(2, 9)
+
+    assert board.fewest(3) == 9
+
+
+def test_sigterm_answers_what_has_begun():
+    message = post(photo(), b"image/jpeg")
+    with running_service(WEB_CONCURRENCY="1") as service, contextlib.ExitStack() as on:
+        working = [on.enter_context(connect(service)) for _ in range(6)]
+        half_sent, kept = (on.enter_context(connect(service)) for _ in range(2))
+        for client in working:
+            client.sendall(message)
+        half_sent.sendall(message[:1000])
+        kept.sendall(livez())
+        assert kept.recv(12) == b"HTTP/1.1 200"
+        begin = time.monotonic()
+        service.process.terminate()
+        time.sleep(0.3)
+        half_sent.sendall(message[1000:])
+        for client in [*working, half_sent]:
+            ((status, _),) = replies(read_to_end(client))
+            assert status == 200
+        read_to_end(kept)
+        assert service.process.wait(timeout=30) == 0
+
+    assert time.monotonic() - begin < PATIENCE
+
+
+def test_readiness_ends_with_the_order_to_stop():
+    with running_service(WEB_CONCURRENCY="1") as service, contextlib.ExitStack() as on:
+        kept = on.enter_context(connect(service))
+        kept.sendall(request(b"GET /readyz"))
+        assert kept.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.1)
+        kept.setblocking(False)
+        kept.recv(4096)
+        kept.settimeout(10)
+        service.process.terminate()
+        time.sleep(0.3)
+        kept.sendall(request(b"GET /readyz"))
+        ((status, body),) = replies(read_to_end(kept))
+
+    assert status == 503
+    assert "stopping" in json.loads(body)["detail"]
+
+
+def test_sighup_replaces_the_workers_and_no_request_is_lost():
+    body = encode(stroke(12))
+    failures: list[str] = []
+
+    def load() -> None:
+        client = http.client.HTTPConnection(service.url.removeprefix("http://"))
+        while not is_over.is_set():
+            try:
+                client.request("POST", "/predict", body, {"Content-Type": "image/png"})
+                reply = client.getresponse()
+                assert reply.status == 200
+                reply.read()
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                failures.append(repr(error))
+                client.close()
+            time.sleep(0.005)
+        client.close()
+
+    is_over = threading.Event()
+    with running_service() as service, ThreadPoolExecutor(4) as pool:
+        wait_until(lambda: len(service.workers()) == 2)
+        before = set(service.workers())
+        loads = [pool.submit(load) for _ in range(4)]
+        try:
+            time.sleep(0.3)
+            service.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: not before & set(service.workers()))
+        finally:
+            is_over.set()
+        for done in loads:
+            done.result()
+
+    assert failures == []

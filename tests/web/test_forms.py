@@ -1,0 +1,148 @@
+"""The reader of plain forms, held to Werkzeug's parser on the same bytes."""
+
+import io
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from werkzeug.formparser import parse_form_data
+
+from service.web.forms import plain_files
+
+TYPE = "multipart/form-data; boundary=b"
+HEAD = b'Content-Disposition: form-data; name="image"; filename="7.png"'
+
+
+def form(*files: bytes, head: bytes = HEAD, boundary: bytes = b"b") -> bytes:
+    parts = [b"--%s\r\n%s\r\n\r\n%s\r\n" % (boundary, head, file) for file in files]
+    return b"".join(parts) + b"--%s--\r\n" % boundary
+
+
+def werkzeug_files(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
+    """Give all that Werkzeug finds in a form, fields and files, or raise."""
+    environ = {
+        "wsgi.input": io.BytesIO(body),
+        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": content_type,
+        "REQUEST_METHOD": "POST",
+    }
+    _, fields, files = parse_form_data(environ, silent=False)
+    found = [(f"field {name}", value) for name, value in fields.items(multi=True)]
+    for name, file in files.items(multi=True):
+        with file.stream:
+            found.append((name, file.read()))
+    return found
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD,
+        HEAD + b"\r\nContent-Type: image/png",  # curl's and the browsers'
+        HEAD.replace(b"image", b"file"),
+        HEAD.replace(b"7.png", b"a; name=x, b's=(1).png"),
+    ],
+)
+@pytest.mark.parametrize("files", [[b"one"], [b"", b"\r\n", b"--c", b"\r"]])
+def test_plain_form_is_read_without_werkzeug_and_as_it_reads_it(head, files):
+    body = form(*files, head=head)
+
+    found = plain_files(TYPE, body, most=9)
+
+    assert found == files
+    assert [file for _, file in werkzeug_files(TYPE, body)] == files
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("image/png", form(b"x")),
+        ("multipart/form-data", form(b"x")),
+        ('multipart/form-data; boundary="b"', form(b"x")),
+        ("multipart/form-data; boundary=b; charset=utf-8", form(b"x")),
+        (TYPE, b""),
+        (TYPE, b"--b--\r\n"),
+        (TYPE, b"preamble\r\n" + form(b"x")),
+        (TYPE, form(b"x") + b"epilogue"),
+        (TYPE, form(b"x")[:-4]),
+        (TYPE, form(b"x\n--b\r\n")),  # a delimiter to a lenient reader
+        (TYPE, form(b"x\r\n--b \r\n")),
+        (TYPE, form(b"x\r\n--bb\r\n")),
+        (TYPE, form(b"x", head=HEAD.replace(b"image", b"note"))),
+        (TYPE, form(b"x", head=b'Content-Disposition: form-data; name="image"')),
+        (TYPE, form(b"x", head=HEAD.replace(b"7.png", b""))),
+        (TYPE, form(b"x", head=HEAD.replace(b"7.png", b'a\\"b'))),
+        (TYPE, form(b"x", head=HEAD.replace(b"7.png", "ü".encode()))),
+        (TYPE, form(b"x", head=HEAD.replace(b"7.png", b"a\r\nX: y"))),
+        (TYPE, form(b"x", head=HEAD + b"\r\nContent-Transfer-Encoding: base64")),
+        (TYPE, form(b"x", head=HEAD.lower())),
+        (TYPE, form(b"x", b"y") + form(b"z")),
+        (TYPE, form(*[b"x"] * 10)),
+        (
+            TYPE,
+            form(b"x")[:-5] + form(b"y", head=HEAD.replace(b"image", b"file"))[2:],
+        ),
+    ],
+)
+def test_what_is_not_plain_is_left_to_werkzeug(content_type, body):
+    assert plain_files(content_type, body, most=9) is None
+
+
+PIECES = st.sampled_from(
+    [
+        b"--b",
+        b"--b\r\n",
+        b"\r\n--b\r\n",
+        b"\r\n--b--",
+        b"\r\n--b--\r\n",
+        b"\n--b\r\n",
+        b"\r--b--",
+        b"--bb",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n",
+        b" ",
+        b"\0",
+        HEAD,
+        HEAD + b"\r\n\r\n",
+        HEAD.replace(b"image", b"file") + b"\r\n\r\n",
+        b"\r\nContent-Type: image/png\r\n\r\n",
+        b"\r\nContent-Type: image/png",
+        b"x",
+        b"\x89PNG\r\n\x1a\n",
+    ]
+) | st.binary(max_size=6)
+
+
+@settings(max_examples=1_000, deadline=None)
+@example([b"--b\r\n", HEAD, b"\r\n\r\n", b"x", b"\r\n--b--"])
+@given(st.lists(PIECES, max_size=12))
+def test_both_readers_agree_on_any_bytes(pieces):
+    inside = b"".join(pieces)
+    for body in (inside, form(inside), form(b"x", inside), b"--b\r\n" + inside):
+        found = plain_files(TYPE, body, most=9)
+        if found is not None:
+            theirs = werkzeug_files(TYPE, body)
+            assert [file for _, file in theirs] == found
+            assert {name for name, _ in theirs} <= {"image", "file"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_both_readers_agree_on_damaged_forms(data):
+    body = bytearray(form(b"\x89PNG\r\n\x1a\n", b"x", head=HEAD))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at : at + data.draw(st.integers(0, 4))] = data.draw(PIECES)
+
+    found = plain_files(TYPE, bytes(body), most=9)
+
+    if found is not None:
+        assert [file for _, file in werkzeug_files(TYPE, bytes(body))] == found
+
+
+def test_file_larger_than_werkzeugs_buffer_is_read_alike():
+    file = bytes(range(256)) * 1_000
+
+    assert plain_files(TYPE, form(file, file), most=2) == [file, file]
+    assert [f for _, f in werkzeug_files(TYPE, form(file, file))] == [file, file]

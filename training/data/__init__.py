@@ -1,0 +1,1 @@
+"""Data sets: MNIST, .npy folders, tutorial pickles and synthetic digits."""

@@ -1,0 +1,185 @@
+"""MNIST: found on disk or downloaded, verified, and read from its own files."""
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import io
+import math
+import sys
+import tempfile
+import time
+import urllib.request
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from service.features import IMAGE_SIZE
+from training.data.atomic import replacing
+from training.data.dataset import DataSet, Digits, InvalidData
+
+# of the uncompressed bytes: every mirror compresses them anew
+SHA256 = dict(
+    line.split()[::-1]
+    for line in """
+ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db train-images-idx3-ubyte
+65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5 train-labels-idx1-ubyte
+0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7 t10k-images-idx3-ubyte
+ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2 t10k-labels-idx1-ubyte
+    """.strip().splitlines()
+)
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://systemds.apache.org/assets/datasets/mnist/",
+    "https://azureopendatastorage.blob.core.windows.net/mnist/",
+)
+SILENCE_LIMIT = 10.0  # seconds a mirror may say nothing
+FILE_LIMIT = 120.0  # seconds one file may take
+MAX_FILE_BYTES = 64 * 2**20  # the largest has 47,040,016
+CHUNK_BYTES = 2**16
+GZIP_MAGIC = b"\x1f\x8b"
+IDX_BYTES = {0x00000803: 3, 0x00000801: 1}  # magic number: dimensions of unsigned bytes
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Name the user's cache folder; one for all where there is no user."""
+    home = environment.get("HOME") or tempfile.gettempdir()
+    return Path(environment.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
+
+
+def load_mnist(
+    folder: Path | None,
+    cache: Path,
+    mirrors: Sequence[str] = MIRRORS,
+    file_limit: float = FILE_LIMIT,
+) -> DataSet:
+    """Load MNIST from a folder, else from the cache, else from a mirror into the cache.
+
+    Every file is verified; a mirror has `file_limit` seconds for each. Raises
+    InvalidData, telling what was tried and what to do.
+    """
+    arrays = [
+        parse_idx(_find(name, folder, cache, mirrors, file_limit)) for name in SHA256
+    ]
+    return DataSet("MNIST", Digits(*arrays[:2]), Digits(*arrays[2:]))
+
+
+def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
+    """Parse an IDX file of unsigned bytes: (n, 28, 28) images or (n,) labels.
+
+    A big-endian magic number, the length of each dimension, then the bytes, row-major
+    (LeCun, Cortes, Burges, "The MNIST database", file formats).
+    """
+    n_dimensions = IDX_BYTES.get(int.from_bytes(content[:4], "big"))
+    if n_dimensions is None:
+        raise InvalidData(f"not an IDX file of bytes: it begins with {content[:4]!r}")
+    start = 4 + 4 * n_dimensions
+    shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist()
+    if len(content) - start != math.prod(shape) or shape[1:] not in ([*IMAGE_SIZE], []):
+        raise InvalidData(f"an IDX file of shape {shape} in {len(content)} bytes")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _find(
+    name: str,
+    folder: Path | None,
+    cache: Path,
+    mirrors: Sequence[str],
+    file_limit: float,
+) -> bytes:
+    """Get the verified bytes of one file from the first source that has them."""
+    places = [place for place in (folder, cache) if place]
+    paths = [place / file for place in places for file in (name, f"{name}.gz")]
+    urls = [f"{mirror}{name}.gz" for mirror in mirrors]
+    sources: dict[str, Callable[[], bytes]] = {
+        **{str(path): path.read_bytes for path in paths if path.exists()},
+        **{url: partial(_download, url, file_limit) for url in urls},
+    }
+    tried = []
+    if folder and not any(path.exists() for path in paths if path.parent == folder):
+        tried.append(f"  {folder}: it is not there")
+    for source, read in sources.items():
+        try:
+            received = read()
+            content = _verified(name, received)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            tried.append(f"  {source}: {error}")
+            continue
+        if source in urls:
+            _keep(cache / f"{name}.gz", received)
+        if tried:
+            print(
+                f"{name} comes from {source}, for:", *tried, sep="\n", file=sys.stderr
+            )
+        return content
+    sums = "\n".join(f"  {name}  sha256 {digest}" for name, digest in SHA256.items())
+    raise InvalidData(
+        f"{name} is neither here nor to be downloaded. Put MNIST's four files, plain "
+        f"or as .gz, into a folder and name it with --data or DIGITS_MNIST:\n{sums}\n"
+        "(the sums are of the uncompressed bytes); or train on --data synthetic. What "
+        "was tried:\n" + "\n".join(tried)
+    )
+
+
+def _verified(name: str, received: bytes) -> bytes:
+    """Uncompress what a source gave for a file, and hold it to the file's sum."""
+    content = gunzip(io.BytesIO(received), MAX_FILE_BYTES)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256[name]:
+        start = content[:12]
+        raise InvalidData(
+            f"{len(content)} bytes, the first {start!r}, of a wrong sha256 {digest}"
+        )
+    return content
+
+
+def gunzip(file: BinaryIO, limit: int) -> bytes:
+    """Read a file whole, uncompressed if it is gzip.
+
+    Raises InvalidData if it is cut, damaged, or longer than `limit` bytes.
+    """
+    is_compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
+    try:
+        content = (gzip.GzipFile(fileobj=file) if is_compressed else file).read(
+            limit + 1
+        )
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InvalidData(f"a cut or damaged gzip file ({error})") from error
+    if len(content) > limit:
+        raise InvalidData(f"more than {limit} bytes")
+    return content
+
+
+def _download(
+    url: str, limit: float, clock: Callable[[], float] = time.monotonic
+) -> bytes:
+    """Fetch a file within `limit` seconds, showing how far it has come."""
+    deadline = clock() + limit
+    received = bytearray()
+    request = urllib.request.Request(url, headers={"User-Agent": "digits"})
+    with (
+        urllib.request.urlopen(request, timeout=min(SILENCE_LIMIT, limit)) as response,
+        tqdm(desc=url, total=response.length, unit="B", unit_scale=True) as bar,
+    ):
+        while chunk := response.read1(CHUNK_BYTES):
+            received += chunk
+            bar.update(len(chunk))
+            if clock() > deadline:
+                raise InvalidData(f"took more than {limit:g} seconds")
+            if len(received) > MAX_FILE_BYTES:
+                raise InvalidData(f"more than {MAX_FILE_BYTES} bytes")
+    return bytes(received)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Put a file into the cache, whole; do without where there can be no cache."""
+    with contextlib.suppress(OSError), replacing(path) as partial_path:
+        partial_path.write_bytes(content)

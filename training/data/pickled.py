@@ -1,0 +1,102 @@
+"""The article's mnist.pkl.gz, read by an unpickler that builds arrays, nothing else."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.classifier import ALL_CLASSES
+from service.features import IMAGE_SIZE, MAX_GREY
+from training.data.dataset import DataSet, Digits, InvalidData
+from training.data.mnist import gunzip
+
+MAX_PICKLE_BYTES = 512 * 2**20  # the article's has 220 million
+ARRAY_MAKERS = (  # before numpy 2, and since
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+)
+NUMBER_TYPES = ("u1", "i4", "i8", "f4", "f8")
+
+
+def load_pickle(path: Path) -> DataSet:
+    """Read ((images, labels) to train, the same to validate, the same to test).
+
+    The images are rows of 784 float32, grey levels divided by 256. The rows to train
+    and to validate become the training rows, in this order. Raises InvalidData.
+    """
+    try:
+        with path.open("rb") as file:
+            content = gunzip(file, MAX_PICKLE_BYTES)
+        parts = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        train, validation, test = (
+            _digits(images.array, labels.array) for images, labels in parts
+        )
+    except InvalidData as error:
+        raise InvalidData(f"{path}: {error}") from error
+    except OSError as error:
+        raise InvalidData(f"{path}: {error.strerror or error}") from error
+    # a pickle is a program: damaged, it fails in as many ways as it has instructions
+    except Exception as error:
+        raise InvalidData(f"{path}: not the article's pickle ({error!r})") from error
+    return DataSet("MNIST, pickled", train + validation, test)
+
+
+def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
+    """Turn rows (n, 784) of shares of white into images (n, 28, 28) of grey levels."""
+    levels = np.rint(images * (MAX_GREY + 1 if images.max() < 1 else MAX_GREY))
+    if not (levels.min() >= 0 and levels.max() <= MAX_GREY):
+        raise InvalidData(f"images reach from {images.min()} to {images.max()}")
+    if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
+        raise InvalidData(
+            f"labels {labels.shape} are not digits of images {images.shape}"
+        )
+    return Digits(
+        levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8)
+    )
+
+
+class _Type:
+    """Stands in for numpy's dtype: the plain numbers, never objects."""
+
+    def __init__(self, code: bytes | str, *_flags: object) -> None:
+        self.code = code.decode() if isinstance(code, bytes) else code
+        if self.code not in NUMBER_TYPES:
+            raise InvalidData(f"holds an array of {self.code!r}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in (">", b">"):
+            self.code = f">{self.code}"
+
+
+class _Array:
+    """Stands in for numpy's array, whose own unpickling trusts what it is told."""
+
+    def __init__(self, *_: object) -> None:
+        self.array: npt.NDArray[Any] = np.zeros(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, number, is_fortran, raw = state
+        flat = np.frombuffer(raw, np.dtype(number.code))
+        self.array = flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for _codecs.encode, by which old protocols carry bytes."""
+    return text.encode(encoding)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows three names, each answered by a stand-in, and refuses all others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer a name that the pickle wants to call."""
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return _Type if name == "dtype" else _Array
+        if (module, name) in ARRAY_MAKERS:
+            return _Array
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        raise InvalidData(f"wants {module}.{name}, which is not an array")

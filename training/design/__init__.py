@@ -1,0 +1,1 @@
+"""The design matrix: features, augmentation and batches of rows."""

@@ -1,0 +1,1 @@
+"""Results: evaluation, export, reports and plots."""

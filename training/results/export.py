@@ -1,0 +1,55 @@
+"""What was learned becomes a weights file, evaluated as it will be served."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.classifier import Classifier, load, save
+from training.data.atomic import replacing
+from training.data.dataset import Digits
+from training.results.evaluation import evaluate
+from training.results.scores import probabilities
+
+
+def to_classifier(
+    theta: Tensor,
+    classes: tuple[int, ...],
+    features: str,
+    training: Mapping[str, Any],
+    centre: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Classifier:
+    """Turn θ (K, D + 1) into a classifier; raise InvalidWeights if it is not finite.
+
+    The centre μ (D + 1,) of the features and the temperature are folded in: W / T,
+    (b - W μ) / T. The binary model's one row becomes the second of two, the first
+    being zero: σ(z) = softmax([0, z])_1.
+    """
+    theta = theta.cpu()
+    if len(theta) == 1:
+        theta = torch.vstack([torch.zeros_like(theta), theta])
+    theta = theta / temperature
+    weight, bias = theta[:, :-1], theta[:, -1]
+    if centre is not None:
+        bias = bias - weight @ centre[:-1].cpu()
+    return Classifier(weight.T.numpy(), bias.numpy(), classes, features, training)
+
+
+def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Classifier:
+    """Save a classifier with its evaluation on the test digits; give what was saved.
+
+    The evaluation is that of the file, read back as the service reads it. `path` is
+    replaced whole, after all this has gone well.
+    """
+    with replacing(path) as partial:
+        save(classifier, partial)
+        figures = evaluate(probabilities(load(partial), test.images), test.labels)
+        save(
+            dataclasses.replace(classifier, evaluation={"data": data, **figures}),
+            partial,
+        )
+        return load(partial)

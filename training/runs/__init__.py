@@ -1,0 +1,1 @@
+"""Training runs: state, checkpoints, progress and distribution over processes."""
