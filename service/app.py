@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from flask import Blueprint, Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from service.classifier import Classifier, InvalidWeights
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
 from service.images import read_image
-from service.limits import Limits
 from service.reading.errors import InvalidImage, UnknownFormat
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import SINCE, STOPPING
-from service.settings import InvalidSetting, read_settings
+from service.server.wsgi_keys import RECEIVED_AT, STOPPING
+from service.settings import InvalidSetting, Limits, read_settings
 from service.web import problems
 from service.web.auth import Keys
 from service.web.bulk import (
@@ -32,8 +31,10 @@ from service.web.bulk import (
     images_of_npy,
     npy_of,
 )
+from service.web.extension import NAME, Extension, extension
 from service.web.fair_lock import Turns
-from service.web.fast_path import Door
+from service.web.families import count_predictions, new_metrics
+from service.web.fast_path import AUTHORIZED, UPLOADS, Door
 from service.web.forms import plain_files
 from service.web.model_store import Model, Served, load_first
 from service.web.openapi import describe
@@ -60,11 +61,12 @@ def create_app(classifier: Classifier | None = None) -> Flask:
     try:
         settings = read_settings(os.environ)
         paths = () if classifier else settings.weights
-        model = Model(classifier or load_first(paths), paths, metrics := Metrics())
+        metrics = new_metrics()
+        model = Model(classifier or load_first(paths), paths, metrics)
     except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
     limits = settings.limits
-    app = Flask(__name__, static_folder=None)
+    app = Flask(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
         MAX_CONTENT_LENGTH=limits.max_bytes,
         MAX_FORM_PARTS=limits.max_pictures + limits.max_fields,
@@ -73,11 +75,8 @@ def create_app(classifier: Classifier | None = None) -> Flask:
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
-    app.extensions["model"] = model
-    app.extensions["metrics"] = metrics
-    app.extensions["keys"] = keys = Keys(settings.api_keys)
-    app.extensions["turns"] = Turns()
-    app.extensions["limits"] = limits
+    keys = Keys(settings.api_keys)
+    app.extensions[NAME] = Extension(model, metrics, keys, limits, Turns())
     app.register_blueprint(routes)
     app.register_blueprint(pages)
     problems.init_app(app)
@@ -88,24 +87,23 @@ def create_app(classifier: Classifier | None = None) -> Flask:
 def _served() -> Served:
     """Give what this request is answered with, from its beginning to its end."""
     if "served" not in g:
-        g.served = current_app.extensions["model"].current()
+        g.served = extension().model.current()
     served: Served = g.served
     return served
 
 
 def _metrics() -> Metrics:
-    metrics: Metrics = current_app.extensions["metrics"]
-    return metrics
+    return extension().metrics
 
 
 @contextmanager
 def _step(name: str) -> Iterator[None]:
     """Compute when it is this thread's turn, and note how long both took."""
-    turns: Turns = current_app.extensions["turns"]
+    turns = extension().turns
     asked = time.monotonic()
     # before the first step, a request waits for a thread
     spent: dict[str, float] = g.setdefault(
-        "spent", {"wait": asked - request.environ.get(SINCE, asked)}
+        "spent", {"wait": asked - request.environ.get(RECEIVED_AT, asked)}
     )
     with turns:
         began = time.monotonic()
@@ -117,15 +115,19 @@ def _step(name: str) -> Iterator[None]:
 
 
 def _limits() -> Limits:
-    limits: Limits = current_app.extensions["limits"]
-    return limits
+    return extension().limits
 
 
 @routes.before_request
 def admit() -> None:
     """Ask for a key where one is wanted; probes and metrics are for everyone."""
     is_kept = request.endpoint in KEPT
-    if is_kept and not current_app.extensions["keys"].admit(request.environ):
+    if not is_kept:
+        return
+    is_admitted = request.environ.get(AUTHORIZED)
+    if is_admitted is None:
+        is_admitted = extension().keys.admit(request.environ)
+    if not is_admitted:
         raise Problem(
             HTTPStatus.UNAUTHORIZED,
             "this wants a key that is known here; send it as Authorization: Bearer "
@@ -149,7 +151,14 @@ def predict() -> Response:
     explains = _is_asked_for("explain")
     _is_asked_for("timing")
     # cached, so that a form that is not plain can still be parsed
-    body = request.get_data(cache=True, parse_form_data=False)
+    try:
+        body = request.get_data(cache=True, parse_form_data=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # every WSGI server has its own for a malformed body
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"malformed request body: {error}"
+        ) from error
     # a chunked body over the limit is cut there, where a declared one is refused
     if request.content_length is None and len(body) >= _limits().max_bytes:
         raise RequestEntityTooLarge
@@ -184,7 +193,7 @@ def _score(images: Images) -> npt.NDArray[np.float64]:
         block = slice(first, first + BLOCK)
         with _step("score"):
             probabilities[block] = _served().classifier.predict_proba(images[block])
-    _metrics().predictions(_served().classifier.classes, probabilities)
+    count_predictions(_metrics(), _served().classifier.classes, probabilities)
     return probabilities
 
 
@@ -280,7 +289,9 @@ def _uploads(body: bytes) -> list[bytes]:
     """Take the bytes of one or more pictures out of a form, or out of the body."""
     if request.mimetype == "multipart/form-data":
         most = _limits().max_pictures
-        uploads = plain_files(request.headers["Content-Type"], body, most)
+        uploads = request.environ.get(UPLOADS) or plain_files(
+            request.headers["Content-Type"], body, most
+        )
         uploads = uploads or _form_files()
     elif request.mimetype.startswith("image/") or not body:
         uploads = [body]
@@ -364,7 +375,10 @@ def readyz() -> dict[str, str]:
 @routes.get("/metrics")
 def metrics() -> Response:
     """Tell Prometheus what all workers have done."""
-    text, content_type = _metrics().text(_served().classifier)
+    classifier = _served().classifier
+    text, content_type = _metrics().text(
+        {"model": classifier.version, "features": classifier.features}
+    )
     return Response(text, content_type=content_type)
 
 

@@ -43,9 +43,12 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give a new worker a slot of its own, and the weights that the others serve."""
+    """Assign a slot to a new worker; have it inherit new keys and weights."""
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
-    server.app.wsgi().extensions["model"].current()
+    extension = server.app.wsgi().extensions["digits"]
+    # the application was loaded once, but a file of keys is read at every SIGHUP
+    extension.reconfigure(settings)
+    extension.model.current()
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -54,15 +57,15 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Give a worker what the application shares with it, and the keys of today."""
-    extensions = worker.wsgi.extensions
-    worker.model, worker.metrics = extensions["model"], extensions["metrics"]
-    worker.limits = extensions["limits"]
+    """Connect the worker to the application that it runs."""
+    extension = worker.wsgi.extensions["digits"]
+    worker.metrics = extension.metrics
+    worker.max_body_bytes = extension.limits.max_bytes
+    worker.poll = extension.model.current
+    worker.error_reply = extension.error_reply
     worker.metrics.begin(worker.slot)
-    # the application was loaded once: a file of keys is read again at every SIGHUP
-    extensions["keys"].digests = settings.api_keys
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Forget what a worker that has ended had in work."""
-    server.app.wsgi().extensions["metrics"].end(worker.slot)
+    """Reset the gauges of a worker that has ended."""
+    server.app.wsgi().extensions["digits"].metrics.end(worker.slot)

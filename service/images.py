@@ -12,7 +12,6 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.limits import DEFAULT
 from service.reading.background import MIN_CONTRAST, ink_plane
 from service.reading.errors import InvalidImage, UnknownFormat
 from service.reading.mnist_format import framed, is_mnist_shaped
@@ -82,9 +81,7 @@ def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
     return levels if is_mnist_shaped(levels) else None
 
 
-def read_image(
-    upload: bytes, max_pixels: int = DEFAULT.max_pixels
-) -> npt.NDArray[np.uint8]:
+def read_image(upload: bytes, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
     """Read one upload as an image (28, 28), light ink on black, as MNIST has them.
 
     What is MNIST-shaped already comes back unchanged. Raises UnknownFormat for bytes
@@ -100,7 +97,7 @@ def read_image(
     return framed(*find_digit(picture))
 
 
-def decode(upload: bytes, max_pixels: int = DEFAULT.max_pixels) -> Image.Image:
+def decode(upload: bytes, max_pixels: int | None = None) -> Image.Image:
     """Decode the first frame, upright, without transparency: mode L or RGB."""
     if _is_tangled(upload):
         raise InvalidImage(
@@ -110,7 +107,7 @@ def decode(upload: bytes, max_pixels: int = DEFAULT.max_pixels) -> Image.Image:
     try:
         with Image.open(io.BytesIO(upload), formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > max_pixels:
+            if max_pixels is not None and width * height > max_pixels:
                 raise InvalidImage(
                     f"the picture is {width} x {height} pixels; send at most "
                     f"{max_pixels:,} in all"
@@ -121,7 +118,7 @@ def decode(upload: bytes, max_pixels: int = DEFAULT.max_pixels) -> Image.Image:
             return _opaque(ImageOps.exif_transpose(plain))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InvalidImage(
-            f"the picture has far more than {max_pixels:,} pixels; send a smaller one"
+            "the picture has too many pixels to be decoded; send a smaller one"
         ) from None
     except UnidentifiedImageError:
         raise UnknownFormat(

@@ -11,12 +11,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from service.limits import BOUNDS, DEFAULT, Limits
-from service.server.balancing import MAX_WORKERS
-
+MAX_WORKERS = 128
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
 PREFIX = "DIGITS_"
+
+
+class Limits(NamedTuple):
+    """The most that one request may hold; each of these is a setting."""
+
+    max_bytes: int = 16 * 2**20  # of its body
+    max_pictures: int = 1_000  # in a form
+    max_fields: int = 10  # of a form beside its pictures
+    max_field_bytes: int = 256 * 2**10  # of all its fields that are not files
+    max_pixels: int = 25_000_000  # of a picture: a 4,000 x 4,000 photo and some more
+    max_images: int = 10_000  # of 28 x 28, in a bulk request
+
+    @property
+    def max_pixels_together(self) -> int:
+        """The pixels that the pictures of one form share evenly."""
+        return 4 * self.max_pixels
+
+
+DEFAULT_LIMITS = Limits()
+# the smallest and the largest value that each may be set to
+LIMIT_BOUNDS = {
+    "max_bytes": (2**16, 2**26),
+    "max_pictures": (1, 10_000),
+    "max_fields": (0, 1_000),
+    # Werkzeug compares this limit with its buffer of 64 KiB plus what is left in it:
+    # a limit as small as that refuses some files
+    "max_field_bytes": (2**17, 2**24),
+    "max_pixels": (2**10, 80_000_000),  # from 90 million on, Pillow refuses to open
+    "max_images": (1, 80_000),
+}
+
 KNOWN = (
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
     *(PREFIX + name.upper() for name in Limits._fields),
@@ -63,8 +92,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(
             *(
-                _number(environment, PREFIX + name.upper(), default, *BOUNDS[name])
-                for name, default in DEFAULT._asdict().items()
+                _number(
+                    environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name]
+                )
+                for name, default in DEFAULT_LIMITS._asdict().items()
             )
         ),
     )

@@ -1,11 +1,12 @@
-"""A slot of the memory that all workers share, for each worker that runs."""
+"""Slots of the memory that workers share, and which worker accepts a connection."""
 
 from collections.abc import Iterable
 
-SLOTS = 256
-MAX_WORKERS = SLOTS // 2  # at a SIGHUP, the new ones begin before the old ones end
+from service.settings import MAX_WORKERS
+
+SLOTS = 2 * MAX_WORKERS  # at a SIGHUP, the new workers start before the old ones end
 
 
 def free_slot(taken: Iterable[int]) -> int:
-    """Give the first slot that no worker has."""
+    """Return the first slot that no worker has."""
     return min({*range(SLOTS)}.difference(taken))

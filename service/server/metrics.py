@@ -1,86 +1,94 @@
-"""What the service has done, counted in memory that all workers share."""
+"""Per-worker counters in shared memory; any worker can export the totals."""
 
 import mmap
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from service.classifier import ALL_CLASSES, Classifier
 from service.server.balancing import SLOTS
 from service.server.process_stats import Usage, usage
 
 BYTES_EACH = np.dtype(np.float64).itemsize
 
 OTHER = "other"
-ROUTES = (
-    *("/predict", "/livez", "/readyz", "/model", "/metrics", "/openapi.json", "/docs"),
-    *("/", "/script.js", "/style.css", OTHER),
-)
-METHODS = ("GET", "POST", "HEAD", OTHER)
-ANSWERED = (200, 304, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 503)
-STATUSES = (*map(str, ANSWERED), OTHER)
-OUTCOMES = ("read", "refused", "unknown")
-DIGITS = tuple(map(str, ALL_CLASSES))
 SECONDS = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1)
-PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-
-Key = tuple[str, ...]
-# name: (help, the names of its labels, all values of each)
-COUNTERS: dict[str, tuple[str, Sequence[str], Sequence[Sequence[str]]]] = {
-    "digits_requests": (
-        "Requests answered.",
-        ("route", "method", "status"),
-        (ROUTES, METHODS, STATUSES),
-    ),
-    "digits_pictures": ("Pictures by what came of them.", ("outcome",), (OUTCOMES,)),
-    "digits_predictions": ("Images answered with each digit.", ("digit",), (DIGITS,)),
-    "digits_model_reloads": ("Newer weights taken into service.", (), ()),
-    "digits_model_failures": ("Newer weights that could not be served.", (), ()),
-}
-# name: (help, the name of its label, all values, upper bounds of its buckets)
-HISTOGRAMS: dict[str, tuple[str, str, Sequence[str], Sequence[float]]] = {
-    "digits_request_seconds": (
-        "Seconds from a whole request to its reply.",
-        "route",
-        ROUTES,
-        SECONDS,
-    ),
-    "digits_top_probability": (
-        "Probability of the digit that was answered.",
-        "",
-        ("",),
-        PROBABILITIES,
-    ),
-}
 GAUGES = {
     "digits_requests_in_work": "Requests that have no reply yet.",
     "digits_connections": "Connections that are open.",
 }
 
+Key = tuple[str, ...]
+
+
+class Counter(NamedTuple):
+    """A family of counters: its help text and all values of each of its labels."""
+
+    help: str
+    labels: Mapping[str, Sequence[str]] = {}
+
+
+class Histogram(NamedTuple):
+    """A family of histograms: help text, upper bounds of the buckets, one label."""
+
+    help: str
+    bounds: Sequence[float]
+    label: str = ""
+    values: Sequence[str] = ("",)
+
 
 class Metrics:
-    """Counts what workers do, each in a slot of its own, for whichever is asked.
+    """Counts in shared memory, one slot per worker.
 
-    The slot of a worker that has ended keeps what it counted, so that no sum over the
-    slots ever falls.
+    The slot of a worker that has ended keeps its counts, so that no sum over the slots
+    ever falls. `routes`, `methods` and `statuses` are the label values of requests;
+    whatever else occurs is counted as "other". `counters` and `histograms` are the
+    application's own.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        routes: Sequence[str] = (),
+        methods: Sequence[str] = (),
+        statuses: Sequence[str] = (),
+        counters: Mapping[str, Counter] = {},
+        histograms: Mapping[str, Histogram] = {},
+    ) -> None:
+        self._routes = (*routes, OTHER)
+        self._methods, self._statuses = (*methods, OTHER), (*statuses, OTHER)
+        labels = {
+            "route": self._routes,
+            "method": self._methods,
+            "status": self._statuses,
+        }
+        self._counters = {
+            "digits_requests": Counter("Requests answered.", labels),
+            **counters,
+        }
+        self._histograms = {
+            "digits_request_seconds": Histogram(
+                "Seconds from a whole request to its reply.",
+                SECONDS,
+                "route",
+                self._routes,
+            ),
+            **histograms,
+        }
         keys: list[Key] = [
-            (name, *labels)
-            for name, (_, _, values) in COUNTERS.items()
-            for labels in product(*values)
+            (name, *values)
+            for name, counter in self._counters.items()
+            for values in product(*counter.labels.values())
         ]
-        for name, (_, _, labels, bounds) in HISTOGRAMS.items():
-            for label in labels:
+        for name, histogram in self._histograms.items():
+            for label in histogram.values:
                 # one bucket beyond the last bound, and the sum
-                keys += [(name, label, str(i)) for i in range(len(bounds) + 1)]
+                keys += [
+                    (name, label, str(i)) for i in range(len(histogram.bounds) + 1)
+                ]
                 keys.append((name, label, "sum"))
         keys += [(name,) for name in GAUGES]
         self._columns = {key: i for i, key in enumerate(keys)}
@@ -117,48 +125,93 @@ class Metrics:
 
     def observe(self, name: str, label: str, value: float) -> None:
         """Put a value into its bucket of a histogram."""
-        bucket = bisect_left(HISTOGRAMS[name][3], value)
+        bucket = bisect_left(self._histograms[name].bounds, value)
         with self._lock:
             self._values[self._own + self._columns[name, label, str(bucket)]] += 1
             self._values[self._own + self._columns[name, label, "sum"]] += value
 
     def request(self, path: str, method: str, status: str, seconds: float) -> None:
         """Count a request that was answered."""
-        route = path if path in ROUTES else OTHER
-        method = method if method in METHODS else OTHER
-        self.count(
-            "digits_requests", route, method, status if status in STATUSES else OTHER
-        )
+        route = path if path in self._routes else OTHER
+        method = method if method in self._methods else OTHER
+        status = status if status in self._statuses else OTHER
+        self.count("digits_requests", route, method, status)
         self.observe("digits_request_seconds", route, seconds)
 
-    def predictions(
-        self, classes: Sequence[int], probabilities: npt.NDArray[np.floating[Any]]
-    ) -> None:
-        """Count images that were answered with probabilities (n, K)."""
-        best = probabilities.argmax(axis=1)
-        top = probabilities.max(axis=1)
-        for i, probability in zip(best.tolist(), top.tolist(), strict=True):
-            self.count("digits_predictions", DIGITS[classes[i]])
-            self.observe("digits_top_probability", "", probability)
+    def text(self, model_info: Mapping[str, str]) -> tuple[bytes, str]:
+        """Export all counts in Prometheus's text format; return its content type too.
 
-    def text(self, classifier: Classifier) -> tuple[bytes, str]:
-        """Write all that was counted for Prometheus; give its content type too."""
-        # loaded by who is scraped, and by no other worker
+        model_info: the labels of the gauge digits_model_info
+        """
+        # loaded by the worker that is scraped, and by no other
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
         registry = CollectorRegistry()
-        workers = [pid for pid in self._pids.tolist() if pid]
-        registry.register(
-            _Collector(
-                self._slots.sum(axis=0),
-                self._columns,
-                classifier,
-                self._usage(workers),
-                len(workers),
-            )
-        )
+        registry.register(_Collector(self, model_info))
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _families(self, model_info: Mapping[str, str]) -> Iterator[Any]:
+        """Sum over all slots, in the terms of Prometheus's library."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        sums = self._slots.sum(axis=0).tolist()
+        for name, counter in self._counters.items():
+            family = CounterMetricFamily(
+                name, counter.help, labels=list(counter.labels)
+            )
+            for combination in product(*counter.labels.values()):
+                value = sums[self._columns[(name, *combination)]]
+                # most label combinations never occur
+                if value or len(counter.labels) < 2:
+                    family.add_metric(combination, value)
+            yield family
+        for name, histogram in self._histograms.items():
+            names = [histogram.label] if histogram.label else []
+            histograms = HistogramMetricFamily(name, histogram.help, labels=names)
+            for label in histogram.values:
+                first = self._columns[name, label, "0"]
+                counts = sums[first : first + len(histogram.bounds) + 1]
+                bounds = [*map(str, histogram.bounds), "+Inf"]
+                buckets = list(zip(bounds, accumulate(counts), strict=True))
+                total = sums[self._columns[name, label, "sum"]]
+                histograms.add_metric([label] if label else [], buckets, total)
+            yield histograms
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(name, text, value=sums[self._columns[name,]])
+        workers = [pid for pid in self._pids.tolist() if pid]
+        yield GaugeMetricFamily("digits_workers", "Workers.", value=len(workers))
+        used = self._usage(workers)
+        if used:
+            yield CounterMetricFamily(
+                "process_cpu_seconds",
+                "CPU seconds of the master and all workers there ever were.",
+                value=used.cpu_seconds,
+            )
+            yield GaugeMetricFamily(
+                "process_resident_memory_bytes",
+                "Memory of the master and its workers, shared pages counted once.",
+                value=used.memory_bytes,
+            )
+            yield GaugeMetricFamily(
+                "process_open_fds",
+                "Files and sockets that the master and its workers have open.",
+                value=used.open_files,
+            )
+            yield GaugeMetricFamily(
+                "process_start_time_seconds",
+                "When the master started, in seconds since 1970.",
+                value=used.started,
+            )
+        info = GaugeMetricFamily(
+            "digits_model_info", "The weights in service.", labels=list(model_info)
+        )
+        info.add_metric(list(model_info.values()), 1)
+        yield info
 
     def _usage(self, workers: list[int]) -> Usage | None:
         used = usage([self._master, *workers])
@@ -170,74 +223,10 @@ class Metrics:
 
 
 class _Collector:
-    """Gives the sums over all slots in the library's terms."""
+    """The library's interface to the sums over all slots."""
 
-    def __init__(
-        self,
-        sums: Any,
-        columns: dict[Key, int],
-        classifier: Classifier,
-        used: Usage | None,
-        n_workers: int,
-    ) -> None:
-        self.sums, self.columns = sums.tolist(), columns
-        self.classifier, self.used, self.n_workers = classifier, used, n_workers
+    def __init__(self, metrics: Metrics, model_info: Mapping[str, str]) -> None:
+        self._metrics, self._model_info = metrics, model_info
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import (
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
-
-        for name, (text, label_names, values) in COUNTERS.items():
-            counter = CounterMetricFamily(name, text, labels=label_names)
-            for combination in product(*values):
-                value = self.sums[self.columns[(name, *combination)]]
-                # of many labels, most go together never
-                if value or len(label_names) < 2:
-                    counter.add_metric(combination, value)
-            yield counter
-        for name, (text, label_name, labels, bounds) in HISTOGRAMS.items():
-            names = [label_name] if label_name else []
-            histogram = HistogramMetricFamily(name, text, labels=names)
-            for label in labels:
-                first = self.columns[name, label, "0"]
-                counts = self.sums[first : first + len(bounds) + 1]
-                buckets = zip(
-                    [*map(str, bounds), "+Inf"], accumulate(counts), strict=True
-                )
-                total = self.sums[self.columns[name, label, "sum"]]
-                histogram.add_metric(
-                    [label] if label_name else [], list(buckets), total
-                )
-            yield histogram
-        for name, text in GAUGES.items():
-            yield GaugeMetricFamily(name, text, value=self.sums[self.columns[name,]])
-        yield GaugeMetricFamily("digits_workers", "Workers.", value=self.n_workers)
-        if self.used:
-            yield CounterMetricFamily(
-                "process_cpu_seconds",
-                "CPU seconds of the master and all workers there ever were.",
-                value=self.used.cpu_seconds,
-            )
-            yield GaugeMetricFamily(
-                "process_resident_memory_bytes",
-                "Memory of the master and its workers, shared pages counted once.",
-                value=self.used.memory_bytes,
-            )
-            yield GaugeMetricFamily(
-                "process_open_fds",
-                "Files and sockets that the master and its workers have open.",
-                value=self.used.open_files,
-            )
-            yield GaugeMetricFamily(
-                "process_start_time_seconds",
-                "When the master started, in seconds since 1970.",
-                value=self.used.started,
-            )
-        info = GaugeMetricFamily(
-            "digits_model_info", "The weights in service.", labels=("model", "features")
-        )
-        info.add_metric((self.classifier.version, self.classifier.features), 1)
-        yield info
+        return self._metrics._families(self._model_info)

@@ -20,7 +20,7 @@ from functools import partial
 from http import HTTPStatus
 from math import inf
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gunicorn.config import Config
@@ -38,13 +38,10 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.base import Worker
 
-from service.limits import DEFAULT, MAX_HEAD_BYTES, Limits
 from service.server.balancing import SLOTS
 from service.server.metrics import OTHER, Metrics
-from service.server.wsgi_keys import QUICK_ONLY, REQUEST_ID, SINCE, STOPPING
-from service.web.fast_path import NotQuick
-from service.web.model_store import Model
-from service.web.problems import MEDIA_TYPE, OUR_FAULT, SAFETY, document
+from service.server.wsgi_keys import DEFER, RECEIVED_AT, REQUEST_ID, STOPPING
+from service.settings import DEFAULT_LIMITS
 
 PATIENCE = 10.0  # seconds: to send a request, to take a reply, or to stay silent
 SLOWEST = 32 * 2**10  # bytes a second, which earn a client more time than that
@@ -67,7 +64,9 @@ SWITCH_INTERVAL = 0.0005
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 LARGE_BLOCK = 2**20  # bytes: the arrays of a picture's reading are smaller
 
-SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items())
+OUR_FAULT = "internal server error: the service failed on this request"
+MAX_HEAD_BYTES = 64 * 2**10  # of a request's line and headers
+ErrorReply = Callable[[HTTPStatus, str], tuple[list[tuple[str, str]], bytes]]
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 HEAD_END = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -76,6 +75,17 @@ MAX_CHUNK_LINE = 2**13
 ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 MAX_CHUNKS = 2**14  # in a body: each costs what a kilobyte of a long one does
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
+
+
+def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Return an error as plain text, for applications that have no format of it."""
+    return [("Content-Type", "text/plain; charset=utf-8")], f"{detail}\n".encode()
+
+
+class Deferred(NamedTuple):
+    """A reply that takes long: a function that returns its WSGI body."""
+
+    call: Callable[[], Iterable[bytes]]
 
 
 class State(Enum):
@@ -210,9 +220,13 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     alive: bool
     slot: int
     board: Board
-    model: Model | None = None  # of the application, if it has any
+    # what the hooks of gunicorn.conf.py set
     metrics: Metrics | None = None
-    limits: Limits = DEFAULT
+    max_body_bytes = DEFAULT_LIMITS.max_bytes
+    # called once a second: a worker without requests has new weights too
+    poll: Callable[[], object] = staticmethod(lambda: None)
+    # the headers and the body of a reply that refuses a request, by status and detail
+    error_reply: ErrorReply = staticmethod(plain_error)
     next_look = 0.0
     # What reached this process between the fork and the worker's own handlers, where
     # the master's are still in place: without it, a stop in that moment is lost.
@@ -300,8 +314,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if now >= self.next_look:
             self.next_look = now + TICK
             self._cut_the_slow(now)
-            if self.model:
-                self.model.current()  # so that a worker without requests has it too
+            self.poll()
         if self.metrics:
             self.metrics.set("digits_connections", len(self.connections))
             self.metrics.set("digits_requests_in_work", self.working)
@@ -454,7 +467,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             # what comes after a whole body is another request's
             size = connection.chunk if is_whole else max(len(data), connection.chunk)
         excess = ""
-        if size > (most := self.limits.max_bytes):
+        if size > (most := self.max_body_bytes):
             excess = f"the request is larger than {most:,} bytes; send less at once"
         elif connection.n_chunks > MAX_CHUNKS:
             excess = (
@@ -493,38 +506,40 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         except ParseException as error:  # a path outside SCRIPT_NAME
             self._refuse_unreadable(connection, error)
             return
-        environ["wsgi.multithread"] = environ[QUICK_ONLY] = True
+        environ["wsgi.multithread"] = True
+        environ[DEFER] = Deferred
         environ[REQUEST_ID] = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         response.headers.append(("X-Request-ID", environ[REQUEST_ID]))
         if not self.alive:
             environ[STOPPING] = True
             response.force_close()
         answer = Answer(connection, response, environ)
-        environ[SINCE] = answer.since
+        environ[RECEIVED_AT] = answer.since
         connection.state = State.WORKING
         try:
-            answer.body = self.wsgi(environ, response.start_response)
-        except NotQuick:
-            self._hand_over(answer)
+            body = self.wsgi(environ, response.start_response)
         except Exception:
             self._fail(answer)
             self._reply(answer)
+            return
+        if isinstance(body, Deferred):
+            self._hand_over(answer, body)
         else:
+            answer.body = body
             self.answers.append(answer)
 
-    def _hand_over(self, answer: Answer) -> None:
+    def _hand_over(self, answer: Answer, deferred: "Deferred") -> None:
         """Leave an answer to a thread, which wakes the loop when it has it."""
         if self.working >= MAX_WORKING:
             self._refuse_busy(answer.connection)
             return
         self.working += 1
         self.poller.unregister(answer.connection.socket)
-        del answer.environ[QUICK_ONLY]
-        self.threads.submit(self._work, answer)
+        self.threads.submit(self._work, answer, deferred)
 
-    def _work(self, answer: Answer) -> None:
+    def _work(self, answer: Answer, deferred: "Deferred") -> None:
         try:
-            answer.body = self.wsgi(answer.environ, answer.response.start_response)
+            answer.body = deferred.call()
             self._finish(answer)
         except Exception:
             self._fail(answer)
@@ -566,7 +581,7 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             answer.environ["PATH_INFO"],
             answer.environ[REQUEST_ID],
         )
-        response.sock.data[:] = _problem(
+        response.sock.data[:] = self._error(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             OUR_FAULT,
             answer.environ[REQUEST_ID],
@@ -653,10 +668,23 @@ class CollectingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.since,
         )
         connection.received.data.clear()
-        reply = _problem(status, detail, name, headers)
+        reply = self._error(status, detail, name, headers)
         if method == "HEAD":
             reply = reply[: reply.index(HEAD_END) + len(HEAD_END)]
         self._put(connection, reply, closes=True)
+
+    def _error(
+        self, status: HTTPStatus, detail: str, request_name: str, headers: str = ""
+    ) -> bytes:
+        """Write a whole reply that refuses a request."""
+        own, body = self.error_reply(status, detail)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in own)
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+            f"X-Request-ID: {request_name}\r\n{lines}"
+            f"Content-Length: {len(body)}\r\n{headers}\r\n"
+        )
+        return head.encode() + body
 
     def _refuse_busy(self, connection: Connection) -> None:
         self._refuse(
@@ -733,19 +761,6 @@ def _is_silent(connection: Connection) -> bool:
         and connection.request is None
         and not connection.received.data
     )
-
-
-def _problem(
-    status: HTTPStatus, detail: str, request_name: str, headers: str = ""
-) -> bytes:
-    """Write a whole reply that refuses a request."""
-    body = document(status, detail)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
-        f"X-Request-ID: {request_name}\r\n{SAFE}"
-        f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-    )
-    return head.encode() + body
 
 
 def _give_memory_back() -> None:

@@ -1,10 +1,13 @@
-"""Keys of the WSGI environ that the worker and the application agree on."""
+"""WSGI environ keys that the worker sets and the application reads."""
 
-# asks for NotQuick in place of an answer that would hold up the others
-QUICK_ONLY = "digits.quick_only"
-# the worker answers what has begun, and nothing new
+# A wrapper, in the manner of wsgi.file_wrapper, around a function without arguments
+# that returns a WSGI body. An application that would hold up the event loop returns
+# environ[DEFER](function) instead of a body, and the worker calls the function in a
+# thread. Other servers do not set it.
+DEFER = "digits.defer"
+# set if the worker finishes in-flight requests and accepts no new ones
 STOPPING = "digits.stopping"
-# when the request was whole, by time.monotonic
-SINCE = "digits.since"
-# by which its client and the logs know a request
+# when the last byte of the request was received, by time.monotonic
+RECEIVED_AT = "digits.received_at"
+# the id that the client sent, or a new one; in the reply and in every log line
 REQUEST_ID = "digits.request_id"

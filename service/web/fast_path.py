@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from service.images import read_mnist_png
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import QUICK_ONLY
+from service.server.wsgi_keys import DEFER
 from service.web.auth import Keys
 from service.web.bulk import NPY
+from service.web.families import count_predictions
 from service.web.forms import plain_files
 from service.web.model_store import Model, Served
 from service.web.prediction_json import JSON
@@ -23,14 +24,14 @@ SAFE = list(SAFETY.items())
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # of others, Flask has its opinion
 MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
 
+# what this middleware has found out about a request that it hands on to Flask
+AUTHORIZED = "digits.authorized"  # whether it carries a known API key
+UPLOADS = "digits.uploads"  # the bytes of its pictures; None if its form is not plain
+
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 Image = npt.NDArray[np.uint8]
-
-
-class NotQuick(Exception):
-    """The answer would hold up a server that has others to give meanwhile."""
 
 
 class Door:
@@ -58,8 +59,8 @@ class Door:
         image = self._image(environ)
         if image is not None:
             return _Prediction(self, image, start_response)
-        if QUICK_ONLY in environ and environ["REQUEST_METHOD"] == "POST":
-            raise NotQuick
+        if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
+            return environ[DEFER](lambda: self.application(environ, start_response))
         return self.application(environ, start_response)
 
     def _image(self, environ: Environ) -> Image | None:
@@ -71,14 +72,17 @@ class Door:
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= MAX_QUICK_BYTES)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
-            or not self.keys.admit(environ)
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
+            return None
+        environ[AUTHORIZED] = self.keys.admit(environ)
+        if not environ[AUTHORIZED]:
             return None
         body = environ["wsgi.input"].read(int(length))
         environ["wsgi.input"] = io.BytesIO(body)
         kind = environ.get("CONTENT_TYPE", "")
         files = [body] if kind == "image/png" else plain_files(kind, body, most=1)
+        environ[UPLOADS] = files
         return read_mnist_png(files[0]) if files else None
 
     @property
@@ -96,7 +100,7 @@ class Door:
             prediction.served, prediction.probabilities = served, row
             prediction.waits = False
         self.metrics.count("digits_pictures", "read", by=len(rows))
-        self.metrics.predictions(served.classifier.classes, rows)
+        count_predictions(self.metrics, served.classifier.classes, rows)
         self.waiting.clear()
 
 

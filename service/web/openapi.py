@@ -6,7 +6,7 @@ from typing import Any
 
 from service import __version__
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.limits import Limits
+from service.settings import Limits
 from service.web.bulk import BYTES, NPY
 from service.web.prediction_json import JSON
 from service.web.problems import MEDIA_TYPE

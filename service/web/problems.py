@@ -6,9 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import (
-    BadRequest,
     HTTPException,
     InternalServerError,
     RequestEntityTooLarge,
@@ -48,7 +46,6 @@ def init_app(app: Flask) -> None:
     """Make the app answer every error with a problem document."""
     app.after_request(_make_safe)
     app.register_error_handler(HTTPException, _answer)
-    app.register_error_handler(ParseException, _answer_unreadable)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -78,6 +75,11 @@ def fields(status: HTTPStatus, detail: str) -> dict[str, object]:
     }
 
 
+def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the headers and the body of a reply that the worker refuses with."""
+    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], document(status, detail)
+
+
 def document(status: HTTPStatus, detail: str) -> bytes:
     """Write a problem as the body of a reply."""
     return json.dumps(fields(status, detail)).encode() + b"\n"
@@ -98,11 +100,6 @@ def _detail(error: HTTPException, status: HTTPStatus) -> str:
             f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes beside the files; send less"
         )
     return error.description or status.phrase
-
-
-def _answer_unreadable(error: ParseException) -> Response:
-    """Answer a body that the server finds malformed while the application reads it."""
-    return _answer(BadRequest(f"the request's body is malformed: {error}"))
 
 
 def _answer_unexpected(error: Exception) -> Response:

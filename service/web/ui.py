@@ -4,11 +4,12 @@ import functools
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, render_template, request
 
+from service.web.extension import extension
 from service.web.openapi import METHODS, WORKERS_OWN, describe
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent
 # a page loads nothing but its own files, and runs nothing but its own script
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -22,7 +23,7 @@ pages = Blueprint("pages", __name__)
 @pages.get("/docs")
 def docs() -> Response:
     """Show /openapi.json to people."""
-    document = describe(current_app.extensions["limits"])
+    document = describe(extension().limits)
     operations = [
         (path, method.upper(), item[method])
         for path, item in document["paths"].items()
@@ -41,19 +42,19 @@ def docs() -> Response:
 @pages.get("/")
 def page() -> Response:
     """Give the page on which to draw a digit and see what it is."""
-    return _answer(_file("index.html"), "text/html")
+    return _answer(_file("templates/index.html"), "text/html")
 
 
 @pages.get("/script.js")
 def script() -> Response:
     """Give what that page does."""
-    return _answer(_file("script.js"), "text/javascript")
+    return _answer(_file("static/script.js"), "text/javascript")
 
 
 @pages.get("/style.css")
 def style() -> Response:
     """Give the style of all pages."""
-    return _answer(_file("style.css"), "text/css")
+    return _answer(_file("static/style.css"), "text/css")
 
 
 @functools.cache

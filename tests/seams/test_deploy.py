@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.server.metrics import Metrics
+from service.web.families import new_metrics
 from tests.conftest import ROOT, free_port, running_service, wait_until
 
 DEPLOY = ROOT / "deploy"
@@ -48,10 +48,10 @@ def test_promtool_accepts_the_rules_and_the_configuration():
 
 @pytest.mark.parametrize("text", [RULES, "\n".join(expressions())])
 def test_metrics_and_labels_that_are_asked_for_are_there(classifier, text):
-    metrics = Metrics()
+    metrics = new_metrics()
     metrics.request("/predict", "POST", "503", 0.1)
     metrics.request("/predict", "POST", "500", 0.1)
-    there = metrics.text(classifier)[0].decode()
+    there = metrics.text({})[0].decode()
 
     names = set(re.findall(r"\b(?:digits|process)_\w+", text))
     selectors = re.findall(r'(digits_\w+){(?:job[^,}]*, ?)?(\w+="[^"]+")}', text)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from service.classifier import load
-from service.limits import DEFAULT
-from service.settings import EMBEDDED_WEIGHTS, KNOWN
+from service.settings import DEFAULT_LIMITS, EMBEDDED_WEIGHTS, KNOWN
 from tests.conftest import ROOT, answers, free_port, running_service, wait_until
 from training.__main__ import main
 
@@ -91,7 +90,9 @@ def test_defaults_that_are_shown_are_those_in_effect():
 
     assert len(shown) >= 4
     for name, value in shown:
-        assert getattr(DEFAULT, f"max_{name.lower()}") == int(value.replace(",", ""))
+        assert getattr(DEFAULT_LIMITS, f"max_{name.lower()}") == int(
+            value.replace(",", "")
+        )
 
 
 def test_every_alert_is_explained():

@@ -20,24 +20,52 @@ def test_service_never_imports_torch_or_training():
     assert not brought_along("service.app") & {"torch", "training", "tqdm", "scipy"}
 
 
+def modules_of(room: str) -> list[str]:
+    """List the modules of a room, such as service/web."""
+    folder = ROOT / room
+    names = [path.stem for path in folder.glob("*.py") if path.stem.isidentifier()]
+    package = room.replace("/", ".")
+    return [f"{package}.{name}" for name in sorted(names) if name != "__init__"]
+
+
+def loads(module: str, *packages: str) -> set[str]:
+    """List what importing a module loads of some packages, submodules included."""
+    return {
+        name
+        for name in brought_along(module)
+        if name.startswith(tuple(f"{package}." for package in packages))
+        or name in packages
+    }
+
+
+@pytest.mark.parametrize("module", modules_of("service/reading"))
+def test_reading_knows_pictures_and_no_http(module):
+    found = loads(module, "service", "flask", "werkzeug", "gunicorn", "training")
+    assert found - {"service"} <= {
+        "service.features",
+        *(name for name in found if name.startswith("service.reading")),
+    }
+
+
+@pytest.mark.parametrize("module", modules_of("service/web"))
+def test_web_knows_neither_gunicorn_nor_sockets(module):
+    found = loads(module, "service.server", "gunicorn", "torch", "training")
+    names = ("balancing", "metrics", "process_stats", "wsgi_keys")
+    assert found <= {"service.server", *(f"service.server.{name}" for name in names)}
+
+
+@pytest.mark.parametrize("module", modules_of("service/server"))
+def test_server_knows_no_flask_no_pillow_and_no_model(module):
+    found = loads(module, "service", "flask", "werkzeug", "PIL", "safetensors")
+    rest = {name for name in found if not name.startswith("service.server")}
+    assert rest <= {"service", "service.settings"}
+
+
 @pytest.mark.parametrize(
     ("module", "unknown"),
     [
         ("service.features", {"service.images", "service.classifier", "PIL", "flask"}),
-        ("service.reading.morphology", {"service.features", "service.images", "PIL"}),
-        (
-            "service.reading.background",
-            {"service.features", "service.reading.segmentation", "PIL"},
-        ),
-        (
-            "service.reading.segmentation",
-            {"service.features", "service.reading.background", "PIL"},
-        ),
-        (
-            "service.reading.mnist_format",
-            {"service.images", "service.reading.background", "service.classifier"},
-        ),
-        ("service.images", {"service.classifier", "service.app", "flask"}),
+        ("service.images", {"service.classifier", "service.settings", "flask"}),
         ("service.classifier", {"service.images", "service.app", "PIL", "flask"}),
         ("service.explain", {"service.images", "service.app", "PIL", "flask"}),
         ("training.__main__", {"service.app", "flask", "gunicorn"}),

@@ -13,8 +13,8 @@ from service.classifier import load
 from tests.conftest import ROOT, encode
 from training.__main__ import main
 
-FOLDER = ROOT / "training"
-README = (FOLDER / "README.md").read_text()
+FOLDER = ROOT / "docs"
+README = (FOLDER / "tutorial.md").read_text()
 LINK = r"\[`([\w.]+)`\]\(([\w./]+\.py)\)"
 SHOWN = re.findall(rf"^{LINK}\n\n```python\n(.*?)```", README, re.MULTILINE | re.DOTALL)
 LINKED = re.findall(LINK, README)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.server.balancing import MAX_WORKERS, SLOTS, free_slot
-from service.server.metrics import Metrics
+from service.server.balancing import SLOTS, free_slot
+from service.settings import MAX_WORKERS
+from service.web.families import new_metrics
 from tests.conftest import curl, encode, running_service, wait_until
 
 
@@ -43,15 +44,15 @@ def service(weights):
         yield service
 
 
-def test_slots_are_summed_and_one_that_is_used_again_goes_on(classifier):
-    metrics = Metrics()
+def test_slots_are_summed_and_one_that_is_used_again_goes_on():
+    metrics = new_metrics()
     for slot in (1, 2, 1):
         metrics.begin(slot)
         metrics.request("/predict", "POST", "200", 0.0015)
         metrics.set("digits_connections", 5)
     metrics.end(2)
 
-    found = samples(metrics.text(classifier)[0].decode())
+    found = samples(metrics.text({"model": "3f9a", "features": "pixels"})[0].decode())
 
     assert found["digits_requests_total", "POST", "/predict", "200"] == 3
     assert found["digits_request_seconds_bucket", "0.001", "/predict"] == 0
@@ -59,7 +60,7 @@ def test_slots_are_summed_and_one_that_is_used_again_goes_on(classifier):
     assert found["digits_request_seconds_bucket", "+Inf", "/predict"] == 3
     assert found["digits_request_seconds_sum", "/predict"] == pytest.approx(0.0045)
     assert found["digits_connections",] == 5
-    assert found["digits_model_info", classifier.features, classifier.version] == 1
+    assert found["digits_model_info", "pixels", "3f9a"] == 1
 
 
 def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
@@ -72,17 +73,17 @@ def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
 
 
 def test_what_no_label_is_for_is_counted_as_other(classifier):
-    metrics = Metrics()
+    metrics = new_metrics()
     metrics.request("/secret", "BREW", "418", 7)
 
-    found = samples(metrics.text(classifier)[0].decode())
+    found = samples(metrics.text({})[0].decode())
 
     assert found["digits_requests_total", "other", "other", "other"] == 1
     assert found["digits_request_seconds_bucket", "+Inf", "other"] == 1
 
 
 def test_threads_of_a_worker_lose_no_count(classifier):
-    metrics = Metrics()
+    metrics = new_metrics()
 
     def count() -> None:
         for _ in range(20_000):
@@ -94,7 +95,7 @@ def test_threads_of_a_worker_lose_no_count(classifier):
     for thread in threads:
         thread.join()
 
-    found = samples(metrics.text(classifier)[0].decode())
+    found = samples(metrics.text({})[0].decode())
     assert found["digits_pictures_total", "read"] == 80_000
 
 

@@ -24,8 +24,8 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.limits import DEFAULT
 from service.server.worker import MAX_WORKING, PATIENCE, Board, follow_chunks
+from service.settings import DEFAULT_LIMITS
 from tests.conftest import (
     Service,
     answers,
@@ -110,7 +110,7 @@ def photo() -> bytes:
 def bulk(headers: bytes = b"") -> bytes:
     """A request whose reply is larger than a socket's buffer is at first."""
     return post(
-        bytes(DEFAULT.max_images * 28 * 28), b"application/octet-stream", headers
+        bytes(DEFAULT_LIMITS.max_images * 28 * 28), b"application/octet-stream", headers
     )
 
 
@@ -400,7 +400,7 @@ def test_large_replies_read_late_are_whole(service):
 
     assert [status for status, _ in received] == [200] * 3
     assert [len(body) for _, body in received] == [len(received[0][1])] * 3
-    assert len(json.loads(received[0][1])["predictions"]) == DEFAULT.max_images
+    assert len(json.loads(received[0][1])["predictions"]) == DEFAULT_LIMITS.max_images
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,7 @@ def test_chunk_larger_than_any_body_is_refused_at_once(service):
 def test_client_still_sending_too_much_can_read_that_it_is_too_much(
     service, is_chunked
 ):
-    size = DEFAULT.max_bytes + 4 * 2**20
+    size = DEFAULT_LIMITS.max_bytes + 4 * 2**20
     declared = CHUNKED if is_chunked else b"Content-Length: %d\r\n" % size
     with connect(service) as client:
         client.sendall(request(headers=declared))

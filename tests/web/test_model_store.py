@@ -15,6 +15,7 @@ from service.classifier import InvalidWeights, load
 from service.server.metrics import Metrics
 from service.settings import EMBEDDED_WEIGHTS
 from service.web import model_store as module
+from service.web.families import new_metrics
 from service.web.model_store import Model, Served, load_first
 from tests.conftest import encode, running_service, wait_until
 
@@ -38,7 +39,7 @@ def replace(path, content: bytes) -> None:
 
 def counted(metrics: Metrics, served: Served) -> tuple[int, int]:
     """Give how many reloads and how many failures were counted."""
-    text = metrics.text(served.classifier)[0].decode()
+    text = metrics.text({})[0].decode()
     return tuple(
         int(float(text.split(f"\ndigits_model_{what}_total ")[1].split("\n")[0]))
         for what in ("reloads", "failures")
@@ -46,7 +47,7 @@ def counted(metrics: Metrics, served: Served) -> tuple[int, int]:
 
 
 def test_file_that_is_replaced_is_served_from_then_on(path, weights):
-    metrics = Metrics()
+    metrics = new_metrics()
     model = Model(load(path), [path], metrics)
     before = model.current()
 
@@ -78,7 +79,7 @@ def test_file_that_cannot_be_served_is_logged_once_and_the_old_one_goes_on(
     path, damage, caplog
 ):
     content = path.read_bytes()
-    metrics = Metrics()
+    metrics = new_metrics()
     model = Model(load(path), [path], metrics)
     before = model.current()
 
@@ -97,7 +98,7 @@ def test_file_that_cannot_be_served_is_logged_once_and_the_old_one_goes_on(
 
 def test_first_file_that_exists_is_served_when_it_comes_to_exist(path, tmp_path):
     paths = [tmp_path / "trained", path]
-    model = Model(load_first(paths), paths, Metrics())
+    model = Model(load_first(paths), paths, new_metrics())
 
     replace(paths[0], EMBEDDED_WEIGHTS.read_bytes())
 
@@ -105,7 +106,7 @@ def test_first_file_that_exists_is_served_when_it_comes_to_exist(path, tmp_path)
 
 
 def test_file_that_vanishes_is_served_on(path):
-    model = Model(load(path), [path], Metrics())
+    model = Model(load(path), [path], new_metrics())
     before = model.current()
 
     path.unlink()

@@ -11,12 +11,12 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.app import create_app
-from service.limits import DEFAULT
-from service.server.metrics import OTHER, ROUTES
+from service.settings import DEFAULT_LIMITS
+from service.web.families import ROUTES
 from service.web.openapi import HERE, describe
 from tests.conftest import ROOT, encode, running_service
 
-DOCUMENT = describe(DEFAULT)
+DOCUMENT = describe(DEFAULT_LIMITS)
 
 
 def test_description_is_valid_and_served(client):
@@ -36,7 +36,7 @@ def test_routes_and_methods_are_those_described_and_those_counted(classifier):
         (path, method) for path, item in DOCUMENT["paths"].items() for method in item
     }
     assert served == described
-    assert {path for path, _ in described} == set(ROUTES) - {OTHER}
+    assert {path for path, _ in described} == set(ROUTES)
 
 
 def is_described(reply, path: str, method: str = "get") -> None:

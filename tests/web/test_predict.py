@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.classifier import Classifier
-from service.limits import DEFAULT
+from service.settings import DEFAULT_LIMITS
 from service.web.bulk import NPY
 from tests.conftest import encode
 
@@ -85,7 +85,7 @@ def test_several_pictures_are_answered_in_order_and_a_bad_one_in_its_slot(
 
 def test_pictures_sent_together_share_the_pixels_they_may_have(client):
     n = 100
-    each = DEFAULT.max_pixels_together // n
+    each = DEFAULT_LIMITS.max_pixels_together // n
     upload = encode(Image.new("1", (each // 1_000 + 1, 1_000)))
     files = [(io.BytesIO(upload), "x.png") for _ in range(n)]
 
@@ -244,8 +244,8 @@ NAMELESS = (
 )
 BYTES = "application/octet-stream"
 NO_IMAGES = np.zeros((0, 28, 28), np.uint8)
-TOO_MANY = bytes((DEFAULT.max_images + 1) * 784)
-TOO_LARGE = b"\x89PNG" + bytes(DEFAULT.max_bytes)
+TOO_MANY = bytes((DEFAULT_LIMITS.max_images + 1) * 784)
+TOO_LARGE = b"\x89PNG" + bytes(DEFAULT_LIMITS.max_bytes)
 
 
 def opened(value):
@@ -268,7 +268,9 @@ def opened(value):
             {
                 "data": {
                     f"f{i}": "x"
-                    for i in range(DEFAULT.max_fields + DEFAULT.max_pictures)
+                    for i in range(
+                        DEFAULT_LIMITS.max_fields + DEFAULT_LIMITS.max_pictures
+                    )
                 }
                 | {"image": (b"x", "x")}
             },
@@ -304,7 +306,7 @@ def opened(value):
         (
             {"data": TOO_LARGE, "content_type": "image/png"},
             413,
-            [f"{DEFAULT.max_bytes:,}"],
+            [f"{DEFAULT_LIMITS.max_bytes:,}"],
         ),
         ({"data": b"x" * 785, "content_type": BYTES}, 400, ["785 bytes", "784"]),
         ({"data": b"", "content_type": BYTES}, 400, ["no image"]),
@@ -312,9 +314,9 @@ def opened(value):
         ({"data": npy(NO_IMAGES), "content_type": NPY}, 400, ["no image"]),
         ({"data": TOO_MANY, "content_type": BYTES}, 413, ["10,001", "10,000"]),
         (
-            {"data": {"image": [(b"x", "x")] * (DEFAULT.max_pictures + 1)}},
+            {"data": {"image": [(b"x", "x")] * (DEFAULT_LIMITS.max_pictures + 1)}},
             413,
-            [f"{DEFAULT.max_pictures:,}"],
+            [f"{DEFAULT_LIMITS.max_pictures:,}"],
         ),
     ],
 )
