@@ -12,14 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from service.classifier import Classifier, InvalidWeights
-from training.cli import (
-    METRICS,
-    RATES,
-    check_parser,
-    flags_of,
-    report_parser,
-    sweep_parser,
-)
+from training.cli import RATES, check_parser, flags_of, report_parser, sweep_parser
 from training.data.atomic import replace_all
 from training.data.dataset import DataSet, InvalidData
 from training.data.mnist import cache_folder
@@ -28,6 +21,7 @@ from training.design.design_matrix import design_matrix
 from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import GRADIENTS
 from training.job import is_of_data, load_data, parts_of, train
+from training.recipes import METRICS
 from training.results.corruptions import RENDERINGS
 from training.results.model_card import CARDS
 from training.results.run_files import Trained, read_curve, read_trained

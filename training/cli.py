@@ -16,6 +16,7 @@ from training.descent import MAX_SEED
 from training.design.augment import COPIES
 from training.design.rows import CPU
 from training.gradients import GRADIENTS
+from training.recipes import METRICS, RECIPES, Recipe
 from training.rules import RULES
 from training.runs.state import KEPT
 from training.schedules import SCHEDULES
@@ -28,77 +29,8 @@ RATES = (
     "2",
     "10",
 )  # that are swept where none are named
-METRICS = "metrics.jsonl"
 MAX_PART_BYTES = 255  # of a path, as file systems have it
 MAX_NAME_BYTES = 200  # leaves room for what the name has while it is being written
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The hyperparameters of a run: what the flags of the same names say.
-
-    Those with a default here are told in the weights file only where they differ.
-    """
-
-    features: str
-    drawn: int
-    augment: int
-    centre: bool
-    calibrate: bool
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: str
-    shuffle: bool
-    warm_up: int = 0
-    rule: str = "descent"
-    weight_decay: float = 0.0
-    gradient: str = "autograd"
-    keep: str = "last"
-
-    def told(self) -> dict[str, Any]:
-        """Tell the hyperparameters, without those that are at their default."""
-        values = dataclasses.asdict(self)
-        return {
-            n: v for n, v in values.items() if n not in DEFAULTS or v != DEFAULTS[n]
-        }
-
-
-DEFAULTS = {  # of the hyperparameters that a weights file tells only if they differ
-    field.name: field.default
-    for field in dataclasses.fields(Recipe)
-    if field.default is not dataclasses.MISSING
-}
-PIXELS = Recipe(
-    features="pixels",
-    drawn=0,
-    augment=0,
-    centre=False,
-    calibrate=False,
-    epochs=20,
-    batch_size=64,
-    learning_rate=0.5,
-    schedule="linear",
-    shuffle=True,
-)
-RECIPES = {
-    "default": Recipe(
-        features="stroke-edges",
-        drawn=3000,
-        augment=len(COPIES),
-        centre=True,
-        calibrate=True,
-        epochs=12,
-        batch_size=100,
-        learning_rate=1.0,
-        schedule="linear",
-        shuffle=True,
-    ),
-    "pixels": PIXELS,
-    "article": dataclasses.replace(
-        PIXELS, epochs=2, schedule="constant", shuffle=False
-    ),
-}
 
 
 def recipe_of(flags: argparse.Namespace) -> Recipe:

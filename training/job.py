@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
-from training.cli import METRICS, Recipe, recipe_of
+from training.cli import recipe_of
 from training.data.arrays import has_arrays, load_arrays
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
@@ -27,6 +27,7 @@ from training.descent import Step, fit, xavier
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
 from training.gradients import GRADIENTS
+from training.recipes import METRICS, Recipe
 from training.results.calibration import LEAST, MOST, temperature
 from training.results.evaluation import evaluate
 from training.results.export import export, to_classifier

@@ -4,7 +4,7 @@ import html
 import os
 from collections.abc import Sequence
 
-from training.cli import DEFAULTS
+from training.recipes import DEFAULTS
 from training.results.evaluation import MEASURES
 from training.results.page import image, page, subplots, table
 from training.results.run_files import Trained

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from service.classifier import Classifier
-from training.cli import DEFAULTS
+from training.recipes import DEFAULTS
 from training.results.evaluation import MEASURES, precision_and_recall
 
 CARDS = ("model-card.md", "model-card.json")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.classifier import Classifier, load
-from training.cli import METRICS
 from training.data.dataset import InvalidData
+from training.recipes import METRICS
 
 
 class Trained(NamedTuple):
