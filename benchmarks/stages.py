@@ -29,7 +29,7 @@ from service.reading.mnist_format import is_mnist_shaped
 from service.server.worker import Outgoing, Received
 from service.settings import EMBEDDED_WEIGHTS
 from service.web.forms import plain_files
-from service.web.prediction_json import Replies
+from service.web.prediction_json import prediction
 
 N, ROUNDS, TOGETHER = 200, 15, 8
 
@@ -43,7 +43,7 @@ def measure() -> None:
     classifier = load(EMBEDDED_WEIGHTS)
     features = stroke_edges(images)
     probabilities = classifier.predict_proba(images)
-    replies, app = Replies(classifier), create_app(classifier)
+    app = create_app(classifier)
     batches = [images[i : i + TOGETHER] for i in range(0, N, TOGETHER)]
     config = Config()
     flask, door = app.wsgi_app.application, app.wsgi_app
@@ -75,7 +75,7 @@ def measure() -> None:
         (f"φ, of one of {TOGETHER}", stroke_edges, batches),
         ("φ W + b", lambda f: classifier.logits(f[np.newaxis]), features),
         ("softmax", lambda p: softmax(p[np.newaxis]), probabilities),
-        ("the reply's JSON", replies.one, probabilities),
+        ("the reply's JSON", lambda p: prediction(classifier, p), probabilities),
         ("the door: form to reply, of one image", answer(door), forms),
         ("the same by Flask and Werkzeug", answer(flask), forms),
         ("the PNG read as any picture is", read_image, uploads),

@@ -3,7 +3,12 @@
 import os
 import sys
 
-from service.settings import PREFIX, InvalidSetting, read_settings
+from service.settings import (
+    PREFIX,
+    InvalidSetting,
+    read_server_settings,
+    read_settings,
+)
 
 
 def main() -> None:
@@ -12,16 +17,17 @@ def main() -> None:
         sys.exit("usage: python -m service settings")
     try:
         settings = read_settings(os.environ)
+        server = read_server_settings(os.environ)
     except InvalidSetting as error:
         sys.exit(f"digits: {error}")
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
-    print(f"DIGITS_HOST={settings.host}")
-    print(f"DIGITS_ACCESS_LOG={settings.access_log:d}")
+    print(f"DIGITS_HOST={server.host}")
+    print(f"DIGITS_ACCESS_LOG={server.access_log:d}")
     print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # a star for each
     for name, limit in settings.limits._asdict().items():
         print(f"{PREFIX}{name.upper()}={limit}")
-    print(f"PORT={settings.port}")
-    print(f"WEB_CONCURRENCY={settings.workers}")
+    print(f"PORT={server.port}")
+    print(f"WEB_CONCURRENCY={server.workers}")
 
 
 if __name__ == "__main__":

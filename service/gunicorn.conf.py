@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from service.server.balancing import free_slot
-from service.settings import InvalidSetting, keep_settings
+from service.settings import InvalidSetting, read_server_settings, read_settings
 
 try:
-    settings = keep_settings(os.environ)
+    settings = read_server_settings(os.environ)
 except InvalidSetting as error:
     sys.exit(f"digits: {error}")
 
@@ -36,19 +36,24 @@ def when_ready(server: Any) -> None:
 
     Looking at it would copy it.
     """
-    n_keys = len(settings.api_keys)
+    n_keys = len(server.app.wsgi().extensions["digits"].api_keys.digests)
     server.log.info("%s", f"{n_keys} keys are let in" if n_keys else "open to everyone")
     gc.collect()
     gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Assign a slot to a new worker; have it inherit new keys and weights."""
+    """Assign a slot to a new worker; have it inherit new weights."""
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
-    extension = server.app.wsgi().extensions["digits"]
-    # the application was loaded once, but a file of keys is read at every SIGHUP
-    extension.reconfigure(settings)
-    extension.model.current()
+    server.app.wsgi().extensions["digits"].models.current()
+
+
+def on_reload(server: Any) -> None:
+    """Apply changed API keys at SIGHUP; an invalid file keeps the previous ones."""
+    try:
+        server.app.wsgi().extensions["digits"].reconfigure(read_settings(os.environ))
+    except InvalidSetting as error:
+        server.log.error("%s; keeping the previous API keys", error)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -61,7 +66,7 @@ def post_worker_init(worker: Any) -> None:
     extension = worker.wsgi.extensions["digits"]
     worker.metrics = extension.metrics
     worker.max_body_bytes = extension.limits.max_bytes
-    worker.poll = extension.model.current
+    worker.poll = extension.models.current
     worker.error_reply = extension.error_reply
     worker.metrics.begin(worker.slot)
 

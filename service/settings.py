@@ -1,9 +1,8 @@
-"""What the environment says of how to serve, checked before anything starts."""
+"""Settings from environment variables."""
 
 import difflib
 import hashlib
 import ipaddress
-import logging
 import os
 import re
 import sys
@@ -18,104 +17,96 @@ PREFIX = "DIGITS_"
 
 
 class Limits(NamedTuple):
-    """The most that one request may hold; each of these is a setting."""
+    """Limits of one request; each is a setting, DIGITS_MAX_..."""
 
-    max_bytes: int = 16 * 2**20  # of its body
+    max_bytes: int = 16 * 2**20  # of the body
     max_pictures: int = 1_000  # in a form
-    max_fields: int = 10  # of a form beside its pictures
-    max_field_bytes: int = 256 * 2**10  # of all its fields that are not files
-    max_pixels: int = 25_000_000  # of a picture: a 4,000 x 4,000 photo and some more
-    max_images: int = 10_000  # of 28 x 28, in a bulk request
+    max_fields: int = 10  # in a form, besides the pictures
+    max_field_bytes: int = 256 * 2**10  # of these fields together
+    max_pixels: int = (
+        25_000_000  # of a picture; a photo of 4,000 x 6,000 has 24 million
+    )
+    max_images: int = 10_000  # 28 x 28 images in a bulk request
 
     @property
     def max_pixels_together(self) -> int:
-        """The pixels that the pictures of one form share evenly."""
+        """The pixels of all pictures of a form; each may have an equal share."""
         return 4 * self.max_pixels
 
 
 DEFAULT_LIMITS = Limits()
-# the smallest and the largest value that each may be set to
+# the smallest and the largest valid value of each
 LIMIT_BOUNDS = {
     "max_bytes": (2**16, 2**26),
     "max_pictures": (1, 10_000),
     "max_fields": (0, 1_000),
-    # Werkzeug compares this limit with its buffer of 64 KiB plus what is left in it:
-    # a limit as small as that refuses some files
+    # Werkzeug counts its buffer of 64 KiB towards this limit: near 64 KiB, it would
+    # refuse some files
     "max_field_bytes": (2**17, 2**24),
-    "max_pixels": (2**10, 80_000_000),  # from 90 million on, Pillow refuses to open
+    "max_pixels": (2**10, 80_000_000),  # Pillow refuses to open more than 89 million
     "max_images": (1, 80_000),
 }
 
 KNOWN = (
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
     *(PREFIX + name.upper() for name in Limits._fields),
-    *("DIGITS_MNIST", "DIGITS_HOSTILE_DIR"),  # the training job's, the tests'
+    "DIGITS_MNIST",  # a setting of the training job
 )
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class InvalidSetting(ValueError):
-    """A variable of the environment that cannot be followed; says which, and why."""
+    """An environment variable with an invalid name or value."""
 
 
 class Settings(NamedTuple):
-    """How to serve."""
+    """Settings of the WSGI application."""
 
-    weights: tuple[Path, ...]  # the first that exists is served
+    weights: tuple[Path, ...]  # the first existing file is used
+    api_keys: tuple[str, ...]  # SHA-256 digests; if empty, no key is required
+    limits: Limits
+
+
+class ServerSettings(NamedTuple):
+    """Settings of the server that runs the application."""
+
     host: str
     port: int
     workers: int
     access_log: bool
-    api_keys: tuple[str, ...]  # SHA-256 digests of those let in, or none for everyone
-    limits: Limits
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read all settings; raises InvalidSetting for what is wrong, or not known."""
+    """Read the application's settings, and the file of API keys if one is set.
+
+    Raises InvalidSetting for an invalid value, and for an unknown name that begins
+    with DIGITS_.
+    """
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in KNOWN:
             (nearest,) = difflib.get_close_matches(name, KNOWN, 1, 0) or KNOWN[:1]
-            raise InvalidSetting(f"{name} is no setting; did you mean {nearest}?")
+            raise InvalidSetting(f"unknown setting {name}; did you mean {nearest}?")
+    limits = (
+        _number(environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name])
+        for name, default in DEFAULT_LIMITS._asdict().items()
+    )
     return Settings(
         weights=_weights(environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)),
-        host=_host(environment.get("DIGITS_HOST") or "127.0.0.1"),
-        port=_number(environment, "PORT", 8000, 1, 65535),
-        workers=_number(
-            environment,
-            "WEB_CONCURRENCY",
-            min(allowed_cpus(), MAX_WORKERS),
-            1,
-            MAX_WORKERS,
-        ),
-        access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
-        limits=Limits(
-            *(
-                _number(
-                    environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name]
-                )
-                for name, default in DEFAULT_LIMITS._asdict().items()
-            )
-        ),
+        limits=Limits(*limits),
     )
 
 
-_in_effect: list[Settings] = []
-
-
-def keep_settings(environment: Mapping[str, str]) -> Settings:
-    """Read all settings, or go on with those before if what is new is wrong.
-
-    Raises InvalidSetting if there are none before.
-    """
-    try:
-        _in_effect[:] = [read_settings(environment)]
-    except InvalidSetting as error:
-        if not _in_effect:
-            raise
-        logging.getLogger(__name__).error("%s; the settings before go on", error)
-    return _in_effect[0]
+def read_server_settings(environment: Mapping[str, str]) -> ServerSettings:
+    """Read the server's settings; raise InvalidSetting for an invalid value."""
+    workers = min(allowed_cpus(), MAX_WORKERS)
+    return ServerSettings(
+        host=_host(environment.get("DIGITS_HOST") or "127.0.0.1"),
+        port=_number(environment, "PORT", 8000, 1, 65535),
+        workers=_number(environment, "WEB_CONCURRENCY", workers, 1, MAX_WORKERS),
+        access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
+    )
 
 
 def _weights(setting: str) -> tuple[Path, ...]:
@@ -126,29 +117,29 @@ def _weights(setting: str) -> tuple[Path, ...]:
 
 
 def _digests(setting: str) -> tuple[str, ...]:
-    """Read digests from the setting itself, or from the file that it names."""
+    """Read digests from the setting, or from the file that it names."""
     text = setting
     if "/" in setting:
         try:
             text = Path(setting).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not text"
-            # nor is its name, which may be a key with a slash in it
+            # without the name, which may be a key with a slash in it
             raise InvalidSetting(
                 f"DIGITS_API_KEYS names a file that cannot be read: {reason}"
             ) from None
     text = re.sub(r"#.*", "", text).replace(",", " ").lower()
-    # sha256sum writes "-" for where its input came from
+    # sha256sum writes "-" for standard input
     digests = tuple(digest for digest in text.split() if digest != "-")
-    # what is wrong may be a key in clear: it is not shown
     wrong = [i for i, digest in enumerate(digests, 1) if not DIGEST.fullmatch(digest)]
     if EMPTY in digests:
-        raise InvalidSetting("DIGITS_API_KEYS holds the digest of no key at all")
+        raise InvalidSetting("DIGITS_API_KEYS contains the digest of an empty key")
     if wrong or (setting and not digests):
+        # without the value, which may be a key in clear
         raise InvalidSetting(
-            f"DIGITS_API_KEYS holds no SHA-256 digest at place {(wrong or [1])[0]}; "
-            "set digests, or the path of a file of them, with a slash in it; make one "
-            "by: printf %s KEY | sha256sum"
+            f"DIGITS_API_KEYS: item {(wrong or [1])[0]} is not a SHA-256 digest; set "
+            "digests, or the path (with a slash) of a file of digests; to make one: "
+            "printf %s KEY | sha256sum"
         )
     return digests
 
@@ -169,14 +160,14 @@ def _host(host: str) -> str:
     except ValueError:
         if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
             raise InvalidSetting(
-                f"DIGITS_HOST is {host!r}; set an address or a host's name"
+                f"DIGITS_HOST is {host!r}; set an IP address or a host name"
             ) from None
         return host
     return f"[{host.strip('[]')}]" if version == 6 else host
 
 
 def allowed_cpus() -> int:
-    """Count the CPUs this process may use, by its affinity and its container's."""
+    """Return the number of CPUs that affinity and cgroup allow this process."""
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     quota, _, period = (
         CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max"

@@ -1,23 +1,32 @@
-"""Who may ask: the keys that a request can bring."""
+"""API-key authentication."""
 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
+from flask import Flask, request
+
+from service.web.openapi import routes
+from service.web.problems import Problem
+
 SCHEME = "bearer "
+# environ key: whether the request carries an accepted API key, if that was checked
+# before Flask; no client can set it, because a header's key begins with HTTP_
+AUTHORIZED = "digits.authorized"
 
 
-class Keys:
-    """The SHA-256 digests of the keys that are let in; none at all lets everyone in."""
+class ApiKeys:
+    """The accepted API keys, as SHA-256 digests; without any, no key is required."""
 
     def __init__(self, digests: tuple[str, ...]) -> None:
         self.digests = digests
 
-    def admit(self, environ: Mapping[str, Any]) -> bool:
-        """Tell whether a request brings a key, as `Authorization` or `X-API-Key`.
+    def authorize(self, environ: Mapping[str, Any]) -> bool:
+        """Return whether a request carries an accepted key, if one is required.
 
-        How long it takes tells nothing of how near a wrong key is.
+        The time it takes reveals nothing about the keys.
         """
         if not self.digests:
             return True
@@ -25,10 +34,29 @@ class Keys:
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if authorization.lower().startswith(SCHEME):
             keys.append(authorization[len(SCHEME) :].strip())
-        brought = [hashlib.sha256(key.encode("latin-1")).hexdigest() for key in keys]
-        found = [
-            hmac.compare_digest(digest, known)
-            for digest in brought
-            for known in self.digests
+        digests = [hashlib.sha256(key.encode("latin-1")).hexdigest() for key in keys]
+        matches = [
+            hmac.compare_digest(digest, accepted)
+            for digest in digests
+            for accepted in self.digests
         ]
-        return any(found)
+        return any(matches)
+
+
+def init_app(app: Flask, api_keys: ApiKeys) -> None:
+    """Require an API key on the routes that declare it."""
+    protected = {route.endpoint for route in routes() if route.requires_key}
+
+    @app.before_request
+    def require_key() -> None:
+        if request.endpoint not in protected:
+            return
+        is_authorized = request.environ.get(AUTHORIZED)
+        if is_authorized is None:
+            is_authorized = api_keys.authorize(request.environ)
+        if not is_authorized:
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                "missing or unknown API key; send `Authorization: Bearer KEY` or "
+                "`X-API-Key: KEY`",
+            )

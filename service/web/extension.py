@@ -1,15 +1,15 @@
-"""What every view needs, kept in app.extensions["digits"]."""
+"""State that all requests share: app.extensions["digits"]."""
 
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Flask, current_app
+from flask import current_app
 
 from service.server.metrics import Metrics
 from service.settings import Limits, Settings
-from service.web.auth import Keys
-from service.web.fair_lock import Turns
-from service.web.model_store import Model
+from service.web.auth import ApiKeys
+from service.web.fair_lock import FairLock
+from service.web.model_store import ModelStore
 from service.web.problems import error_reply
 
 NAME = "digits"
@@ -17,20 +17,20 @@ NAME = "digits"
 
 @dataclass(eq=False)
 class Extension:
-    """The model, the keys and the limits of one application, and what it counts."""
+    """The model, API keys, limits and metrics of one application."""
 
-    model: Model
+    models: ModelStore
     metrics: Metrics
-    keys: Keys
+    api_keys: ApiKeys
     limits: Limits
-    turns: Turns
-    error_reply = staticmethod(error_reply)  # for the worker's own refusals
+    compute_lock: FairLock
+    error_reply = staticmethod(error_reply)  # for errors that the server itself sends
 
     def reconfigure(self, settings: Settings) -> None:
-        """Apply the settings that change without loading the application again."""
-        self.keys.digests = settings.api_keys
+        """Apply the settings that may change while the application runs: API keys."""
+        self.api_keys.digests = settings.api_keys
 
 
-def extension(app: Flask | None = None) -> Extension:
-    """Return the extension of an application, by default the current one."""
-    return cast(Extension, (app or current_app).extensions[NAME])
+def extension() -> Extension:
+    """Return the extension of the current application."""
+    return cast(Extension, current_app.extensions[NAME])

@@ -1,32 +1,34 @@
-"""The way past Flask for the request that most are: one MNIST image in a plain form."""
+"""WSGI middleware that answers MNIST-shaped PNGs without Flask."""
 
 import io
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service.classifier import Classifier
 from service.images import read_mnist_png
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import DEFER
-from service.web.auth import Keys
+from service.web.auth import AUTHORIZED, ApiKeys
 from service.web.bulk import NPY
 from service.web.families import count_predictions
 from service.web.forms import plain_files
-from service.web.model_store import Model, Served
-from service.web.prediction_json import JSON
+from service.web.model_store import ModelStore
+from service.web.prediction_json import JSON, prediction
 from service.web.problems import SAFETY
 
 SAFE = list(SAFETY.items())
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # of others, Flask has its opinion
-MAX_QUICK_BYTES = 4096  # no PNG of 28 x 28 grey pixels needs more, with its form
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,200}")  # Flask judges all others
+MAX_FAST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
 
-# what this middleware has found out about a request that it hands on to Flask
-AUTHORIZED = "digits.authorized"  # whether it carries a known API key
-UPLOADS = "digits.uploads"  # the bytes of its pictures; None if its form is not plain
+# environ key, read behind this middleware: the contents of the request's files, or
+# None if its form is not plain
+UPLOADS = "digits.uploads"
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -34,48 +36,54 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 Image = npt.NDArray[np.uint8]
 
 
-class Door:
-    """A WSGI application in front of another one, which answers what it does not.
+class FastPath:
+    """Middleware that answers simple predictions and passes on all other requests.
 
-    Whatever it answers, the other would have answered with the same bytes: it takes
-    the same steps, less the framework's, and leaves a request alone at the first sign
-    that it is not plain.
+    Its replies equal the application's byte for byte: it takes the same steps without
+    the framework, and passes on a request at the first sign that it is unusual.
 
-    Images are scored when the first reply is asked for, with all others that wait for
-    theirs in the same thread: a server that calls the application for every request it
-    has, and iterates over the replies after that, has them scored as one batch. One
-    that does these in turn has each scored alone, with the same result.
+    Predictions are micro-batched. An image is scored when its reply is first iterated,
+    together with all images of the same thread whose replies have not been iterated
+    yet. A server that calls the application for several requests before it iterates
+    over the replies gets them scored as one batch; on any other server, each image is
+    scored alone, with the same result.
     """
 
     def __init__(
-        self, application: Application, model: Model, metrics: Metrics, keys: Keys
+        self,
+        application: Application,
+        models: ModelStore,
+        metrics: Metrics,
+        api_keys: ApiKeys,
     ) -> None:
-        self.application, self.model = application, model
-        self.metrics, self.keys = metrics, keys
-        self._waiting = threading.local()
+        self.application, self.models = application, models
+        self.metrics, self.api_keys = metrics, api_keys
+        self._local = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """Answer one request."""
         image = self._image(environ)
         if image is not None:
-            return _Prediction(self, image, start_response)
+            reply = _Reply(self, image, environ, start_response)
+            self.waiting.append(reply)
+            return reply
         if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
             return environ[DEFER](lambda: self.application(environ, start_response))
         return self.application(environ, start_response)
 
     def _image(self, environ: Environ) -> Image | None:
-        """Take the image out of a plain request, and out of no other."""
+        """Read the image of a simple request; return None for any other request."""
         length = environ.get("CONTENT_LENGTH", "")
         if (
             environ["PATH_INFO"] != "/predict"
             or environ["REQUEST_METHOD"] != "POST"
             or environ["QUERY_STRING"]
-            or not (length.isdecimal() and int(length) <= MAX_QUICK_BYTES)
+            or not (length.isdecimal() and int(length) <= MAX_FAST_BYTES)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
             return None
-        environ[AUTHORIZED] = self.keys.admit(environ)
+        environ[AUTHORIZED] = self.api_keys.authorize(environ)
         if not environ[AUTHORIZED]:
             return None
         body = environ["wsgi.input"].read(int(length))
@@ -86,44 +94,61 @@ class Door:
         return read_mnist_png(files[0]) if files else None
 
     @property
-    def waiting(self) -> list["_Prediction"]:
-        """The predictions of this thread that are not scored yet."""
-        waiting: list[_Prediction] = self._waiting.__dict__.setdefault("list", [])
+    def waiting(self) -> list["_Reply"]:
+        """The replies of this thread whose images are not scored yet."""
+        waiting: list[_Reply] = self._local.__dict__.setdefault("waiting", [])
         return waiting
 
     def score(self) -> None:
-        """Score all images that wait, in one batch."""
-        images = np.array([prediction.image for prediction in self.waiting])
-        served = self.model.current()
-        rows = served.classifier.predict_proba(images)
-        for prediction, row in zip(self.waiting, rows, strict=True):
-            prediction.served, prediction.probabilities = served, row
-            prediction.waits = False
-        self.metrics.count("digits_pictures", "read", by=len(rows))
-        count_predictions(self.metrics, served.classifier.classes, rows)
+        """Score all waiting images in one batch.
+
+        If scoring raises, the application answers each of the requests by itself, so
+        that only the image at fault fails.
+        """
+        replies = self.waiting[:]
         self.waiting.clear()
+        classifier = self.models.current()
+        images = np.array([reply.image for reply in replies])
+        try:
+            rows = classifier.predict_proba(images)
+        except Exception:  # the application raises and logs it again
+            return
+        for reply, row in zip(replies, rows, strict=True):
+            reply.result = classifier, row
+        self.metrics.count("digits_pictures", "read", by=len(rows))
+        count_predictions(self.metrics, classifier.classes, rows)
 
 
-class _Prediction:
-    """The body of a reply, which is known when it is asked for."""
+@dataclass(eq=False)
+class _Reply:
+    """The body of a reply, which is written when it is first iterated."""
 
-    served: Served
-    probabilities: npt.NDArray[np.float64]
-
-    def __init__(self, door: Door, image: Image, start_response: StartResponse) -> None:
-        self.door, self.image, self.start_response = door, image, start_response
-        self.waits = True
-        door.waiting.append(self)
+    fast_path: FastPath
+    image: Image
+    environ: Environ
+    start_response: StartResponse
+    # the classifier and the probabilities (K,), once the image is scored
+    result: tuple[Classifier, npt.NDArray[np.float64]] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        if self.waits:
-            self.door.score()
-        reply = self.served.replies.one(self.probabilities)
+        if self in self.fast_path.waiting:
+            self.fast_path.score()
+        if self.result is None:
+            yield from self._answer_by_application()
+            return
+        reply = prediction(*self.result)
         headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
         self.start_response("200 OK", headers + SAFE)
         yield reply
 
+    def _answer_by_application(self) -> Iterator[bytes]:
+        body = self.fast_path.application(self.environ, self.start_response)
+        try:
+            yield from body
+        finally:
+            getattr(body, "close", lambda: None)()
+
     def close(self) -> None:
-        """Wait no longer: a server calls this however the reply ends."""
-        if self.waits:
-            self.door.waiting.remove(self)
+        """Drop the image if the server closes the reply before iterating it."""
+        if self in self.fast_path.waiting:
+            self.fast_path.waiting.remove(self)

@@ -1,8 +1,8 @@
-"""The plain form, which nearly every client sends, taken apart without a parser."""
+"""Parser for the plain multipart forms that nearly every client sends."""
 
 import re
 
-# Only what cannot be read in two ways is read here. For all else there is a parser.
+# Only forms that cannot be read in two ways; Werkzeug's parser reads all others.
 _TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'.+-]{1,70})", re.ASCII)
 _HEAD = re.compile(
     rb'\r\nContent-Disposition: form-data; name="(image|file)"; '
@@ -14,17 +14,17 @@ _ENDS = (b"--", b"--\r\n")
 
 
 def plain_files(content_type: str, body: bytes, most: int) -> list[bytes] | None:
-    """Take the files out of a form of at most `most` parts, all of them pictures.
+    """Return the files of a form of at most `most` parts, all of them pictures.
 
-    None if the form is anything but plain, be it malformed or merely unusual: another
-    field, two fields' files mixed, a line break or a header that need not be there.
+    None if the form is malformed or merely unusual: other fields, files in both fields,
+    additional headers or line breaks.
     """
     boundary = _TYPE.fullmatch(content_type)
     if not boundary:
         return None
     mark = b"--" + boundary[1].encode()
     parts = (b"\r\n" + body).split(b"\r\n" + mark)
-    # the mark anywhere else might be a delimiter, to a lenient reader
+    # the mark anywhere else might be a delimiter to a lenient parser
     if parts[0] or parts[-1] not in _ENDS or body.count(mark) != len(parts) - 1:
         return None
     if not 0 < len(parts) - 2 <= most:

@@ -1,4 +1,4 @@
-"""The model that is served, and the newer file that takes its place."""
+"""Hot reload of the weights file."""
 
 import logging
 import threading
@@ -6,71 +6,66 @@ import time
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 from service.classifier import Classifier, InvalidWeights, load
 from service.server.metrics import Metrics
-from service.web.prediction_json import Replies
 
-LOOK_EVERY = 1.0  # seconds at least between two looks at the file
+__all__ = ["Classifier", "InvalidWeights", "ModelStore", "load_first"]
+
+CHECK_INTERVAL = 1.0  # seconds, at least, between two checks of the file
 
 Signature = tuple[str, int, int, int, int]
 
 
-class Served(NamedTuple):
-    """What a request is answered with, from its beginning to its end."""
+class ModelStore:
+    """The current classifier, reloaded when the first existing weights file changes.
 
-    classifier: Classifier
-    replies: Replies
-
-
-class Model:
-    """The newest weights that can be served, of the first of some files that exists.
-
-    Whoever asks for them looks whether the file was replaced, once a second at most. A
-    file that cannot be served is logged once, and the weights before it go on.
+    `current` checks the file, at most once a second. An invalid file is logged once,
+    and the previous model is kept.
     """
 
     def __init__(
         self, classifier: Classifier, paths: Sequence[Path], metrics: Metrics
     ) -> None:
         self._metrics = metrics
-        self._served = Served(classifier, Replies(classifier))
+        self._classifier = classifier
         self._paths = paths
         self._seen = _signature(paths) if paths else None
-        self._next_look = time.monotonic() + LOOK_EVERY if paths else inf
-        self._looks = threading.Lock()
+        self._next_check = time.monotonic() + CHECK_INTERVAL if paths else inf
+        self._checking = threading.Lock()
 
-    def current(self) -> Served:
-        """Give what is served now."""
-        if time.monotonic() >= self._next_look and self._looks.acquire(blocking=False):
+    def current(self) -> Classifier:
+        """Return the classifier of the newest valid weights."""
+        is_due = time.monotonic() >= self._next_check
+        if is_due and self._checking.acquire(blocking=False):
             try:
-                self._look()
+                self._reload_if_changed()
             finally:
-                self._next_look = time.monotonic() + LOOK_EVERY
-                self._looks.release()
-        return self._served
+                self._next_check = time.monotonic() + CHECK_INTERVAL
+                self._checking.release()
+        return self._classifier
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         signature = _signature(self._paths)
         if signature == self._seen:
             return
-        # first, so that a file that is replaced once more meanwhile is seen again
+        # before loading: a file that is replaced meanwhile is loaded at the next check
         self._seen = signature
         try:
             classifier = load_first(self._paths)
-        # whatever a file may hold, it fails no request
+        # whatever the file holds, no request may fail
         except Exception as error:
             self._metrics.count("digits_model_failures")
-            version = self._served.classifier.version
-            logging.getLogger(__name__).error("%s; %s is served on", error, version)
+            logging.getLogger(__name__).error(
+                "%s; keeping model %s", error, self._classifier.version
+            )
         else:
             self._metrics.count("digits_model_reloads")
-            self._served = Served(classifier, Replies(classifier))
+            self._classifier = classifier
 
 
 def load_first(paths: Sequence[Path]) -> Classifier:
-    """Load the first file that exists; raises InvalidWeights if it cannot be served."""
+    """Load the first existing file; raise InvalidWeights if it cannot be served."""
     return load(_first(paths))
 
 
@@ -81,16 +76,16 @@ def _first(paths: Sequence[Path]) -> Path:
                 return path
         except OSError as error:
             raise InvalidWeights(f"weights {path}: {error.strerror}") from error
-    # loading the last one says that it does not exist
+    # loading this one reports that it does not exist
     return paths[-1]
 
 
 def _signature(paths: Sequence[Path]) -> Signature | None:
-    """Tell one file from another in its place."""
+    """Return values of which at least one changes when the file is replaced."""
     try:
         path = _first(paths)
         found = path.stat()
     except (OSError, InvalidWeights):
         return None
-    # the last changes with its permissions too
+    # the last one changes with the permissions too
     return str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -4,10 +4,10 @@ import functools
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Blueprint, Response, render_template, request
+from flask import Response, render_template, request
 
 from service.web.extension import extension
-from service.web.openapi import METHODS, WORKERS_OWN, describe
+from service.web.openapi import ANY_REQUEST, describe
 
 FOLDER = Path(__file__).parent
 # a page loads nothing but its own files, and runs nothing but its own script
@@ -17,41 +17,34 @@ POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 
-pages = Blueprint("pages", __name__)
 
-
-@pages.get("/docs")
 def docs() -> Response:
     """Show /openapi.json to people."""
     document = describe(extension().limits)
     operations = [
-        (path, method.upper(), item[method])
+        (path, method.upper(), operation)
         for path, item in document["paths"].items()
-        for method in METHODS
-        if method in item
+        for method, operation in item.items()
     ]
     page = render_template(
         "docs.html",
         document=document,
         operations=operations,
-        any_request=[str(int(status)) for status in WORKERS_OWN],
+        any_request=ANY_REQUEST,
     )
     return _answer(page.encode(), "text/html")
 
 
-@pages.get("/")
 def page() -> Response:
     """Give the page on which to draw a digit and see what it is."""
     return _answer(_file("templates/index.html"), "text/html")
 
 
-@pages.get("/script.js")
 def script() -> Response:
     """Give what that page does."""
     return _answer(_file("static/script.js"), "text/javascript")
 
 
-@pages.get("/style.css")
 def style() -> Response:
     """Give the style of all pages."""
     return _answer(_file("static/style.css"), "text/css")

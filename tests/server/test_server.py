@@ -100,7 +100,7 @@ def test_probes_answer_over_the_wire(url):
         ({"DIGITS_WEIGHTS": ":"}, "digits: DIGITS_WEIGHTS is ':'; name a file"),
         (
             {"DIGITS_WEIGHT": "x"},
-            "digits: DIGITS_WEIGHT is no setting; did you mean DIGITS_WEIGHTS?",
+            "digits: unknown setting DIGITS_WEIGHT; did you mean DIGITS_WEIGHTS?",
         ),
         ({"DIGITS_ACCESS_LOG": "yes"}, "digits: DIGITS_ACCESS_LOG is 'yes'; set a"),
         ({"DIGITS_WEIGHTS": "x" * 300}, "File name too long"),
@@ -109,7 +109,10 @@ def test_probes_answer_over_the_wire(url):
             "digits: DIGITS_MAX_PIXELS is '90000000'; set a number from 1024 to",
         ),
         ({"DIGITS_MAX_BYTES": "16 MB"}, "digits: DIGITS_MAX_BYTES is '16 MB'; set"),
-        ({"DIGITS_MAX_BYTE": "9"}, "no setting; did you mean DIGITS_MAX_BYTES?"),
+        (
+            {"DIGITS_MAX_BYTE": "9"},
+            "unknown setting DIGITS_MAX_BYTE; did you mean DIGITS_MAX_BYTES?",
+        ),
     ],
 )
 def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
@@ -231,7 +234,7 @@ def test_settings_in_effect_are_printed(tmp_path):
     assert (lines["DIGITS_HOST"], lines["PORT"]) == ("[::1]", "9")
     assert int(lines["WEB_CONCURRENCY"]) >= 1
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("digits: DIGITS_PORT is no setting; did you mean ")
+    assert wrong.stderr.startswith("digits: unknown setting DIGITS_PORT; did you mean ")
 
 
 def test_limits_are_as_they_are_set(weights, tmp_path):

@@ -1,3 +1,5 @@
+"""API keys: their setting, and the routes that require one."""
+
 import hashlib
 import signal
 import subprocess
@@ -21,9 +23,9 @@ DIGESTS = [hashlib.sha256(key.encode()).hexdigest() for key in (KEY, OTHER)]
 
 
 @pytest.fixture
-def client(classifier, monkeypatch):
-    monkeypatch.setenv("DIGITS_API_KEYS", ",".join(DIGESTS))
-    return create_app(classifier).test_client()
+def client(classifier):
+    settings = read_settings({"DIGITS_API_KEYS": ",".join(DIGESTS)})
+    return create_app(classifier, settings).test_client()
 
 
 @pytest.mark.parametrize(
@@ -40,11 +42,10 @@ def client(classifier, monkeypatch):
         ({"Authorization": f"Bearer {DIGESTS[0]}"}, 401),
         ({"X-API-Key": KEY.upper()}, 401),
         ({"X-API-Key": "\u00e9\u00ff"}, 401),
+        ({"digits.authorized": "True"}, 401),
     ],
 )
-def test_predictions_and_the_model_are_for_who_has_a_key(
-    client, drawn, headers, status
-):
+def test_predictions_and_the_model_require_a_key(client, drawn, headers, status):
     upload = encode(drawn.test.images[0])
     for reply in (
         client.post("/predict", data=upload, content_type="image/png", headers=headers),
@@ -54,16 +55,19 @@ def test_predictions_and_the_model_are_for_who_has_a_key(
         assert (reply.status_code == 401) == (status == 401)
         if status == 401:
             assert reply.headers["WWW-Authenticate"] == "Bearer"
-            assert "Authorization: Bearer KEY" in reply.json["detail"]
+            assert reply.json["detail"] == (
+                "missing or unknown API key; send `Authorization: Bearer KEY` or "
+                "`X-API-Key: KEY`"
+            )
             assert KEY not in reply.text
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json"])
-def test_probes_metrics_and_the_description_are_for_everyone(client, path):
+def test_probes_metrics_and_the_api_description_require_no_key(client, path):
     assert client.get(path).status_code == 200
 
 
-def test_digests_may_lie_in_a_file_as_sha256sum_writes_them(tmp_path):
+def test_digests_are_read_from_a_file_as_sha256sum_writes_it(tmp_path):
     path = tmp_path / "keys"
     path.write_text(f"\ufeff{DIGESTS[0]}  -\n# Ada's\n{DIGESTS[1]}  # Bob's\n")
 
@@ -78,14 +82,14 @@ EMPTY = hashlib.sha256(b"").hexdigest()
     "setting",
     [KEY, DIGESTS[0] + ",x", ",", "/absent/keys", f"{KEY}/x", EMPTY, "#"],
 )
-def test_what_is_no_digest_is_refused_and_not_repeated(setting):
+def test_invalid_digest_is_refused_and_never_shown(setting):
     with pytest.raises(InvalidSetting, match="DIGITS_API_KEYS") as refused:
         read_settings({"DIGITS_API_KEYS": setting})
 
     assert KEY not in str(refused.value)
 
 
-def test_printed_settings_do_not_tell_the_keys():
+def test_printed_settings_do_not_show_the_keys():
     out = subprocess.run(
         [sys.executable, "-m", "service", "settings"],
         cwd=ROOT,
@@ -99,7 +103,7 @@ def test_printed_settings_do_not_tell_the_keys():
     assert DIGESTS[0] not in out
 
 
-def test_sighup_reads_the_file_of_keys_again_and_a_bad_one_changes_nothing(
+def test_sighup_reads_the_key_file_again_and_an_invalid_one_keeps_the_previous_keys(
     weights, tmp_path
 ):
     path = tmp_path / "keys"
@@ -124,3 +128,8 @@ def test_sighup_reads_the_file_of_keys_again_and_a_bad_one_changes_nothing(
         path.write_text("half a dig")
         renew()
         assert (admits(KEY), admits(OTHER)) == (False, True)
+        service.process.terminate()
+        log = "".join(service.process.communicate(timeout=30))
+
+    assert "DIGITS_API_KEYS: item 1 is not a SHA-256 digest" in log
+    assert "keeping the previous API keys" in log

@@ -1,26 +1,28 @@
 import threading
 
-from service.web.fair_lock import Turns
+import pytest
+
+from service.web.fair_lock import FairLock
 from tests.conftest import wait_until
 
 
-def test_threads_take_turns_in_the_order_in_which_they_came():
-    turns, order, waiting = Turns(), [], []
+def test_threads_acquire_the_lock_in_the_order_in_which_they_requested_it():
+    lock, order, started = FairLock(), [], []
 
     def work(name: int) -> None:
         for _ in range(2):
-            with turns:
+            with lock:
                 order.append(name)
-                # so that it is not over before all others have asked for a turn
-                wait_until(lambda: len(turns._waiting) == len(threads) - 1 or done)
+                # hold the lock until all other threads have requested it
+                wait_until(lambda: len(lock._waiting) == len(threads) - 1 or done)
 
     done = False
     threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
-    with turns:
+    with lock:
         for thread in threads:
             thread.start()
-            waiting.append(thread)
-            wait_until(lambda: len(turns._waiting) == len(waiting))
+            started.append(thread)
+            wait_until(lambda: len(lock._waiting) == len(started))
     wait_until(lambda: len(order) >= 4)
     done = True
     for thread in threads:
@@ -29,13 +31,8 @@ def test_threads_take_turns_in_the_order_in_which_they_came():
     assert order[:4] == [0, 1, 2, 0]
 
 
-def test_turn_ends_with_an_error_too():
-    turns = Turns()
+def test_an_error_releases_the_lock():
+    lock = FairLock()
     for _ in range(2):
-        try:
-            with turns:
-                raise ValueError
-        except ValueError:
-            pass
-    with turns:
-        pass
+        with pytest.raises(ValueError, match="held"), lock:
+            raise ValueError("held")

@@ -1,5 +1,6 @@
-"""The way past Flask, held to Flask's own answer to the same bytes."""
+"""The fast path, held to Flask's own replies to the same bytes."""
 
+import hashlib
 import io
 import struct
 import zlib
@@ -11,16 +12,19 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from service.app import create_app
+from service.classifier import Classifier
 from service.images import read_image, read_mnist_png
-from service.server.wsgi_keys import DEFER
-from service.web.fast_path import MAX_QUICK_BYTES
+from service.server.wsgi_keys import DEFER, REQUEST_ID
+from service.settings import read_settings
+from service.web.auth import AUTHORIZED
+from service.web.fast_path import MAX_FAST_BYTES, UPLOADS
 from tests.conftest import encode
 
 TYPE = "multipart/form-data; boundary=b"
 
 
 @pytest.fixture(scope="module")
-def door(classifier):
+def fast_path(classifier):
     return create_app(classifier).wsgi_app
 
 
@@ -62,9 +66,9 @@ def call(application, environ: dict) -> tuple[str, dict[str, str], bytes]:
     return status, dict(headers), data
 
 
-def is_quick(door, request: dict) -> bool:
+def is_fast(fast_path, request: dict) -> bool:
     deferred = object()
-    body = door(request | {DEFER: lambda call: deferred}, lambda *_: None)
+    body = fast_path(request | {DEFER: lambda call: deferred}, lambda *_: None)
     if body is deferred:
         return False
     body.close()
@@ -72,21 +76,23 @@ def is_quick(door, request: dict) -> bool:
 
 
 def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
-    """Put a chunk behind the header of a PNG."""
+    """Insert a chunk after the header of a PNG."""
     crc = zlib.crc32(kind + data)
     chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
     return png[:33] + chunk + png[33:]
 
 
-def test_plain_request_is_quick_and_answered_as_by_flask(door, upload):
+def test_simple_request_takes_the_fast_path_and_gets_the_reply_of_flask(
+    fast_path, upload
+):
     for body, kind in ((form(upload), TYPE), (upload, "image/png")):
-        assert is_quick(door, environ(body, kind))
-        theirs = call(door.application, environ(body, kind))
-        assert call(door, environ(body, kind)) == theirs
+        assert is_fast(fast_path, environ(body, kind))
+        theirs = call(fast_path.application, environ(body, kind))
+        assert call(fast_path, environ(body, kind)) == theirs
         assert theirs[0] == "200 OK"
 
 
-def test_what_is_not_plain_is_left_to_flask(door, upload, drawn):
+def test_unusual_request_is_passed_on_to_flask(fast_path, upload, drawn):
     image = drawn.test.images[0]
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", "seven")
@@ -129,29 +135,29 @@ def test_what_is_not_plain_is_left_to_flask(door, upload, drawn):
         ),
     ):
         ours, theirs = requests
-        assert not is_quick(door, ours), ours["wsgi.input"].getvalue()
+        assert not is_fast(fast_path, ours), ours["wsgi.input"].getvalue()
         ours["wsgi.input"].seek(0)
-        assert call(door, ours) == call(door.application, theirs)
+        assert call(fast_path, ours) == call(fast_path.application, theirs)
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/predict/"])
-def test_other_paths_are_left_to_flask_and_may_be_asked_of_a_loop(door, path):
+def test_get_requests_run_flask_without_deferring(fast_path, path):
     request = environ(b"", PATH_INFO=path, REQUEST_METHOD="GET")
 
-    assert is_quick(door, request)
-    assert call(door, request)[2] == call(door.application, request)[2]
+    assert is_fast(fast_path, request)
+    assert call(fast_path, request)[2] == call(fast_path.application, request)[2]
 
 
-def test_long_body_is_not_even_read(door, upload):
-    request = environ(form(upload + bytes(MAX_QUICK_BYTES)))
+def test_long_body_is_passed_on_unread(fast_path, upload):
+    request = environ(form(upload + bytes(MAX_FAST_BYTES)))
 
-    assert not is_quick(door, request)
+    assert not is_fast(fast_path, request)
     assert request["wsgi.input"].tell() == 0
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_damaged_pictures_get_the_answer_of_flask(door, upload, data):
+def test_damaged_pictures_get_the_reply_of_flask(fast_path, upload, data):
     damaged = bytearray(upload)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(damaged) - 1))
@@ -160,23 +166,110 @@ def test_damaged_pictures_get_the_answer_of_flask(door, upload, data):
         )
     body = form(bytes(damaged))
 
-    assert call(door, environ(body)) == call(door.application, environ(body))
+    assert call(fast_path, environ(body)) == call(fast_path.application, environ(body))
 
 
-def test_pngs_read_the_quick_way_are_what_read_image_gives(digits):
+def test_fast_reading_of_a_png_equals_read_image(digits):
     for image in digits.test.images[:200]:
         upload = encode(image)
         np.testing.assert_array_equal(read_mnist_png(upload), image)
         np.testing.assert_array_equal(read_image(upload), image)
 
 
-def test_requests_that_come_together_get_the_answers_they_get_alone(door, drawn):
+def test_requests_of_one_batch_get_the_replies_they_get_alone(fast_path, drawn):
     bodies = [form(encode(image)) for image in drawn.test.images[:40]]
-    alone = [call(door, environ(body))[2] for body in bodies]
+    alone = [call(fast_path, environ(body))[2] for body in bodies]
 
-    begun = [door(environ(body), lambda *_: None) for body in bodies]
-    begun[3].close()  # its client has left
+    begun = [fast_path(environ(body), lambda *_: None) for body in bodies]
+    begun[3].close()  # its client has disconnected
     together = [b"".join(reply) for i, reply in enumerate(begun) if i != 3]
 
     assert together == alone[:3] + alone[4:]
-    assert door.waiting == []
+    assert fast_path.waiting == []
+
+
+def test_image_that_cannot_be_scored_fails_alone(classifier, drawn, caplog):
+    images = drawn.test.images[:6]
+
+    class FailsOnOne(Classifier):
+        def predict_proba(self, batch: np.ndarray) -> np.ndarray:
+            if (batch == images[2]).all(axis=(1, 2)).any():
+                raise ArithmeticError("cannot score this image")
+            return super().predict_proba(batch)
+
+    weight, bias, classes = classifier.weight, classifier.bias, classifier.classes
+    app = create_app(FailsOnOne(weight, bias, classes, classifier.features))
+    fast_path = app.wsgi_app
+    requests = [
+        environ(form(encode(image)), **{REQUEST_ID: f"id-{i}"})
+        for i, image in enumerate(images)
+    ]
+
+    started: dict[int, tuple] = {}
+    bodies = [
+        fast_path(request, lambda *start, i=i: started.update({i: start}))
+        for i, request in enumerate(requests)
+    ]
+    assert len(fast_path.waiting) == len(images)
+    replies = [b"".join(body) for body in bodies]
+
+    for i, image in enumerate(images):
+        theirs = call(fast_path.application, environ(form(encode(image))))
+        assert (started[i][0], replies[i]) == (theirs[0], theirs[2])
+        assert started[i][0][:3] == ("500" if i == 2 else "200")
+    assert "request id-2" in caplog.messages[0]
+    assert "ArithmeticError" in caplog.text
+    assert fast_path.waiting == []
+
+
+KEY = "s3cret"
+SETTINGS = read_settings({"DIGITS_API_KEYS": hashlib.sha256(KEY.encode()).hexdigest()})
+
+
+def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(
+    classifier, drawn
+):
+    app = create_app(classifier, SETTINGS)
+    fast_path, flask = app.wsgi_app, app.wsgi_app.application
+    drawn_on_white = encode(255 - drawn.test.images[0])
+    body = form(drawn_on_white)
+
+    def application(environ: dict, start_response) -> object:
+        assert environ[AUTHORIZED] is True
+        assert environ[UPLOADS] == [drawn_on_white]
+        # neither the keys nor the form can be read again
+        fast_path.api_keys.digests = ("0" * 64,)
+        environ["wsgi.input"] = io.BytesIO(bytes(len(body)))
+        return flask(environ, start_response)
+
+    fast_path.application = application
+    status, _, _ = call(fast_path, environ(body, HTTP_X_API_KEY=KEY))
+
+    assert status == "200 OK"
+
+
+def test_request_refused_by_the_fast_path_is_refused_by_flask_without_a_second_look(
+    classifier, upload
+):
+    app = create_app(classifier, SETTINGS)
+    flask = app.wsgi_app.application
+
+    def application(environ: dict, start_response) -> object:
+        app.wsgi_app.api_keys.digests = ()  # would let everyone in
+        return flask(environ, start_response)
+
+    app.wsgi_app.application = application
+    status, _, body = call(app.wsgi_app, environ(form(upload)))
+
+    assert status == "401 UNAUTHORIZED"
+    assert b"missing or unknown API key" in body
+
+
+@pytest.mark.parametrize("name", [AUTHORIZED, AUTHORIZED.replace(".", "_")])
+def test_header_of_a_client_cannot_pass_for_an_authorization(classifier, name):
+    client = create_app(classifier, SETTINGS).test_client()
+
+    for path in ("/predict", "/predict?explain=1", "/model"):
+        method = "GET" if path == "/model" else "POST"
+        reply = client.open(path, method=method, headers={name: "True"})
+        assert reply.status_code == 401

@@ -1,4 +1,4 @@
-"""The reader of plain forms, held to Werkzeug's parser on the same bytes."""
+"""The parser of plain forms, held to Werkzeug's on the same bytes."""
 
 import io
 
@@ -19,7 +19,7 @@ def form(*files: bytes, head: bytes = HEAD, boundary: bytes = b"b") -> bytes:
 
 
 def werkzeug_files(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
-    """Give all that Werkzeug finds in a form, fields and files, or raise."""
+    """Return all fields and files that Werkzeug finds in a form, or raise."""
     environ = {
         "wsgi.input": io.BytesIO(body),
         "CONTENT_LENGTH": str(len(body)),
@@ -44,7 +44,7 @@ def werkzeug_files(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
     ],
 )
 @pytest.mark.parametrize("files", [[b"one"], [b"", b"\r\n", b"--c", b"\r"]])
-def test_plain_form_is_read_without_werkzeug_and_as_it_reads_it(head, files):
+def test_plain_form_is_parsed_as_werkzeug_parses_it(head, files):
     body = form(*files, head=head)
 
     found = plain_files(TYPE, body, most=9)
@@ -84,7 +84,7 @@ def test_plain_form_is_read_without_werkzeug_and_as_it_reads_it(head, files):
         ),
     ],
 )
-def test_what_is_not_plain_is_left_to_werkzeug(content_type, body):
+def test_any_other_form_is_left_to_werkzeug(content_type, body):
     assert plain_files(content_type, body, most=9) is None
 
 
@@ -117,7 +117,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=1_000, deadline=None)
 @example([b"--b\r\n", HEAD, b"\r\n\r\n", b"x", b"\r\n--b--"])
 @given(st.lists(PIECES, max_size=12))
-def test_both_readers_agree_on_any_bytes(pieces):
+def test_both_parsers_agree_on_any_bytes(pieces):
     inside = b"".join(pieces)
     for body in (inside, form(inside), form(b"x", inside), b"--b\r\n" + inside):
         found = plain_files(TYPE, body, most=9)
@@ -129,7 +129,7 @@ def test_both_readers_agree_on_any_bytes(pieces):
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_both_readers_agree_on_damaged_forms(data):
+def test_both_parsers_agree_on_damaged_forms(data):
     body = bytearray(form(b"\x89PNG\r\n\x1a\n", b"x", head=HEAD))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
@@ -141,7 +141,7 @@ def test_both_readers_agree_on_damaged_forms(data):
         assert [file for _, file in werkzeug_files(TYPE, bytes(body))] == found
 
 
-def test_file_larger_than_werkzeugs_buffer_is_read_alike():
+def test_both_parsers_agree_on_files_larger_than_werkzeugs_buffer():
     file = bytes(range(256)) * 1_000
 
     assert plain_files(TYPE, form(file, file), most=2) == [file, file]

@@ -1,3 +1,5 @@
+"""POST /predict: every kind of request, and its reply."""
+
 import io
 import json
 import re
@@ -8,7 +10,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.classifier import Classifier
-from service.settings import DEFAULT_LIMITS
+from service.settings import DEFAULT_LIMITS, read_settings
 from service.web.bulk import NPY
 from tests.conftest import encode
 
@@ -36,7 +38,7 @@ def test_reply_holds_the_digit_and_the_softmax_probabilities(client, classifier,
     assert reply.json["model"] == classifier.version
 
 
-def test_form_field_may_be_file_and_the_body_the_picture_itself(client, image):
+def test_picture_may_be_in_the_field_file_or_be_the_body(client, image):
     upload = encode(image)
 
     replies = [
@@ -50,7 +52,7 @@ def test_form_field_may_be_file_and_the_body_the_picture_itself(client, image):
     assert len({reply.text for reply in replies}) == 1
 
 
-def test_model_of_other_classes_names_them(drawn):
+def test_reply_of_a_model_of_some_digits_lists_its_classes(drawn):
     weight = np.random.default_rng(0).normal(size=(784, 2)).astype(np.float32)
     binary = Classifier(weight, np.zeros(2, np.float32), (3, 8), "pixels")
 
@@ -61,7 +63,7 @@ def test_model_of_other_classes_names_them(drawn):
     assert len(reply.json["probabilities"]) == 2
 
 
-def test_several_pictures_are_answered_in_order_and_a_bad_one_in_its_slot(
+def test_several_pictures_get_predictions_or_errors_in_their_order(
     client, drawn, classifier
 ):
     uploads = [encode(image) for image in drawn.test.images[:3]]
@@ -83,7 +85,7 @@ def test_several_pictures_are_answered_in_order_and_a_bad_one_in_its_slot(
     assert "blank" in slots[2]["error"]["detail"]
 
 
-def test_pictures_sent_together_share_the_pixels_they_may_have(client):
+def test_pictures_of_one_form_share_the_pixel_limit(client):
     n = 100
     each = DEFAULT_LIMITS.max_pixels_together // n
     upload = encode(Image.new("1", (each // 1_000 + 1, 1_000)))
@@ -96,7 +98,7 @@ def test_pictures_sent_together_share_the_pixels_they_may_have(client):
     assert f"at most {each:,}" in details.pop()
 
 
-def test_file_of_line_breaks_passes_through_the_parser_of_unusual_forms(client):
+def test_file_of_line_breaks_in_an_unusual_form_is_read_whole(client):
     kind = 'multipart/form-data; boundary="b"'
     head = b'Content-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
     body = b"--b\r\n" + head + b"\r\n" * 200_000 + b"\r\n--b--\r\n"
@@ -107,7 +109,7 @@ def test_file_of_line_breaks_passes_through_the_parser_of_unusual_forms(client):
     assert "400000 bytes" in reply.json["detail"]
 
 
-def test_explanation_of_anything_but_one_picture_in_json_is_refused(client, drawn):
+def test_explain_is_refused_unless_for_one_picture_and_a_json_reply(client, drawn):
     images = drawn.test.images[:2]
     files = [(io.BytesIO(encode(image)), "x.png") for image in images]
     one = {"data": encode(images[0]), "content_type": "image/png"}
@@ -123,7 +125,7 @@ def test_explanation_of_anything_but_one_picture_in_json_is_refused(client, draw
     assert client.post("/predict?explain=yes", **one).status_code == 400
 
 
-def test_refusal_of_a_form_is_short_however_long_its_names_are(client):
+def test_error_message_is_short_however_long_the_field_names_are(client):
     part = '--b\r\nContent-Disposition: form-data; name="{}\1{}"\r\n\r\n\r\n'
     body = "".join(part.format(i, "x" * 9_000) for i in range(10)) + "--b--\r\n"
 
@@ -141,7 +143,9 @@ def npy(array: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "application/x-npy"])
-def test_bulk_is_answered_as_single_pictures_are(client, drawn, classifier, kind):
+def test_bulk_images_get_the_predictions_of_single_pictures(
+    client, drawn, classifier, kind
+):
     images = drawn.test.images
     body = npy(images) if "npy" in kind else images.tobytes()
 
@@ -161,7 +165,7 @@ def test_bulk_is_answered_as_single_pictures_are(client, drawn, classifier, kind
     np.testing.assert_array_equal(array, expected.astype(np.float32))
 
 
-def test_npy_is_sent_to_who_names_it_for_pictures_too(client, drawn, classifier):
+def test_accept_header_selects_npy_replies_for_pictures_too(client, drawn, classifier):
     uploads = [encode(drawn.test.images[0]), b"no picture"]
     expected = classifier.predict_proba(drawn.test.images[:1]).astype(np.float32)
 
@@ -189,7 +193,7 @@ def test_npy_is_sent_to_who_names_it_for_pictures_too(client, drawn, classifier)
             assert np.isnan(rows[1]).all()
 
 
-def test_who_asks_is_told_how_long_each_step_took(client, image):
+def test_server_timing_lists_each_step_on_request(client, image):
     def steps(query: str, n: int = 1) -> list[str]:
         files = [(io.BytesIO(encode(image)), "x.png") for _ in range(n)]
         reply = client.post(f"/predict{query}", data={"image": files})
@@ -205,14 +209,14 @@ def test_who_asks_is_told_how_long_each_step_took(client, image):
     assert steps("") == [""]
 
 
-def test_refused_picture_is_timed_too(client):
+def test_server_timing_covers_refused_pictures(client):
     reply = client.post("/predict?timing=1", data=b"x", content_type="image/png")
 
     assert reply.status_code == 415
     assert "read;dur=" in reply.headers["Server-Timing"]
 
 
-def test_model_route_tells_what_is_served(client, classifier):
+def test_model_route_describes_the_current_model(client, classifier):
     reply = client.get("/model").json
 
     assert reply["model"] == classifier.version
@@ -223,7 +227,7 @@ def test_model_route_tells_what_is_served(client, classifier):
 
 
 @pytest.mark.parametrize("path", ["/livez", "/model", "/absent", "/predict"])
-def test_every_reply_forbids_to_be_framed_or_guessed(client, image, path):
+def test_every_reply_forbids_framing_and_content_sniffing(client, image, path):
     for reply in (client.get(path), post(client, encode(image))):
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
@@ -249,7 +253,7 @@ TOO_LARGE = b"\x89PNG" + bytes(DEFAULT_LIMITS.max_bytes)
 
 
 def opened(value):
-    """Make files of the uploads among a form's values."""
+    """Turn pairs of content and file name into files."""
     if isinstance(value, list):
         return [opened(each) for each in value]
     return (io.BytesIO(value[0]), value[1]) if isinstance(value, tuple) else value
@@ -320,7 +324,9 @@ def opened(value):
         ),
     ],
 )
-def test_bad_request_is_a_problem_that_names_the_value(client, request_, status, words):
+def test_invalid_request_is_a_problem_that_shows_the_value(
+    client, request_, status, words
+):
     data = request_["data"]
     if isinstance(data, dict):
         data = {name: opened(value) for name, value in data.items()}
@@ -335,17 +341,17 @@ def test_bad_request_is_a_problem_that_names_the_value(client, request_, status,
         assert word in problem["detail"]
 
 
-def test_weights_setting_names_the_first_file_that_exists(
-    weights, tmp_path, monkeypatch, classifier
+def test_first_existing_file_of_the_weights_setting_is_served(
+    weights, tmp_path, classifier
 ):
-    monkeypatch.setenv("DIGITS_WEIGHTS", f"{tmp_path}/absent:{weights}")
+    settings = read_settings({"DIGITS_WEIGHTS": f"{tmp_path}/absent:{weights}"})
 
-    app = create_app()
+    app = create_app(settings=settings)
 
     assert app.test_client().get("/model").json["model"] == classifier.version
 
 
-def test_without_a_setting_the_shipped_weights_are_served(monkeypatch):
+def test_shipped_weights_are_the_default(monkeypatch):
     monkeypatch.delenv("DIGITS_WEIGHTS", raising=False)
 
     reply = create_app().test_client().get("/model").json
@@ -354,7 +360,7 @@ def test_without_a_setting_the_shipped_weights_are_served(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["/absent", "/absent:/gone", "/dev/null"])
-def test_bad_weights_stop_the_start_with_a_sentence(setting, monkeypatch):
+def test_invalid_weights_abort_startup_with_a_one_line_message(setting, monkeypatch):
     monkeypatch.setenv("DIGITS_WEIGHTS", setting)
 
     with pytest.raises(SystemExit) as stop:

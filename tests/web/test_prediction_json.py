@@ -1,21 +1,15 @@
 import json
 
 import numpy as np
-import pytest
 
 from service.classifier import Classifier
-from service.web.prediction_json import Replies
+from service.web.prediction_json import prediction, predictions
 
 
-@pytest.fixture
-def replies(classifier) -> Replies:
-    return Replies(classifier)
-
-
-def test_reply_is_json_of_the_probabilities_to_seven_digits(replies, classifier):
+def test_probabilities_have_seven_significant_digits(classifier):
     probabilities = np.array([1e-320, 1e-17, 1 / 3, 0.2, 0.1, 0, 0.3, 1e-9, 0.05, 0.01])
 
-    reply = json.loads(replies.one(probabilities, note="é"))
+    reply = json.loads(prediction(classifier, probabilities, note="é"))
 
     assert list(reply) == ["digit", "probability", "probabilities", "note", "model"]
     np.testing.assert_allclose(reply["probabilities"], probabilities, 1e-6, 1e-300)
@@ -24,27 +18,41 @@ def test_reply_is_json_of_the_probabilities_to_seven_digits(replies, classifier)
     assert reply["model"] == classifier.version
 
 
-def test_probability_of_one_or_nothing_is_a_float_in_the_text(replies):
-    text = replies.one(np.eye(10)[3]).decode()
+def test_probabilities_of_one_and_zero_are_written_as_floats(classifier):
+    text = prediction(classifier, np.eye(10)[3]).decode()
 
     assert '"digit":3,"probability":1.000000,' in text
     assert all(type(p) is float for p in json.loads(text)["probabilities"])
 
 
-def test_many_keep_their_order_and_errors_their_place(replies):
-    rows = np.eye(10)
+def test_several_predictions_and_errors_keep_their_order(classifier):
+    rows = np.eye(10)[[4, 0, 2]]
     problem = {"status": 422, "detail": "blank"}
 
-    reply = json.loads(replies.many([rows[4], problem, rows[2]]))
+    reply = json.loads(predictions(classifier, rows, {1: problem}))
 
     assert [slot.get("digit") for slot in reply["predictions"]] == [4, None, 2]
     assert reply["predictions"][1] == {"error": problem}
 
 
-def test_other_classes_are_named_once():
+def test_a_model_of_some_digits_lists_its_classes_once():
     weight = np.zeros((784, 2), np.float32)
-    replies = Replies(Classifier(weight, weight[0], (3, 8), "pixels"))
+    binary = Classifier(weight, weight[0], (3, 8), "pixels")
+    row = np.array([0.4, 0.6])
 
-    for text in (replies.one(np.array([0.4, 0.6])), replies.many([np.eye(2)[0]])):
+    for text in (prediction(binary, row), predictions(binary, row[np.newaxis], {})):
         assert json.loads(text)["classes"] == [3, 8]
-    assert json.loads(replies.one(np.array([0.4, 0.6])))["digit"] == 8
+    assert json.loads(prediction(binary, row))["digit"] == 8
+
+
+def test_models_that_differ_in_their_version_alone_are_told_apart(classifier):
+    weight, bias = classifier.weight, classifier.bias
+    versions = ["1", "2", "1"]
+    models = [
+        Classifier(weight, bias, tuple(range(10)), "stroke-edges", version=version)
+        for version in versions
+    ]
+
+    replies = [json.loads(prediction(model, np.eye(10)[0])) for model in models]
+
+    assert [reply["model"] for reply in replies] == versions

@@ -14,11 +14,11 @@ def test_unknown_path_is_a_problem_document(client):
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": "/nowhere is not here; POST a picture to /predict",
+        "detail": "/nowhere does not exist; POST a picture to /predict",
     }
 
 
-def test_wrong_method_names_the_right_one(client):
+def test_wrong_method_names_the_allowed_one(client):
     reply = client.delete("/predict")
 
     assert reply.status_code == 405
@@ -26,7 +26,7 @@ def test_wrong_method_names_the_right_one(client):
     assert "DELETE is not allowed on /predict" in json.loads(reply.data)["detail"]
 
 
-def test_bug_of_ours_is_a_problem_without_its_traceback(caplog):
+def test_unexpected_error_is_logged_and_its_traceback_not_sent(caplog):
     app = Flask("bug")
     problems.init_app(app)
 
@@ -42,7 +42,7 @@ def test_bug_of_ours_is_a_problem_without_its_traceback(caplog):
     assert "ZeroDivision" in caplog.text
 
 
-def test_options_are_refused_like_other_methods(client):
+def test_options_is_refused_like_any_other_wrong_method(client):
     reply = client.options("/predict")
 
     assert reply.status_code == 405

@@ -1,0 +1,52 @@
+"""Probes, metrics, and descriptions of the model and the API."""
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, request
+
+from service.server.wsgi_keys import STOPPING
+from service.web.extension import extension
+from service.web.openapi import describe
+from service.web.problems import Problem
+
+
+def live() -> dict[str, str]:
+    """Report that the process is running."""
+    return {"status": "alive"}
+
+
+def ready() -> dict[str, str]:
+    """Report that requests can be served; 503 while the server is stopping."""
+    if STOPPING in request.environ:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "the server is stopping; send requests to another one",
+        )
+    return {"status": "ready", "model": extension().models.current().version}
+
+
+def metrics() -> Response:
+    """Export the metrics of all workers in Prometheus's text format."""
+    classifier = extension().models.current()
+    text, content_type = extension().metrics.text(
+        {"model": classifier.version, "features": classifier.features}
+    )
+    return Response(text, content_type=content_type)
+
+
+def openapi() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return describe(extension().limits)
+
+
+def model() -> dict[str, Any]:
+    """Return how the current model was trained and evaluated."""
+    classifier = extension().models.current()
+    return {
+        "model": classifier.version,
+        "features": classifier.features,
+        "classes": list(classifier.classes),
+        "training": dict(classifier.training),
+        "evaluation": dict(classifier.evaluation),
+    }
