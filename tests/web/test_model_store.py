@@ -1,4 +1,4 @@
-"""What is served, and what takes its place while it is served."""
+"""Hot reload of the weights file."""
 
 import contextlib
 import http.client
@@ -16,13 +16,13 @@ from service.server.metrics import Metrics
 from service.settings import EMBEDDED_WEIGHTS
 from service.web import model_store as module
 from service.web.families import new_metrics
-from service.web.model_store import Model, Served, load_first
+from service.web.model_store import ModelStore, load_first
 from tests.conftest import encode, running_service, wait_until
 
 
 @pytest.fixture(autouse=True)
-def without_waiting(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_EVERY", 0)
+def check_at_every_call(monkeypatch):
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 0)
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def path(tmp_path, weights):
 
 
 def replace(path, content: bytes) -> None:
-    """Put a file in place of another as the training job does."""
+    """Replace a file atomically, as the training job does."""
     part = path.with_name("part")
     part.write_bytes(content)
     os.replace(part, path)
 
 
-def counted(metrics: Metrics, served: Served) -> tuple[int, int]:
-    """Give how many reloads and how many failures were counted."""
+def counted(metrics: Metrics) -> tuple[int, int]:
+    """Return the numbers of reloads and of failed reloads."""
     text = metrics.text({})[0].decode()
     return tuple(
         int(float(text.split(f"\ndigits_model_{what}_total ")[1].split("\n")[0]))
@@ -46,19 +46,18 @@ def counted(metrics: Metrics, served: Served) -> tuple[int, int]:
     )
 
 
-def test_file_that_is_replaced_is_served_from_then_on(path, weights):
+def test_replaced_file_is_loaded_once(path, weights):
     metrics = new_metrics()
-    model = Model(load(path), [path], metrics)
-    before = model.current()
+    models = ModelStore(load(path), [path], metrics)
+    before = models.current()
 
     replace(path, EMBEDDED_WEIGHTS.read_bytes())
 
-    after = model.current()
-    assert before.classifier.version == load(weights).version
-    assert after.classifier.version == load(EMBEDDED_WEIGHTS).version
-    assert after.classifier.version in after.replies.one(np.eye(10)[0]).decode()
-    assert counted(metrics, after) == (1, 0)
-    assert model.current() is after
+    after = models.current()
+    assert before.version == load(weights).version
+    assert after.version == load(EMBEDDED_WEIGHTS).version
+    assert counted(metrics) == (1, 0)
+    assert models.current() is after
 
 
 @pytest.mark.parametrize(
@@ -75,56 +74,54 @@ def test_file_that_is_replaced_is_served_from_then_on(path, weights):
         ),
     ],
 )
-def test_file_that_cannot_be_served_is_logged_once_and_the_old_one_goes_on(
-    path, damage, caplog
-):
+def test_invalid_file_is_logged_once_and_the_previous_model_kept(path, damage, caplog):
     content = path.read_bytes()
     metrics = new_metrics()
-    model = Model(load(path), [path], metrics)
-    before = model.current()
+    models = ModelStore(load(path), [path], metrics)
+    before = models.current()
 
     replace(path, damage(content))
 
-    assert [model.current() for _ in range(3)] == [before] * 3
-    assert counted(metrics, before) == (0, 1)
+    assert all(models.current() is before for _ in range(3))
+    assert counted(metrics) == (0, 1)
     (record,) = caplog.records
     assert f"weights {path}: " in record.getMessage()
-    assert before.classifier.version in record.getMessage()
+    assert record.getMessage().endswith(f"; keeping model {before.version}")
 
     replace(path, content)
-    assert model.current().classifier.version == before.classifier.version
-    assert counted(metrics, before) == (1, 1)
+    assert models.current().version == before.version
+    assert counted(metrics) == (1, 1)
 
 
-def test_first_file_that_exists_is_served_when_it_comes_to_exist(path, tmp_path):
+def test_earlier_path_is_preferred_as_soon_as_its_file_exists(path, tmp_path):
     paths = [tmp_path / "trained", path]
-    model = Model(load_first(paths), paths, new_metrics())
+    models = ModelStore(load_first(paths), paths, new_metrics())
 
     replace(paths[0], EMBEDDED_WEIGHTS.read_bytes())
 
-    assert model.current().classifier.version == load(EMBEDDED_WEIGHTS).version
+    assert models.current().version == load(EMBEDDED_WEIGHTS).version
 
 
-def test_file_that_vanishes_is_served_on(path):
-    model = Model(load(path), [path], new_metrics())
-    before = model.current()
+def test_deleted_file_leaves_the_model_in_use(path):
+    models = ModelStore(load(path), [path], new_metrics())
+    before = models.current()
 
     path.unlink()
 
-    assert model.current() is before
+    assert models.current() is before
     with pytest.raises(InvalidWeights, match="No such file"):
         load_first([path])
 
 
-def test_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+def test_pipe_in_place_of_a_file_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(InvalidWeights, match="not a safetensors file"):
         load(tmp_path / "pipe")
 
 
-def test_weights_swapped_under_load_fail_no_request_and_mix_in_none(
-    path, weights, drawn
+def test_reloads_under_load_fail_no_request_and_mix_no_models(
+    config, path, weights, drawn
 ):
     contents = [path.read_bytes(), EMBEDDED_WEIGHTS.read_bytes()]
     classifiers = {c.version: c for c in (load(weights), load(EMBEDDED_WEIGHTS))}
@@ -143,7 +140,7 @@ def test_weights_swapped_under_load_fail_no_request_and_mix_in_none(
                 assert reply.status == 200
                 seen.append(json.load(reply))
 
-    with running_service(DIGITS_WEIGHTS=str(path)) as service:
+    with running_service(config=config, DIGITS_WEIGHTS=str(path)) as service:
         port = service.url.rpartition(":")[2]
         clients = [threading.Thread(target=post, args=(port,)) for _ in range(4)]
         for client in clients:

@@ -1,6 +1,7 @@
-"""The description, held to what is described."""
+"""The OpenAPI document, held to the replies that it describes."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -11,38 +12,71 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.app import create_app
-from service.settings import DEFAULT_LIMITS
-from service.web.families import ROUTES
-from service.web.openapi import HERE, describe
-from tests.conftest import ROOT, encode, running_service
+from service.settings import DEFAULT_LIMITS, Limits
+from service.web.families import new_metrics
+from service.web.openapi import describe
+from tests.conftest import ROOT, encode
 
 DOCUMENT = describe(DEFAULT_LIMITS)
+OPERATIONS = [
+    (path, method, operation)
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+]
 
 
-def test_description_is_valid_and_served(client):
+def response_of(operation: dict, status: str) -> dict:
+    """Return the description of a response, wherever the document has it."""
+    response = operation["responses"][status]
+    name = response.get("$ref", "").removeprefix("#/components/responses/")
+    return DOCUMENT["components"]["responses"][name] if name else response
+
+
+def test_document_is_valid_and_served(client):
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 
     assert client.get("/openapi.json").json == DOCUMENT
 
 
-def test_routes_and_methods_are_those_described_and_those_counted(classifier):
+def test_routes_of_the_application_are_those_of_the_document(classifier):
     served = {
         (rule.rule, method.lower())
         for rule in create_app(classifier).url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
 
-    described = {
-        (path, method) for path, item in DOCUMENT["paths"].items() for method in item
-    }
-    assert served == described
-    assert {path for path, _ in described} == set(ROUTES)
+    assert served == {(path, method) for path, method, _ in OPERATIONS}
+
+
+def test_every_described_route_method_and_status_has_its_own_metric_label():
+    metrics = new_metrics()
+    for path, method, operation in OPERATIONS:
+        for status in operation["responses"].keys() - {"default"}:
+            metrics.request(path, method.upper(), status, 0.001)
+    for status in ("404", "405", "500"):
+        metrics.request("/predict", "HEAD", status, 0.001)
+
+    text = metrics.text({})[0].decode()
+
+    counted = [line for line in text.splitlines() if line.startswith("digits_requests")]
+    assert not [line for line in counted if '"other"' in line]
+
+
+def test_limits_appear_where_they_apply():
+    document = describe(Limits(max_bytes=70_000, max_pictures=7, max_images=8_000))
+
+    text = json.dumps(document)
+    assert "70,000 bytes" in text
+    assert "Up to 7 pictures" in text
+    assert "Up to 8,000 images" in text
+    assert document["components"]["schemas"]["Pictures"]["maxItems"] == 7
+    assert not re.search(r"{\w+}", text)
 
 
 def is_described(reply, path: str, method: str = "get") -> None:
     """Hold a reply's status, type and body to its description."""
-    responses = DOCUMENT["paths"][path][method]["responses"]
-    content = responses[str(reply.status_code)]["content"]
+    operation = DOCUMENT["paths"][path][method]
+    content = response_of(operation, str(reply.status_code))["content"]
     schema = content[reply.mimetype]["schema"]
     if reply.is_json:
         jsonschema.validate(reply.json, schema | {"components": DOCUMENT["components"]})
@@ -87,40 +121,37 @@ def test_replies_to_pictures_are_as_described(
 
 @pytest.mark.parametrize(
     "operation",
-    [
-        (path, method, operation)
-        for path, item in DOCUMENT["paths"].items()
-        for method, operation in item.items()
-    ],
-    ids=lambda operation: operation[0],
+    [operation for _, _, operation in OPERATIONS],
+    ids=lambda o: o["summary"],
 )
-def test_every_operation_says_how_it_is_named_and_refused(operation):
-    _, _, described = operation
-
-    assert described["summary"].endswith(".")
-    assert described["operationId"]
-    for response in described["responses"].values():
+def test_every_operation_has_a_name_a_summary_and_described_responses(operation):
+    assert operation["summary"].endswith(".")
+    assert operation["operationId"]
+    assert {"200", "503", "default"} <= set(operation["responses"])
+    for status in operation["responses"]:
+        response = response_of(operation, status)
         assert response["description"]
-    assert {"200", "503", "default"} <= set(described["responses"])
+        assert "X-Request-ID" in response["headers"]
 
 
-def test_requests_made_from_the_description_are_answered_as_it_says(weights, tmp_path):
+def test_requests_generated_from_the_document_are_answered_as_described(
+    service, tmp_path
+):
     checks = (
         "not_a_server_error,status_code_conformance,content_type_conformance,"
         "response_headers_conformance,response_schema_conformance,unsupported_method"
     )
-    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        run = subprocess.run(
-            [
-                str(Path(sys.executable).parent / "schemathesis"),
-                *("run", f"{service.url}/openapi.json", "--checks", checks),
-                *("--max-examples", "40", "--seed", "1", "--no-color"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            *("run", f"{service.url}/openapi.json", "--checks", checks),
+            *("--max-examples", "40", "--seed", "1", "--no-color"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr
     generated, passed = re.search(r"(\d+) generated, (\d+) passed", run.stdout).groups()
@@ -128,12 +159,10 @@ def test_requests_made_from_the_description_are_answered_as_it_says(weights, tmp
     assert int(passed) >= 100
 
 
-def test_samples_that_are_shown_are_answered(weights):
-    samples = DOCUMENT["paths"]["/predict"]["post"]["x-codeSamples"]
-    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        for sample in samples:
-            command = sample["source"].replace(HERE, service.url)
-            run = subprocess.run(
-                command, shell=True, cwd=ROOT, capture_output=True, check=True
-            )
-            assert run.stdout.startswith(b'{"digit":')
+def test_code_samples_are_answered_with_a_prediction(service):
+    for sample in DOCUMENT["paths"]["/predict"]["post"]["x-codeSamples"]:
+        command = sample["source"].replace("http://127.0.0.1:8000", service.url)
+        run = subprocess.run(
+            command, shell=True, cwd=ROOT, capture_output=True, check=True
+        )
+        assert run.stdout.startswith(b'{"digit":')
