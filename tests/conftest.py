@@ -78,9 +78,9 @@ def classifier(weights: Path) -> Classifier:
     return load(weights)
 
 
-@pytest.fixture(params=["fast path and Flask", "Flask alone"])
+@pytest.fixture(params=["through the door", "Flask alone"])
 def client(request: pytest.FixtureRequest, classifier: Classifier):
-    """A client of the application with the fast path, and one without it."""
+    """A client of the application as it is served, and of what is behind its door."""
     app = create_app(classifier)
     if request.param == "Flask alone":
         app.wsgi_app = app.wsgi_app.application

@@ -12,8 +12,7 @@ from flask import Response, g, request
 from service.classifier import Classifier
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
-from service.images import read_image
-from service.reading.errors import InvalidImage, UnknownFormat
+from service.images import InvalidImage, UnknownFormat, read_image
 from service.server.wsgi_keys import RECEIVED_AT
 from service.web import prediction_json, problems
 from service.web.bulk import NPY, PARSERS, to_npy

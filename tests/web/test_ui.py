@@ -1,4 +1,4 @@
-"""The web pages of the service: their files, and what these may load."""
+"""The pages that the service has for people: their files, and what these may load."""
 
 import re
 
@@ -16,20 +16,20 @@ FILES = {
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_browsers_cache_a_page_until_it_changes(client, path):
+def test_page_is_kept_by_browsers_until_it_changes(client, path):
     reply = client.get(path)
     again = client.get(path, headers={"If-None-Match": reply.headers["ETag"]})
 
     assert (reply.status_code, reply.mimetype) == (200, FILES[path])
     assert reply.headers["Cache-Control"] == "no-cache"
     assert (again.status_code, again.data) == (304, b"")
-    # a stale tag, and a condition that does not apply
+    # of what has changed since, and of a condition that is another's
     for name in ("If-None-Match", "If-Match"):
         assert client.get(path, headers={name: '"x"'}).status_code == 200
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_page_loads_nothing_from_other_hosts(client, path):
+def test_page_may_load_nothing_from_elsewhere(client, path):
     reply = client.get(path)
 
     policy = reply.headers["Content-Security-Policy"]
@@ -42,7 +42,7 @@ def test_page_loads_nothing_from_other_hosts(client, path):
     assert not re.search(r"<script(?! src)|<style| style=| on[a-z]+=", reply.text)
 
 
-def test_docs_show_every_route_status_and_code_sample(client):
+def test_docs_show_every_route_status_and_sample(client):
     page = client.get("/docs").text
 
     for path, item in describe(DEFAULT_LIMITS)["paths"].items():
