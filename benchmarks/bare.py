@@ -8,7 +8,6 @@ from service import app
 from service.server import worker
 from service.server.metrics import Metrics
 from service.server.worker import CollectingWorker
-from service.web import families
 from service.web import fast_path as door
 
 
@@ -30,7 +29,7 @@ class BareWorker(CollectingWorker):
 
 def create_app() -> Flask:
     """Build the service; every request has the same id, which is made once."""
-    families.Metrics = NoMetrics  # type: ignore[attr-defined]  # for this process
+    app.Metrics = NoMetrics  # type: ignore[misc]
     door.SAFE.clear()
     worker.request_id = lambda asked_for: "-"
     return app.create_app()
