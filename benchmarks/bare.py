@@ -5,9 +5,9 @@ from typing import Any
 from flask import Flask
 
 from service import app
-from service.server import worker
+from service.server.event_loop import EventLoop
+from service.server.http import Request
 from service.server.metrics import Metrics
-from service.server.worker import CollectingWorker
 from service.web import fast_path as door
 
 
@@ -20,16 +20,10 @@ class NoMetrics(Metrics):
     count = set = predictions = request
 
 
-class BareWorker(CollectingWorker):
-    """Neither logs nor counts what it has answered."""
-
-    def _record(self, *_: Any) -> None:
-        """Leave it."""
-
-
 def create_app() -> Flask:
     """Build the service; every request has the same id, which is made once."""
     app.Metrics = NoMetrics  # type: ignore[misc]
     door.SAFE.clear()
-    worker.request_id = lambda asked_for: "-"
+    Request.id = "-"
+    EventLoop.record = lambda *_: None  # neither logs nor counts
     return app.create_app()
