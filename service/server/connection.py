@@ -28,6 +28,7 @@ MAX_HELD = 64 * 2**20  # bytes of large requests without a reply, all together
 MIN_HELD = 2**16  # bytes; smaller requests do not count
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
+OVERLOADED = "server overloaded; retry after 1 s"
 CONTINUE = memoryview(b"HTTP/1.1 100 Continue\r\n\r\n")
 NOTHING = memoryview(b"")
 
@@ -65,6 +66,7 @@ class Connection:
     state: State = State.RECEIVING
     received: ReceiveBuffer = field(default_factory=ReceiveBuffer)
     outgoing: memoryview = NOTHING
+    is_blocked: bool = False  # the socket took a part of `outgoing`
     closes: bool = False  # after the reply
     request: Request | None = None  # from its head to the end of its reply
     n_requests: int = 0
@@ -137,7 +139,7 @@ class Connection:
             self.state = State.WORKING
             return self.request
         if not fits:
-            raise overloaded()
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         if self.request.expects_continue():
             self.outgoing = CONTINUE
         return None
@@ -203,7 +205,8 @@ class Connection:
             self.outgoing = NOTHING  # "100 Continue" is sent once, or not at all
             return False
         self.n_sent += n
-        if n < len(self.outgoing):
+        self.is_blocked = n < len(self.outgoing)
+        if self.is_blocked:
             self.outgoing = self.outgoing[n:]
             return False
         self.outgoing, self.request = NOTHING, None
@@ -212,28 +215,23 @@ class Connection:
         self.state = State.LINGERING if self.closes else State.RECEIVING
         return True
 
+    def time_out(self) -> Refusal | None:
+        """Return the refusal of a request that is incomplete, if there is one."""
+        if self.state is not State.RECEIVING or self.is_idle:
+            return None
+        part = "body" if self.request else "headers"
+        detail = (
+            f"request timeout: {part} not received within {TIMEOUT:.0f} s "
+            f"(minimum rate {MIN_RATE // 2**10} KiB/s)"
+        )
+        return Refusal(HTTPStatus.REQUEST_TIMEOUT, detail)
+
     def close(self) -> None:
         """Release the buffers."""
         self._hold(0)
         self.state = State.CLOSED
         self.received.data.clear()
         self.outgoing, self.request = NOTHING, None
-
-
-def overloaded() -> Refusal:
-    """Return the refusal of a request for which there is no capacity."""
-    detail = "server overloaded; retry after 1 s"
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
-
-
-def timed_out(connection: Connection) -> Refusal:
-    """Return the refusal of a request that was not received in time."""
-    part = "body" if connection.request else "headers"
-    detail = (
-        f"request timeout: {part} not received within {TIMEOUT:.0f} s "
-        f"(minimum rate {MIN_RATE // 2**10} KiB/s)"
-    )
-    return Refusal(HTTPStatus.REQUEST_TIMEOUT, detail)
 
 
 def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:

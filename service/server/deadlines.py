@@ -18,23 +18,20 @@ class DeadlineQueue:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Connection]] = []
+        self.entries: list[tuple[float, int, Connection]] = []
         self._order = count()
-
-    def __len__(self) -> int:
-        return len(self._heap)
 
     def schedule(self, connection: Connection) -> None:
         """Check a connection at its deadline, or earlier if that is scheduled."""
         deadline = connection.deadline
         if deadline < connection.check_at:
             connection.check_at = deadline
-            heappush(self._heap, (deadline, next(self._order), connection))
+            heappush(self.entries, (deadline, next(self._order), connection))
 
     def expired(self, now: float) -> Iterator[Connection]:
         """Yield the connections whose deadline has passed."""
-        while self._heap and self._heap[0][0] <= now:
-            time, _, connection = heappop(self._heap)
+        while self.entries and self.entries[0][0] <= now:
+            time, _, connection = heappop(self.entries)
             if time != connection.check_at:
                 continue  # an earlier check has replaced this one
             connection.check_at = inf
@@ -45,6 +42,6 @@ class DeadlineQueue:
 
     def shrink(self, n_open: int) -> None:
         """Remove the entries of closed connections once they are the majority."""
-        if len(self._heap) > 2 * n_open + SPARE:
-            self._heap = [e for e in self._heap if e[2].state is not State.CLOSED]
-            heapify(self._heap)
+        if len(self.entries) > 2 * n_open + SPARE:
+            self.entries = [e for e in self.entries if e[2].state is not State.CLOSED]
+            heapify(self.entries)

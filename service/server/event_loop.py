@@ -8,25 +8,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import TypeVarTuple
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
 from service.server.connection import (
     LINGER_TIMEOUT,
+    OVERLOADED,
     Connection,
     Limits,
     State,
-    overloaded,
-    timed_out,
 )
 from service.server.deadlines import DeadlineQueue
 from service.server.http import (
@@ -39,7 +35,7 @@ from service.server.http import (
     new_request_id,
     status_line,
 )
-from service.server.logs import HasMethod, HasStatus
+from service.server.logs import log_request
 from service.server.metrics import OTHER, Metrics
 from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID, STOPPING
 
@@ -65,13 +61,13 @@ class EventLoop:
     """
 
     application: WSGIApplication
-    config: Config
     log: Logger
     listeners: list[socket.socket]
     # the read and the write end of a non-blocking pipe, which signals write to as well
     wakeup: tuple[int, int]
+    limits: Limits
     max_connections: int
-    max_body_bytes: int
+    n_threads: int  # for deferred bodies
     error_reply: ErrorReply
     metrics: Metrics | None
     counts: ConnectionCounts
@@ -80,12 +76,10 @@ class EventLoop:
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.threads = ThreadPoolExecutor(self.config.threads)
+        self.threads = ThreadPoolExecutor(self.n_threads)
         self.sockets: dict[Connection, socket.socket] = {}  # of open connections
         self.deadlines = DeadlineQueue()
-        self.limits = Limits(self.config, self.max_body_bytes)
         self.buffer = memoryview(bytearray(RECEIVE_SIZE))
-        self.blocked: set[Connection] = set()  # whose socket takes no more bytes
         self.pipelined: list[Connection] = []  # with bytes of their next request
         self.begun: list[tuple[Connection, Exchange]] = []  # in this turn
         self.done: SimpleQueue[tuple[Connection, Exchange]] = SimpleQueue()  # deferred
@@ -201,7 +195,7 @@ class EventLoop:
         return True
 
     def _make_room(self) -> None:
-        """Close the connection that has been idle for longest, or else waited."""
+        """Close the longest idle connection, or without one the longest waiting."""
         closable = [c for c in self.sockets if c.state is not State.WORKING]
         if closable:
             self.close(min(closable, key=lambda c: (not c.is_idle, c.started)))
@@ -248,7 +242,7 @@ class EventLoop:
     def dispatch(self, connection: Connection, request: Request, now: float) -> None:
         """Call the application; leave its body to a thread if it defers that."""
         address, server = connection.address, connection.server
-        exchange = Exchange(request, address, server, self.config)
+        exchange = Exchange(request, address, server, self.limits.config)
         exchange.environ[RECEIVED_AT] = now
         if self.is_stopping:
             exchange.environ[STOPPING] = True
@@ -261,7 +255,7 @@ class EventLoop:
         if not isinstance(exchange.body, Deferred):
             self.begun.append((connection, exchange))
         elif self.n_working >= MAX_WORKING:
-            raise overloaded()
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         else:
             self.n_working += 1
             self.selector.unregister(self.sockets[connection])
@@ -313,39 +307,31 @@ class EventLoop:
     # Reply
 
     def _reply(self, connection: Connection, exchange: Exchange) -> None:
-        now, environ = time.monotonic(), exchange.environ
-        seconds = now - environ[RECEIVED_AT]
-        self.record(exchange.response, exchange.request, environ, seconds)
+        now, method = time.monotonic(), exchange.request.method
+        self.record(method, exchange.environ, exchange.response.status, now)
         connection.respond(exchange.reply, exchange.must_close, now)
         self.flush(connection)
 
     def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
         """Reply with an error without calling the application, and close."""
         request = connection.request
-        request_id = request.id if request else new_request_id()
         path, method = (request.path, request.method) if request else (OTHER, OTHER)
-        environ = {"PATH_INFO": path, REQUEST_ID: request_id}
-        environ["REMOTE_ADDR"] = connection.client
-        response = SimpleNamespace(status=status_line(refusal))
-        seconds = now - connection.started
-        self.record(response, SimpleNamespace(method=method), environ, seconds)
-        reply = error_response(refusal, method, request_id, self.error_reply)
+        environ: WSGIEnvironment = {"PATH_INFO": path, "REMOTE_ADDR": connection.client}
+        environ[REQUEST_ID] = request.id if request else new_request_id()
+        environ[RECEIVED_AT] = connection.started
+        self.record(method, environ, status_line(refusal), now)
+        reply = error_response(refusal, method, environ[REQUEST_ID], self.error_reply)
         connection.refuse(reply, now)
         self.flush(connection)
 
     def record(
-        self,
-        response: HasStatus,
-        request: HasMethod,
-        environ: WSGIEnvironment,
-        seconds: float,
+        self, method: str, environ: WSGIEnvironment, status: str, now: float
     ) -> None:
         """Log and count a request that has its reply."""
-        if self.log.access_log_enabled:
-            self.log.access(response, request, environ, timedelta(seconds=seconds))
+        seconds = now - environ[RECEIVED_AT]
+        log_request(self.log, method, environ, status, seconds)
         if self.metrics:
-            path, status = environ["PATH_INFO"], response.status[:3]
-            self.metrics.request(path, request.method, status, seconds)
+            self.metrics.request(environ["PATH_INFO"], method, status[:3], seconds)
 
     def flush(self, connection: Connection) -> None:
         """Send as many outgoing bytes as the socket takes."""
@@ -357,12 +343,11 @@ class EventLoop:
         except OSError:
             self.close(connection)
             return
+        was_blocked = connection.is_blocked
         is_complete = connection.sent(n, time.monotonic())
-        is_blocked = connection.state is State.SENDING
-        if is_blocked is not (connection in self.blocked):
-            event = selectors.EVENT_WRITE if is_blocked else selectors.EVENT_READ
+        if connection.is_blocked is not was_blocked:
+            event = selectors.EVENT_READ if was_blocked else selectors.EVENT_WRITE
             self.selector.modify(sock, event, connection)
-            (self.blocked.add if is_blocked else self.blocked.discard)(connection)
         self.deadlines.schedule(connection)
         if is_complete and connection.state is State.LINGERING:
             self.linger(connection)
@@ -389,15 +374,14 @@ class EventLoop:
         self.deadlines.shrink(len(self.sockets))
 
     def _expire(self, connection: Connection, now: float) -> None:
-        if connection.state is State.RECEIVING and not connection.is_idle:
-            self.refuse(connection, timed_out(connection), now)
+        if refusal := connection.time_out():
+            self.refuse(connection, refusal, now)
         else:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """Close a connection and its socket."""
         connection.close()
-        self.blocked.discard(connection)
         sock = self.sockets.pop(connection)
         with contextlib.suppress(KeyError):  # a thread works for it
             self.selector.unregister(sock)

@@ -71,21 +71,16 @@ class ReceiveBuffer(Unreader):  # type: ignore[misc]  # gunicorn has no types
         self.data[:0] = data
 
 
-class SendBuffer:
+class SendBuffer(bytearray):
     """The bytes of a response, in place of the socket that gunicorn writes to."""
 
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def sendall(self, data: bytes) -> None:
-        """Append to the response."""
-        self.data += data
-
-    send = sendall
+    send = sendall = bytearray.extend
 
 
 class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
     """A parsed request head whose body is read from the connection's buffer."""
+
+    _expected_100_continue: bool
 
     @property
     def content_length(self) -> int | None:
@@ -132,7 +127,7 @@ def _malformed(error: Exception) -> Refusal:
 class Exchange:
     """A request that is passed to the application, and its response."""
 
-    __slots__ = ("body", "environ", "request", "response")
+    __slots__ = ("body", "environ", "reply", "request", "response")
     environ: WSGIEnvironment
 
     def __init__(
@@ -140,23 +135,18 @@ class Exchange:
     ) -> None:
         """Build the WSGI environ. Raises Refusal for a path outside SCRIPT_NAME."""
         request.expects_continue()  # the whole body is here: send no "100 Continue"
+        self.reply = SendBuffer()
         try:
-            self.response, self.environ = wsgi.create(
-                request, SendBuffer(), client, server, config
-            )
+            created = wsgi.create(request, self.reply, client, server, config)
         except ParseException as error:
             raise _malformed(error) from error
+        self.response, self.environ = created
         self.environ["wsgi.multithread"] = True
         self.environ[DEFER] = Deferred
         self.environ[REQUEST_ID] = request.id
         self.response.headers.append(("X-Request-ID", request.id))
         self.request = request
         self.body: Iterable[bytes] | Deferred = ()
-
-    @property
-    def reply(self) -> bytearray:
-        """The bytes of the response."""
-        return self.response.sock.data
 
     @property
     def must_close(self) -> bool:
@@ -191,7 +181,7 @@ class Exchange:
 
     def replace_reply(self, refusal: Refusal, reply: bytes) -> None:
         """Replace what was written by an error response, which closes."""
-        self.response.sock.data[:] = reply
+        self.reply[:] = reply
         self.response.status = status_line(refusal)
         self.response.force_close()
 

@@ -7,7 +7,7 @@ import os
 import select
 import stat
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
@@ -16,18 +16,6 @@ from gunicorn.glogging import Logger
 from service.server.wsgi_keys import REQUEST_ID
 
 STANDARD_OUTPUT = 1
-
-
-class HasStatus(Protocol):
-    """A response."""
-
-    status: str
-
-
-class HasMethod(Protocol):
-    """A request."""
-
-    method: str
 
 
 class JsonFormatter(logging.Formatter):
@@ -109,25 +97,24 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
             log.propagate = False
 
     def access(
-        self,
-        resp: HasStatus,
-        req: HasMethod,
-        environ: WSGIEnvironment,
-        request_time: timedelta,
+        self, resp: Any, req: Any, environ: WSGIEnvironment, request_time: timedelta
     ) -> None:
-        """Log a request that has its reply, if the access log is enabled."""
-        if self.access_log_enabled:
-            self.access_log.info(
-                "%s %s",
-                req.method,
-                environ["PATH_INFO"],
-                extra={
-                    "request": {
-                        "id": environ.get(REQUEST_ID),
-                        "traceparent": environ.get("HTTP_TRACEPARENT", "")[:64],
-                        "client": environ["REMOTE_ADDR"],
-                        "status": int(resp.status[:3]),
-                        "seconds": round(request_time.total_seconds(), 6),
-                    }
-                },
-            )
+        """Log a request that one of gunicorn's own workers has answered."""
+        seconds = request_time.total_seconds()
+        log_request(self, req.method, environ, resp.status, seconds)
+
+
+def log_request(
+    log: Logger, method: str, environ: WSGIEnvironment, status: str, seconds: float
+) -> None:
+    """Log a request that has its reply, if the access log is enabled."""
+    if log.access_log_enabled:
+        request = {
+            "id": environ.get(REQUEST_ID),
+            "traceparent": environ.get("HTTP_TRACEPARENT", "")[:64],
+            "client": environ["REMOTE_ADDR"],
+            "status": int(status[:3]),
+            "seconds": round(seconds, 6),
+        }
+        path, extra = environ["PATH_INFO"], {"request": request}
+        log.access_log.info("%s %s", method, path, extra=extra)

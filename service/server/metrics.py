@@ -5,25 +5,18 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, product
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from service.server.balancing import SLOTS
 from service.server.process_stats import Usage, usage
 
-if TYPE_CHECKING:
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-        Metric,
-    )
-
 BYTES_EACH = np.dtype(np.float64).itemsize
 
 OTHER = "other"
+HELP_OF_SECONDS = "Seconds from the last byte of a request to its reply."
 SECONDS = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1)
 GAUGES = {
     "digits_requests_in_work": "Requests that have no reply yet.",
@@ -68,22 +61,11 @@ class Metrics:
     ) -> None:
         self._routes = (*routes, OTHER)
         self._methods, self._statuses = (*methods, OTHER), (*statuses, OTHER)
-        labels = {
-            "route": self._routes,
-            "method": self._methods,
-            "status": self._statuses,
-        }
-        help_of_seconds = "Seconds from the last byte of a request to its reply."
-        self._counters = {
-            "digits_requests": Counter("Requests answered.", labels),
-            **counters,
-        }
-        self._histograms = {
-            "digits_request_seconds": Histogram(
-                help_of_seconds, SECONDS, "route", self._routes
-            ),
-            **histograms,
-        }
+        of = {"route": self._routes, "method": self._methods, "status": self._statuses}
+        seconds = Histogram(HELP_OF_SECONDS, SECONDS, "route", self._routes)
+        self.counters = {"digits_requests": Counter("Requests answered.", of)}
+        self.counters.update(counters)
+        self.histograms = {"digits_request_seconds": seconds, **histograms}
         keys = list(self._keys())
         self._columns = {key: i for i, key in enumerate(keys)}
         memory = mmap.mmap(-1, SLOTS * len(keys) * BYTES_EACH)
@@ -98,10 +80,10 @@ class Metrics:
 
     def _keys(self) -> Iterator[Key]:
         """Yield the key of every value in a slot."""
-        for name, counter in self._counters.items():
+        for name, counter in self.counters.items():
             for values in product(*counter.labels.values()):
                 yield (name, *values)
-        for name, histogram in self._histograms.items():
+        for name, histogram in self.histograms.items():
             for label in histogram.values:
                 # one bucket beyond the last bound
                 for i in range(len(histogram.bounds) + 1):
@@ -133,7 +115,7 @@ class Metrics:
 
     def observe(self, name: str, label: str, value: float) -> None:
         """Add a value to a histogram."""
-        bucket = bisect_left(self._histograms[name].bounds, value)
+        bucket = bisect_left(self.histograms[name].bounds, value)
         with self._lock:
             self._values[self._own + self._columns[name, label, str(bucket)]] += 1
             self._values[self._own + self._columns[name, label, "sum"]] += value
@@ -151,99 +133,24 @@ class Metrics:
 
         model_info: the labels of the gauge digits_model_info
         """
-        # only the worker that is scraped loads the library
-        from prometheus_client import CollectorRegistry, generate_latest
-        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+        # only a worker that is scraped loads the library
+        from service.server.exposition import export
 
-        registry = CollectorRegistry()
-        registry.register(_Collector(self, model_info))
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+        return export(self, model_info)
 
-    def _families(self, model_info: Mapping[str, str]) -> "Iterator[Metric]":
-        """Sum over all slots, and yield the families."""
-        from prometheus_client.core import GaugeMetricFamily
+    def totals(self) -> dict[Key, float]:
+        """Return the sum of every value over all slots."""
+        return dict(zip(self._columns, self._slots.sum(axis=0).tolist(), strict=True))
 
-        sums = self._slots.sum(axis=0).tolist()
-        for name, counter in self._counters.items():
-            yield self._counter_family(name, counter, sums)
-        for name, histogram in self._histograms.items():
-            yield self._histogram_family(name, histogram, sums)
-        for name, text in GAUGES.items():
-            yield GaugeMetricFamily(name, text, value=sums[self._columns[name,]])
-        workers = [pid for pid in self._pids.tolist() if pid]
-        yield GaugeMetricFamily("digits_workers", "Workers.", value=len(workers))
-        used = usage([self._master, *workers])
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [pid for pid in self._pids.tolist() if pid]
+
+    def usage(self) -> Usage | None:
+        """Return the resources that the master and all workers use."""
+        used = usage([self._master, *self.workers()])
         if used:
-            yield from self._process_families(used)
-        info = GaugeMetricFamily(
-            "digits_model_info", "The weights in service.", labels=list(model_info)
-        )
-        info.add_metric(list(model_info.values()), 1)
-        yield info
-
-    def _counter_family(
-        self, name: str, counter: Counter, sums: list[float]
-    ) -> "CounterMetricFamily":
-        from prometheus_client.core import CounterMetricFamily
-
-        family = CounterMetricFamily(name, counter.help, labels=list(counter.labels))
-        for combination in product(*counter.labels.values()):
-            value = sums[self._columns[(name, *combination)]]
-            # most label combinations never occur
-            if value or len(counter.labels) < 2:
-                family.add_metric(combination, value)
-        return family
-
-    def _histogram_family(
-        self, name: str, histogram: Histogram, sums: list[float]
-    ) -> "HistogramMetricFamily":
-        from prometheus_client.core import HistogramMetricFamily
-
-        names = [histogram.label] if histogram.label else []
-        family = HistogramMetricFamily(name, histogram.help, labels=names)
-        bounds = [*map(str, histogram.bounds), "+Inf"]
-        for label in histogram.values:
-            first = self._columns[name, label, "0"]
-            counts = accumulate(sums[first : first + len(bounds)])
-            buckets = list(zip(bounds, counts, strict=True))
-            total = sums[self._columns[name, label, "sum"]]
-            family.add_metric([label] if label else [], buckets, total)
-        return family
-
-    def _process_families(
-        self, used: Usage
-    ) -> "Iterator[CounterMetricFamily | GaugeMetricFamily]":
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        # neither a worker that is about to end nor the master reports its CPU time
-        self._seconds[0] = max(self._seconds[0], used.cpu_seconds)
-        yield CounterMetricFamily(
-            "process_cpu_seconds",
-            "CPU seconds of the master and of all workers, ended ones included.",
-            value=self._seconds[0],
-        )
-        yield GaugeMetricFamily(
-            "process_resident_memory_bytes",
-            "Memory of the master and its workers; shared pages are counted once.",
-            value=used.memory_bytes,
-        )
-        yield GaugeMetricFamily(
-            "process_open_fds",
-            "Files and sockets that the master and its workers have open.",
-            value=used.open_files,
-        )
-        yield GaugeMetricFamily(
-            "process_start_time_seconds",
-            "Start of the master, in seconds since 1970.",
-            value=used.started,
-        )
-
-
-class _Collector:
-    """The library's interface to the sums over all slots."""
-
-    def __init__(self, metrics: Metrics, model_info: Mapping[str, str]) -> None:
-        self._metrics, self._model_info = metrics, model_info
-
-    def collect(self) -> "Iterator[Metric]":
-        return self._metrics._families(self._model_info)
+            # neither a worker that is about to end nor the master reports its time
+            self._seconds[0] = max(self._seconds[0], used.cpu_seconds)
+            used = used._replace(cpu_seconds=self._seconds[0])
+        return used

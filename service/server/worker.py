@@ -12,6 +12,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from service.server.balancing import SLOTS, ConnectionCounts
+from service.server.connection import Limits
 from service.server.event_loop import EventLoop
 from service.server.http import ErrorReply, plain_error
 from service.server.memory import return_freed_memory
@@ -62,12 +63,12 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Serve until a signal to stop, then finish in-flight requests."""
         loop = EventLoop(
             application=self.wsgi,
-            config=self.cfg,
             log=self.log,
             listeners=self.sockets,
             wakeup=self.PIPE,
+            limits=Limits(self.cfg, self.max_body_bytes),
             max_connections=max(1, _raise_file_limit() - OTHER_FILES),
-            max_body_bytes=self.max_body_bytes,
+            n_threads=self.cfg.threads,
             error_reply=self.error_reply,
             metrics=self.metrics,
             counts=self.counts,
