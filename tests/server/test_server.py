@@ -349,7 +349,9 @@ def test_full_log_pipe_blocks_nothing_and_dropped_lines_are_counted():
     assert process.returncode == 0
     lines = [json.loads(line) for line in read.decode().splitlines()[:-1]]
     assert len(lines) > 100
-    assert re.search(r'"message": "\d+ log lines dropped: standard output was full"', rest)
+    assert re.search(
+        r'"message": "\d+ log lines dropped: standard output was full"', rest
+    )
 
 
 def test_requests_are_not_logged_by_default(weights):
