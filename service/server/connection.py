@@ -43,7 +43,7 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Limits:
+class ReceiveLimits:
     """What all connections share: the limits of a request, and of their memory."""
 
     def __init__(self, config: Config, max_body_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Connection:
 
     address: Address
     server: Address
-    limits: Limits
+    limits: ReceiveLimits
     started: float  # beginning of the current wait
     state: State = State.RECEIVING
     received: ReceiveBuffer = field(default_factory=ReceiveBuffer)

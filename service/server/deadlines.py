@@ -13,8 +13,8 @@ SPARE = 64  # entries of closed connections that are kept
 class DeadlineQueue:
     """Open connections in order of the time at which to check their deadlines.
 
-    Each has an entry that is no later than its deadline. A deadline that moves back,
-    as it does with every byte, leaves the entry as it is; the check corrects it.
+    The entry of a connection is never later than its deadline. Bytes that extend the
+    deadline leave the entry as it is; the check replaces it.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from service.server.connection import (
     LINGER_TIMEOUT,
     OVERLOADED,
     Connection,
-    Limits,
+    ReceiveLimits,
     State,
 )
 from service.server.deadlines import DeadlineQueue
@@ -65,7 +65,7 @@ class EventLoop:
     listeners: list[socket.socket]
     # the read and the write end of a non-blocking pipe, which signals write to as well
     wakeup: tuple[int, int]
-    limits: Limits
+    limits: ReceiveLimits
     max_connections: int
     n_threads: int  # for deferred bodies
     error_reply: ErrorReply
@@ -277,12 +277,10 @@ class EventLoop:
         while not self.done.empty():
             connection, exchange = self.done.get()
             self.n_working -= 1
-            self._guard(self._resume, connection, exchange)
-
-    def _resume(self, connection: Connection, exchange: Exchange) -> None:
-        sock = self.sockets[connection]
-        self.selector.register(sock, selectors.EVENT_READ, connection)
-        self._reply(connection, exchange)
+            # not registered meanwhile: pipelined bytes would wake up the loop forever
+            sock = self.sockets[connection]
+            self.selector.register(sock, selectors.EVENT_READ, connection)
+            self._guard(self._reply, connection, exchange)
 
     def _complete(self, connection: Connection, exchange: Exchange) -> None:
         self._finish(exchange)

@@ -12,7 +12,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from service.server.balancing import SLOTS, ConnectionCounts
-from service.server.connection import Limits
+from service.server.connection import ReceiveLimits
 from service.server.event_loop import EventLoop
 from service.server.http import ErrorReply, plain_error
 from service.server.memory import return_freed_memory
@@ -66,7 +66,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             log=self.log,
             listeners=self.sockets,
             wakeup=self.PIPE,
-            limits=Limits(self.cfg, self.max_body_bytes),
+            limits=ReceiveLimits(self.cfg, self.max_body_bytes),
             max_connections=max(1, _raise_file_limit() - OTHER_FILES),
             n_threads=self.cfg.threads,
             error_reply=self.error_reply,

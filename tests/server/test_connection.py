@@ -22,7 +22,7 @@ from service.server.connection import (
     MIN_RATE,
     TIMEOUT,
     Connection,
-    Limits,
+    ReceiveLimits,
     State,
     follow_chunks,
 )
@@ -41,8 +41,8 @@ def post(body: bytes, headers: bytes = b"") -> bytes:
     return POST + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-def connect(limits: Limits | None = None, now: float = 0.0) -> Connection:
-    limits = limits or Limits(Config(), MAX_BODY)
+def connect(limits: ReceiveLimits | None = None, now: float = 0.0) -> Connection:
+    limits = limits or ReceiveLimits(Config(), MAX_BODY)
     return Connection(("192.0.2.7", 50_000), ("127.0.0.1", 80), limits, now)
 
 
@@ -274,7 +274,7 @@ def test_incomplete_request_times_out_with_status_408(message, part):
 
 
 def test_upload_at_the_minimum_rate_extends_the_deadline():
-    connection = connect(Limits(Config(), 2**24))
+    connection = connect(ReceiveLimits(Config(), 2**24))
     feed(connection, post(bytes(2**22))[:-3], now=1.0)
     feed(connection, b"\0", now=60.0)
 
@@ -292,7 +292,7 @@ def test_single_bytes_do_not_extend_the_deadline():
 
 
 def test_silence_is_not_extended_by_earlier_bytes():
-    connection = connect(Limits(Config(), 2**24))
+    connection = connect(ReceiveLimits(Config(), 2**24))
     feed(connection, post(bytes(2**22))[:-1])
 
     assert connection.deadline == TIMEOUT
@@ -367,14 +367,14 @@ def test_closed_connections_do_not_expire_and_are_soon_forgotten():
 # Budget
 
 
-def half_sent(limits: Limits, n: int) -> Connection:
+def half_sent(limits: ReceiveLimits, n: int) -> Connection:
     connection = connect(limits)
     feed(connection, post(bytes(n + 1))[:-1])
     return connection
 
 
 def test_large_requests_share_a_budget_and_small_ones_are_always_received():
-    limits = Limits(Config(), 2**24)
+    limits = ReceiveLimits(Config(), 2**24)
     n = MAX_HELD // 2**24
     large = [half_sent(limits, 2**24 - 1) for _ in range(n)]
     assert limits.held == MAX_HELD - n
@@ -391,7 +391,7 @@ def test_large_requests_share_a_budget_and_small_ones_are_always_received():
 
 
 def test_reply_frees_the_budget_of_its_request():
-    limits = Limits(Config(), 2**24)
+    limits = ReceiveLimits(Config(), 2**24)
     connection = half_sent(limits, 2**20)
     feed(connection, b"\0")
     assert limits.held == 2**20 + 1

@@ -14,7 +14,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import Limits
+from service.server.connection import ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
 from service.server.wsgi_keys import DEFER, REQUEST_ID
@@ -48,7 +48,7 @@ def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
         "log": log,
         "listeners": [listener],
         "wakeup": wakeup,
-        "limits": Limits(config, max_body_bytes=1000),
+        "limits": ReceiveLimits(config, max_body_bytes=1000),
         "max_connections": 100,
         "n_threads": 2,
         "error_reply": plain_error,
