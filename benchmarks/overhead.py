@@ -23,7 +23,7 @@ ROUNDS, SECONDS, N_UPLOADS, CONNECTIONS = 7, 3, 1_000, 16
 
 def measure() -> None:
     """Print both, medians of interleaved rounds, and their ratio."""
-    bare = service("--worker-class", "benchmarks.bare.BareWorker")
+    bare = service()
     bare[-1] = "benchmarks.bare:create_app()"
     uploads = [form(png(image)) for image in test_images(N_UPLOADS)]
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ POST = ROOT / "benchmarks" / "post.lua"
 READY_WITHIN = 60.0  # seconds
 FORM_BOUNDARY = "digits"
 FORM = f"multipart/form-data; boundary={FORM_BOUNDARY}"
-OWN = "service.server.worker.CollectingWorker"
+OWN = "service.server.worker.EventLoopWorker"
 
 
 class Server(NamedTuple):

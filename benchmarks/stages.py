@@ -26,7 +26,7 @@ from service.classifier import load, softmax
 from service.features import stroke_edges
 from service.images import read_image, read_mnist_png
 from service.reading.mnist_format import is_mnist_shaped
-from service.server.worker import Outgoing, Received
+from service.server.http import ReceiveBuffer, SendBuffer
 from service.settings import EMBEDDED_WEIGHTS
 from service.web.forms import plain_files
 from service.web.prediction_json import prediction
@@ -49,11 +49,11 @@ def measure() -> None:
     flask, door = app.wsgi_app.application, app.wsgi_app
 
     def parse(data: bytes) -> tuple[wsgi.Response, dict[str, Any]]:
-        received = Received()
+        received = ReceiveBuffer()
         received.data += data
         request = Request(config, received, ("127.0.0.1", 1), 1)
         environ = ("127.0.0.1", 8000)
-        return wsgi.create(request, Outgoing(), ("127.0.0.1", 1), environ, config)
+        return wsgi.create(request, SendBuffer(), ("127.0.0.1", 1), environ, config)
 
     def answer(application: Callable[..., Any]) -> Callable[[bytes], None]:
         def run(body: bytes) -> None:

@@ -1,11 +1,13 @@
-"""How the service runs under gunicorn: everywhere, with the container and the tests."""
+"""gunicorn configuration of the service, in production and in tests."""
 
 import gc
 import os
 import sys
-from typing import Any
+
+from gunicorn.arbiter import Arbiter
 
 from service.server.balancing import free_slot
+from service.server.worker import EventLoopWorker
 from service.settings import InvalidSetting, read_server_settings, read_settings
 
 try:
@@ -13,42 +15,42 @@ try:
 except InvalidSetting as error:
     sys.exit(f"digits: {error}")
 
-# a product of 1 x D by D x 10 is over before a second thread would have woken up
+# a product of 1 x D by D x 10 takes less time than waking up a second thread
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 bind = [f"{settings.host}:{settings.port}"]
 workers = settings.workers
-worker_class = "service.server.worker.CollectingWorker"
-threads = 16  # for what takes long: they compute in turns, and are mostly waiting
-# the weights are read once, before the fork: bad ones stop the start, not each worker
+worker_class = "service.server.worker.EventLoopWorker"
+threads = 16  # for slow requests; they compute one at a time and mostly wait
+# the weights are loaded once, before the fork: invalid ones abort startup
 preload_app = True
 logger_class = "service.server.logs.JsonLogger"
 accesslog = "-" if settings.access_log else None
 control_socket_disable = True
-# no header of a client's names the application's place, not even by way of loopback
+# no client sets SCRIPT_NAME or the like by a header, not even over loopback
 forwarder_headers = ""
-# the heartbeat's files: in memory, where a read-only container lets them be written
+# heartbeat files: in memory, which is writable in a read-only container
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def when_ready(server: Any) -> None:
-    """Say who is let in; keep the collector off what workers share.
+def when_ready(server: Arbiter) -> None:
+    """Log whether API keys are required; freeze the objects that workers share.
 
-    Looking at it would copy it.
+    The garbage collector would copy their memory pages by looking at them.
     """
-    n_keys = len(server.app.wsgi().extensions["digits"].api_keys.digests)
-    server.log.info("%s", f"{n_keys} keys are let in" if n_keys else "open to everyone")
+    n = len(server.app.wsgi().extensions["digits"].api_keys.digests)
+    server.log.info("%s", f"{n} API keys accepted" if n else "no API key required")
     gc.collect()
     gc.freeze()
 
 
-def pre_fork(server: Any, worker: Any) -> None:
+def pre_fork(server: Arbiter, worker: EventLoopWorker) -> None:
     """Assign a slot to a new worker; have it inherit new weights."""
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
     server.app.wsgi().extensions["digits"].models.current()
 
 
-def on_reload(server: Any) -> None:
+def on_reload(server: Arbiter) -> None:
     """Apply changed API keys at SIGHUP; an invalid file keeps the previous ones."""
     try:
         server.app.wsgi().extensions["digits"].reconfigure(read_settings(os.environ))
@@ -56,21 +58,21 @@ def on_reload(server: Any) -> None:
         server.log.error("%s; keeping the previous API keys", error)
 
 
-def post_fork(server: Any, worker: Any) -> None:
-    """Hand on the signals that reach a worker while it still has its master's ears."""
+def post_fork(server: Arbiter, worker: EventLoopWorker) -> None:
+    """Re-deliver signals received before the worker installs its own handlers."""
     worker.early_signals = server.SIG_QUEUE
 
 
-def post_worker_init(worker: Any) -> None:
-    """Connect the worker to the application that it runs."""
+def post_worker_init(worker: EventLoopWorker) -> None:
+    """Connect the worker to its application."""
     extension = worker.wsgi.extensions["digits"]
     worker.metrics = extension.metrics
     worker.max_body_bytes = extension.limits.max_bytes
     worker.poll = extension.models.current
     worker.error_reply = extension.error_reply
-    worker.metrics.begin(worker.slot)
+    extension.metrics.begin(worker.slot)
 
 
-def child_exit(server: Any, worker: Any) -> None:
+def child_exit(server: Arbiter, worker: EventLoopWorker) -> None:
     """Reset the gauges of a worker that has ended."""
     server.app.wsgi().extensions["digits"].metrics.end(worker.slot)

@@ -1,1 +1,1 @@
-"""The gunicorn worker."""
+"""gunicorn worker with an event loop."""

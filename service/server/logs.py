@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard output, for requests only when asked."""
+"""JSON logs on standard output, one object per line."""
 
 import functools
 import json
@@ -8,10 +8,10 @@ import select
 import stat
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn.http.wsgi import Response
 
 from service.server.wsgi_keys import REQUEST_ID
 
@@ -19,10 +19,10 @@ STANDARD_OUTPUT = 1
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of ASCII, whatever is in it."""
+    """Formats a record as one line of ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Put the record's time, level, message and more into an object."""
+        """Return an object of the time, the level, the message and more."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
@@ -36,65 +36,59 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineHandler(logging.Handler):
-    """Writes lines to a file descriptor, and never waits for who reads them.
+    """Writes lines to a file descriptor without blocking.
 
-    A line that a full pipe or disk does not take is lost, and how many were is told
-    before the next one that is taken.
+    A line that does not fit into a full pipe or disk is dropped. The next line that
+    fits is preceded by the number of dropped ones. A QueueListener would not do: its
+    thread ends with every fork, and at exit it waits for whoever reads the pipe.
     """
 
     def __init__(self, fd: int) -> None:
         super().__init__()
-        self._fd = _without_waiting(fd)
-        self._n_lost = 0
-        self._is_torn = False  # the last line was taken in part
+        self._fd = _non_blocking(fd)
+        self._n_dropped = 0
+        self._is_torn = False  # the last line was written in part
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, after a word on those that were lost."""
-        if self._n_lost and not self._write(self._line_on_lost()):
-            self._n_lost += 1
-            return
-        self._n_lost = 0
-        self._n_lost += not self._write(self.format(record))
+        """Write one line, after the number of those dropped before it."""
+        if self._n_dropped and self._write(self._dropped()):
+            self._n_dropped = 0
+        if self._n_dropped or not self._write(record):
+            self._n_dropped += 1
 
-    def _line_on_lost(self) -> str:
-        return self.format(
-            logging.makeLogRecord(
-                {
-                    "levelno": logging.WARNING,
-                    "levelname": "WARNING",
-                    "msg": f"{self._n_lost} lines of the log were lost",
-                }
-            )
-        )
+    def _dropped(self) -> logging.LogRecord:
+        fields = {"levelno": logging.WARNING, "levelname": "WARNING"}
+        message = f"{self._n_dropped} log lines dropped: standard output was full"
+        return logging.makeLogRecord({**fields, "msg": message})
 
-    def _write(self, line: str) -> bool:
-        data = b"\n" * self._is_torn + line.encode() + b"\n"
+    def _write(self, record: logging.LogRecord) -> bool:
+        data = b"\n" * self._is_torn + self.format(record).encode() + b"\n"
         try:
             if not select.select([], [self._fd], [], 0)[1]:
                 return False
             n = os.write(self._fd, data)
-        except (OSError, ValueError):  # nobody reads, no room, or no such file
+        except (OSError, ValueError):  # no reader, no space, or no such descriptor
             return False
         self._is_torn = n < len(data)
         return not self._is_torn
 
 
-@functools.cache  # gunicorn sets its log up again at every SIGHUP
-def _without_waiting(fd: int) -> int:
-    """Open a pipe once more, so that writing to it does not wait; no other file."""
+@functools.cache  # gunicorn sets up the log again after every SIGHUP
+def _non_blocking(fd: int) -> int:
+    """Reopen a pipe so that writing to it does not block; return others as they are."""
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:  # closed, another user's, or not on Linux
+    except OSError:  # closed, owned by another user, or not on Linux
         pass
     return fd
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's logger, speaking JSON."""
+    """gunicorn's logger with JSON output."""
 
     def setup(self, cfg: Config) -> None:
-        """Send gunicorn's messages, and the service's own, to standard output."""
+        """Send the messages of gunicorn and of the service to standard output."""
         super().setup(cfg)
         handler = LineHandler(STANDARD_OUTPUT)
         handler.setFormatter(JsonFormatter())
@@ -103,21 +97,24 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
             log.propagate = False
 
     def access(
-        self, resp: Response, req: Any, environ: dict[str, Any], request_time: timedelta
+        self, resp: Any, req: Any, environ: WSGIEnvironment, request_time: timedelta
     ) -> None:
-        """Log a request that was answered, if requests are logged."""
-        if self.access_log_enabled:
-            self.access_log.info(
-                "%s %s",
-                req.method,
-                environ["PATH_INFO"],
-                extra={
-                    "request": {
-                        "id": environ.get(REQUEST_ID),
-                        "traceparent": environ.get("HTTP_TRACEPARENT", "")[:64],
-                        "client": environ["REMOTE_ADDR"],
-                        "status": int(resp.status[:3]),
-                        "seconds": round(request_time.total_seconds(), 6),
-                    }
-                },
-            )
+        """Log a request that one of gunicorn's own workers has answered."""
+        seconds = request_time.total_seconds()
+        log_request(self, req.method, environ, resp.status, seconds)
+
+
+def log_request(
+    log: Logger, method: str, environ: WSGIEnvironment, status: str, seconds: float
+) -> None:
+    """Log a request that has its reply, if the access log is enabled."""
+    if log.access_log_enabled:
+        request = {
+            "id": environ.get(REQUEST_ID),
+            "traceparent": environ.get("HTTP_TRACEPARENT", "")[:64],
+            "client": environ["REMOTE_ADDR"],
+            "status": int(status[:3]),
+            "seconds": round(seconds, 6),
+        }
+        path, extra = environ["PATH_INFO"], {"request": request}
+        log.access_log.info("%s %s", method, path, extra=extra)

@@ -5,8 +5,8 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, product
-from typing import Any, NamedTuple
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from service.server.process_stats import Usage, usage
 BYTES_EACH = np.dtype(np.float64).itemsize
 
 OTHER = "other"
+HELP_OF_SECONDS = "Seconds from the last byte of a request to its reply."
 SECONDS = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1)
 GAUGES = {
     "digits_requests_in_work": "Requests that have no reply yet.",
@@ -26,7 +27,7 @@ Key = tuple[str, ...]
 
 
 class Counter(NamedTuple):
-    """A family of counters: its help text and all values of each of its labels."""
+    """A family of counters: its help text and the possible values of each label."""
 
     help: str
     labels: Mapping[str, Sequence[str]] = {}
@@ -42,12 +43,12 @@ class Histogram(NamedTuple):
 
 
 class Metrics:
-    """Counts in shared memory, one slot per worker.
+    """Counters, gauges and histograms in shared memory, one slot per worker.
 
     The slot of a worker that has ended keeps its counts, so that no sum over the slots
-    ever falls. `routes`, `methods` and `statuses` are the label values of requests;
-    whatever else occurs is counted as "other". `counters` and `histograms` are the
-    application's own.
+    ever decreases. `routes`, `methods` and `statuses` are the label values of requests;
+    any other value is counted as "other". `counters` and `histograms` are families of
+    the application.
     """
 
     def __init__(
@@ -60,47 +61,36 @@ class Metrics:
     ) -> None:
         self._routes = (*routes, OTHER)
         self._methods, self._statuses = (*methods, OTHER), (*statuses, OTHER)
-        labels = {
-            "route": self._routes,
-            "method": self._methods,
-            "status": self._statuses,
-        }
-        self._counters = {
-            "digits_requests": Counter("Requests answered.", labels),
-            **counters,
-        }
-        self._histograms = {
-            "digits_request_seconds": Histogram(
-                "Seconds from a whole request to its reply.",
-                SECONDS,
-                "route",
-                self._routes,
-            ),
-            **histograms,
-        }
-        keys: list[Key] = [
-            (name, *values)
-            for name, counter in self._counters.items()
-            for values in product(*counter.labels.values())
-        ]
-        for name, histogram in self._histograms.items():
-            for label in histogram.values:
-                # one bucket beyond the last bound, and the sum
-                keys += [
-                    (name, label, str(i)) for i in range(len(histogram.bounds) + 1)
-                ]
-                keys.append((name, label, "sum"))
-        keys += [(name,) for name in GAUGES]
+        of = {"route": self._routes, "method": self._methods, "status": self._statuses}
+        seconds = Histogram(HELP_OF_SECONDS, SECONDS, "route", self._routes)
+        self.counters = {"digits_requests": Counter("Requests answered.", of)}
+        self.counters.update(counters)
+        self.histograms = {"digits_request_seconds": seconds, **histograms}
+        keys = list(self._keys())
         self._columns = {key: i for i, key in enumerate(keys)}
         memory = mmap.mmap(-1, SLOTS * len(keys) * BYTES_EACH)
         self._values = memoryview(memory).cast("d")
         self._slots = np.frombuffer(memory, np.float64).reshape(SLOTS, len(keys))
-        self._own = 0
-        # the processes of the workers, then what they and the master have computed
+        self._own = 0  # index of this worker's slot in `_values`
+        # process ids of the workers; CPU seconds of the master and all workers
         self._pids = memoryview(mmap.mmap(-1, SLOTS * BYTES_EACH)).cast("q")
         self._seconds = memoryview(mmap.mmap(-1, BYTES_EACH)).cast("d")
         self._master = os.getpid()
-        self._lock = threading.Lock()  # of the worker's threads
+        self._lock = threading.Lock()  # between the threads of a worker
+
+    def _keys(self) -> Iterator[Key]:
+        """Yield the key of every value in a slot."""
+        for name, counter in self.counters.items():
+            for values in product(*counter.labels.values()):
+                yield (name, *values)
+        for name, histogram in self.histograms.items():
+            for label in histogram.values:
+                # one bucket beyond the last bound
+                for i in range(len(histogram.bounds) + 1):
+                    yield (name, label, str(i))
+                yield (name, label, "sum")
+        for name in GAUGES:
+            yield (name,)
 
     def begin(self, slot: int) -> None:
         """Count in this slot from now on."""
@@ -109,13 +99,13 @@ class Metrics:
         self._pids[slot] = os.getpid()
 
     def end(self, slot: int) -> None:
-        """Forget what the worker of a slot had in work."""
+        """Reset the gauges of a worker that has ended."""
         for name in GAUGES:
             self._slots[slot, self._columns[name,]] = 0
         self._pids[slot] = 0
 
     def count(self, *key: str, by: float = 1) -> None:
-        """Add to a counter, which is named and labelled by its key."""
+        """Add to the counter of a name and its label values."""
         with self._lock:
             self._values[self._own + self._columns[key]] += by
 
@@ -124,14 +114,14 @@ class Metrics:
         self._values[self._own + self._columns[name,]] = value
 
     def observe(self, name: str, label: str, value: float) -> None:
-        """Put a value into its bucket of a histogram."""
-        bucket = bisect_left(self._histograms[name].bounds, value)
+        """Add a value to a histogram."""
+        bucket = bisect_left(self.histograms[name].bounds, value)
         with self._lock:
             self._values[self._own + self._columns[name, label, str(bucket)]] += 1
             self._values[self._own + self._columns[name, label, "sum"]] += value
 
     def request(self, path: str, method: str, status: str, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count a request that has its reply."""
         route = path if path in self._routes else OTHER
         method = method if method in self._methods else OTHER
         status = status if status in self._statuses else OTHER
@@ -143,90 +133,24 @@ class Metrics:
 
         model_info: the labels of the gauge digits_model_info
         """
-        # loaded by the worker that is scraped, and by no other
-        from prometheus_client import CollectorRegistry, generate_latest
-        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+        # only a worker that is scraped loads the library
+        from service.server.exposition import export
 
-        registry = CollectorRegistry()
-        registry.register(_Collector(self, model_info))
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+        return export(self, model_info)
 
-    def _families(self, model_info: Mapping[str, str]) -> Iterator[Any]:
-        """Sum over all slots, in the terms of Prometheus's library."""
-        from prometheus_client.core import (
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
+    def totals(self) -> dict[Key, float]:
+        """Return the sum of every value over all slots."""
+        return dict(zip(self._columns, self._slots.sum(axis=0).tolist(), strict=True))
 
-        sums = self._slots.sum(axis=0).tolist()
-        for name, counter in self._counters.items():
-            family = CounterMetricFamily(
-                name, counter.help, labels=list(counter.labels)
-            )
-            for combination in product(*counter.labels.values()):
-                value = sums[self._columns[(name, *combination)]]
-                # most label combinations never occur
-                if value or len(counter.labels) < 2:
-                    family.add_metric(combination, value)
-            yield family
-        for name, histogram in self._histograms.items():
-            names = [histogram.label] if histogram.label else []
-            histograms = HistogramMetricFamily(name, histogram.help, labels=names)
-            for label in histogram.values:
-                first = self._columns[name, label, "0"]
-                counts = sums[first : first + len(histogram.bounds) + 1]
-                bounds = [*map(str, histogram.bounds), "+Inf"]
-                buckets = list(zip(bounds, accumulate(counts), strict=True))
-                total = sums[self._columns[name, label, "sum"]]
-                histograms.add_metric([label] if label else [], buckets, total)
-            yield histograms
-        for name, text in GAUGES.items():
-            yield GaugeMetricFamily(name, text, value=sums[self._columns[name,]])
-        workers = [pid for pid in self._pids.tolist() if pid]
-        yield GaugeMetricFamily("digits_workers", "Workers.", value=len(workers))
-        used = self._usage(workers)
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [pid for pid in self._pids.tolist() if pid]
+
+    def usage(self) -> Usage | None:
+        """Return the resources that the master and all workers use."""
+        used = usage([self._master, *self.workers()])
         if used:
-            yield CounterMetricFamily(
-                "process_cpu_seconds",
-                "CPU seconds of the master and all workers there ever were.",
-                value=used.cpu_seconds,
-            )
-            yield GaugeMetricFamily(
-                "process_resident_memory_bytes",
-                "Memory of the master and its workers, shared pages counted once.",
-                value=used.memory_bytes,
-            )
-            yield GaugeMetricFamily(
-                "process_open_fds",
-                "Files and sockets that the master and its workers have open.",
-                value=used.open_files,
-            )
-            yield GaugeMetricFamily(
-                "process_start_time_seconds",
-                "When the master started, in seconds since 1970.",
-                value=used.started,
-            )
-        info = GaugeMetricFamily(
-            "digits_model_info", "The weights in service.", labels=list(model_info)
-        )
-        info.add_metric(list(model_info.values()), 1)
-        yield info
-
-    def _usage(self, workers: list[int]) -> Usage | None:
-        used = usage([self._master, *workers])
-        if used:
-            # of one that ends meanwhile, neither it nor the master tells the time
+            # neither a worker that is about to end nor the master reports its time
             self._seconds[0] = max(self._seconds[0], used.cpu_seconds)
             used = used._replace(cpu_seconds=self._seconds[0])
         return used
-
-
-class _Collector:
-    """The library's interface to the sums over all slots."""
-
-    def __init__(self, metrics: Metrics, model_info: Mapping[str, str]) -> None:
-        self._metrics, self._model_info = metrics, model_info
-
-    def collect(self) -> Iterator[Any]:
-        return self._metrics._families(self._model_info)

@@ -1,4 +1,4 @@
-"""What the master and its workers take of the machine, as Linux tells it."""
+"""CPU, memory and files of the master and its workers, from Linux's /proc."""
 
 import contextlib
 import os
@@ -10,19 +10,19 @@ PROC = Path("/proc")
 
 
 class Usage(NamedTuple):
-    """What some processes have taken together."""
+    """Resources that some processes use together."""
 
-    cpu_seconds: float  # of those too that the first of them has waited for
-    memory_bytes: int  # pages that several share are counted once
+    cpu_seconds: float  # of ended children of the first process too
+    memory_bytes: int  # pages that several processes share are counted once
     open_files: int
-    started: float  # the first of them, in seconds since 1970
+    started: float  # start of the first process, in seconds since 1970
 
 
 def usage(pids: Iterable[int]) -> Usage | None:
-    """Sum over processes, the master first; None where Linux's /proc is not."""
+    """Return the sum over processes, the master first; None without /proc."""
     ticks, memory, files, starts = 0, 0, 0, []
     for pid in pids:
-        # one may end at any time
+        # a process may end at any time
         with contextlib.suppress(OSError):
             folder = PROC / str(pid)
             # after the name in brackets: utime, stime, cutime, cstime, …, starttime

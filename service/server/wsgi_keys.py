@@ -1,7 +1,7 @@
 """WSGI environ keys that the worker sets and the application reads."""
 
 # A wrapper, in the manner of wsgi.file_wrapper, around a function without arguments
-# that returns a WSGI body. An application that would hold up the event loop returns
+# that returns a WSGI body. An application that would block the event loop returns
 # environ[DEFER](function) instead of a body, and the worker calls the function in a
 # thread. Other servers do not set it.
 DEFER = "digits.defer"

@@ -1,4 +1,4 @@
-"""What is counted, and what Prometheus reads of it."""
+"""Counters in shared memory, and their export to Prometheus."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def scrape(url: str) -> dict[tuple, float]:
 
 
 def samples(text: str) -> dict[tuple, float]:
-    """Give each sample by its name and the values of its labels, in their order."""
+    """Map each name and its label values, sorted by label, to the sample's value."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): (
             sample.value
@@ -44,7 +44,7 @@ def service(weights):
         yield service
 
 
-def test_slots_are_summed_and_one_that_is_used_again_goes_on():
+def test_slots_are_summed_and_a_reused_slot_keeps_counting():
     metrics = new_metrics()
     for slot in (1, 2, 1):
         metrics.begin(slot)
@@ -63,7 +63,7 @@ def test_slots_are_summed_and_one_that_is_used_again_goes_on():
     assert found["digits_model_info", "pixels", "3f9a"] == 1
 
 
-def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
+def test_twice_the_maximum_of_workers_have_slots_of_their_own():
     taken: list[int] = []
     for _ in range(2 * MAX_WORKERS):
         taken.append(free_slot(taken))
@@ -72,7 +72,7 @@ def test_every_worker_has_a_slot_of_its_own_while_twice_as_many_run():
     assert free_slot(taken[:7] + taken[8:]) == taken[7]
 
 
-def test_what_no_label_is_for_is_counted_as_other(classifier):
+def test_unknown_label_values_are_counted_as_other():
     metrics = new_metrics()
     metrics.request("/secret", "BREW", "418", 7)
 
@@ -82,7 +82,7 @@ def test_what_no_label_is_for_is_counted_as_other(classifier):
     assert found["digits_request_seconds_bucket", "+Inf", "other"] == 1
 
 
-def test_threads_of_a_worker_lose_no_count(classifier):
+def test_concurrent_threads_lose_no_count():
     metrics = new_metrics()
 
     def count() -> None:
@@ -99,7 +99,7 @@ def test_threads_of_a_worker_lose_no_count(classifier):
     assert found["digits_pictures_total", "read"] == 80_000
 
 
-def test_requests_of_all_workers_are_counted_by_what_came_of_them(
+def test_requests_of_all_workers_are_counted_by_outcome(
     service, drawn, classifier, tmp_path
 ):
     before = scrape(service.url)
@@ -133,7 +133,7 @@ def test_requests_of_all_workers_are_counted_by_what_came_of_them(
     assert after["digits_connections",] >= 1
 
 
-def test_what_the_processes_take_is_what_linux_says(service):
+def test_process_metrics_agree_with_proc(service):
     pids = [service.process.pid, *service.workers()]
 
     found = scrape(service.url)
@@ -150,7 +150,7 @@ def test_what_the_processes_take_is_what_linux_says(service):
     assert 0.1 < found["process_cpu_seconds_total",] < 600
 
 
-def test_no_counter_falls_while_workers_are_killed(weights):
+def test_no_counter_decreases_while_workers_are_killed(weights):
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
         wait_until(lambda: len(service.workers()) == 2)
         last: dict[tuple, float] = {}
@@ -159,7 +159,7 @@ def test_no_counter_falls_while_workers_are_killed(weights):
             try:
                 found = scrape(service.url)
             except OSError:
-                continue  # it was the killed worker's
+                continue  # the killed worker had accepted it
             falling = [
                 key
                 for key, value in last.items()
@@ -178,7 +178,7 @@ def test_no_counter_falls_while_workers_are_killed(weights):
     assert requests >= 90
 
 
-def test_promtool_finds_nothing_to_say_of_the_metrics(service):
+def test_promtool_accepts_the_metrics(service):
     if not shutil.which("promtool"):
         pytest.skip("needs promtool, of Debian's package prometheus")
     with urllib.request.urlopen(f"{service.url}/metrics", timeout=10) as reply:

@@ -1,4 +1,4 @@
-"""The service as it runs: real gunicorn, real port, real curl."""
+"""The service under gunicorn, with real ports and curl."""
 
 import contextlib
 import http.client
@@ -39,7 +39,7 @@ def digit(drawn, tmp_path) -> Path:
     return path
 
 
-def test_curl_posting_a_form_or_a_body_gets_the_digit(url, digit, drawn):
+def test_curl_gets_the_digit_for_a_form_or_a_body(url, digit, drawn):
     form = curl("-F", f"image=@{digit}", f"{url}/predict")
     body = curl(
         *("--data-binary", f"@{digit}", "-H", "Content-Type: image/png"),
@@ -51,7 +51,7 @@ def test_curl_posting_a_form_or_a_body_gets_the_digit(url, digit, drawn):
     assert json.loads(form[2])["digit"] == drawn.test.labels[0]
 
 
-def test_curl_posting_no_picture_gets_a_problem(url):
+def test_curl_gets_a_problem_document_for_a_text_file(url):
     status, kind, body = curl(
         "-F", f"image=@{ROOT / 'pyproject.toml'}", f"{url}/predict"
     )
@@ -80,7 +80,7 @@ def test_upload_over_the_limit_is_refused(url, chunked, tmp_path):
     assert (status, kind) == (413, "application/problem+json")
 
 
-def test_probes_answer_over_the_wire(url):
+def test_probes_answer_with_status_200(url):
     assert curl(f"{url}/livez")[0] == 200
     assert curl(f"{url}/readyz")[0] == 200
 
@@ -115,7 +115,7 @@ def test_probes_answer_over_the_wire(url):
         ),
     ],
 )
-def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
+def test_invalid_setting_aborts_startup_with_a_one_line_message(settings, sentence):
     process = start_service(**settings)
 
     _, err = process.communicate(timeout=30)
@@ -125,14 +125,14 @@ def test_bad_settings_stop_the_start_with_a_sentence(settings, sentence):
     assert "Traceback" not in err
 
 
-def test_workers_are_as_many_as_asked_for_and_none_maps_torch(weights):
+def test_workers_are_as_many_as_configured_and_none_maps_torch(weights):
     with running_service(DIGITS_WEIGHTS=str(weights), WEB_CONCURRENCY="3") as service:
         wait_until(lambda: len(service.workers()) == 3)
         for pid in service.workers():
             assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_service_listens_on_loopback_unless_told(weights):
+def test_service_listens_on_loopback_by_default(weights):
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
         port = int(service.url.rsplit(":", 1)[1])
         listening = [
@@ -152,27 +152,27 @@ def test_sigterm_ends_the_service_with_status_0(weights):
     assert service.process.returncode == 0
 
 
-def test_stop_that_meets_a_worker_at_its_birth_is_not_lost(weights, tmp_path):
-    config = tmp_path / "born_to_stop.py"
+def test_sigterm_before_the_worker_installs_its_handlers_is_not_lost(weights, tmp_path):
+    config = tmp_path / "early_signal.py"
     config.write_text(
         f"exec(open({str(ROOT / 'service' / 'gunicorn.conf.py')!r}).read())\n"
         "import signal, time\n"
-        "hand_on = post_fork\n"
+        "redeliver = post_fork\n"
         "def post_fork(server, worker):\n"
         "    os.kill(os.getppid(), signal.SIGTERM)\n"
-        "    time.sleep(1)  # in which the master sends it on\n"
-        "    hand_on(server, worker)\n"
+        "    time.sleep(1)  # in which the master forwards it\n"
+        "    redeliver(server, worker)\n"
     )
 
     process = start_service(
         str(config), DIGITS_WEIGHTS=str(weights), PORT=str(free_port())
     )
-    _, err = process.communicate(timeout=20)  # of the 30 s that a lost one takes
+    _, err = process.communicate(timeout=20)  # a lost one takes 30 s
 
     assert process.returncode == 0, err
 
 
-def test_tls_is_refused_instead_of_left_out():
+def test_tls_settings_abort_startup():
     process = start_service(
         GUNICORN_CMD_ARGS="--certfile pyproject.toml --keyfile pyproject.toml"
     )
@@ -180,7 +180,7 @@ def test_tls_is_refused_instead_of_left_out():
     _, err = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert "digits: TLS is not spoken here" in err
+    assert "digits: TLS is not supported" in err
 
 
 def test_body_with_a_malformed_chunk_is_refused(url):
@@ -196,7 +196,7 @@ def test_body_with_a_malformed_chunk_is_refused(url):
     assert "application/problem+json" in reply
 
 
-def test_headers_cannot_move_the_application(url):
+def test_headers_cannot_set_script_name(url):
     assert curl("-H", "SCRIPT_NAME: /foo", f"{url}/livez")[0] == 200
 
 
@@ -213,7 +213,7 @@ def test_ipv6_host_is_listened_on(weights):
     assert "http://[::1]:" in line
 
 
-def test_settings_in_effect_are_printed(tmp_path):
+def test_settings_command_prints_the_settings_in_effect(tmp_path):
     command = [sys.executable, "-m", "service", "settings"]
     environment = {"PATH": os.environ["PATH"], "PORT": "9", "DIGITS_HOST": "::1"}
 
@@ -237,7 +237,7 @@ def test_settings_in_effect_are_printed(tmp_path):
     assert wrong.stderr.startswith("digits: unknown setting DIGITS_PORT; did you mean ")
 
 
-def test_limits_are_as_they_are_set(weights, tmp_path):
+def test_configured_limits_apply_and_are_documented(weights, tmp_path):
     limits = {
         "DIGITS_MAX_BYTES": 65_536,
         "DIGITS_MAX_PICTURES": 2,
@@ -274,7 +274,7 @@ def test_limits_are_as_they_are_set(weights, tmp_path):
     assert "65,536 bytes at most" in described
 
 
-def test_request_keeps_the_id_it_brings_or_gets_one(url):
+def test_request_keeps_its_valid_id_or_gets_a_new_one(url):
     def ids(*arguments: str) -> list[str]:
         command = ["curl", "-sS", "-i", *arguments, f"{url}/livez"]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -285,7 +285,7 @@ def test_request_keeps_the_id_it_brings_or_gets_one(url):
         (given,) = ids("-H", f"X-Request-ID: {bad}")
         assert re.fullmatch("[0-9a-f]{16}", given)
     assert ids() != ids()
-    # one that never reaches the application has an id too
+    # a request that is refused before the application has an id too
     head = subprocess.run(
         ["curl", "-sS", "-i", "-H", "Content-Length: 99999999999", "-d", "", url],
         check=True,
@@ -297,7 +297,7 @@ def test_request_keeps_the_id_it_brings_or_gets_one(url):
     assert len(ids("-H", "Content-Length: 99999999999", "-X", "POST")) == 1
 
 
-def test_logs_are_lines_of_json_and_requests_are_among_them_when_asked(weights):
+def test_logs_are_json_lines_with_requests_if_enabled(weights):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     port = str(free_port())
     process = start_service(
@@ -329,7 +329,7 @@ def test_logs_are_lines_of_json_and_requests_are_among_them_when_asked(weights):
     assert err == ""
 
 
-def test_log_that_nobody_reads_stalls_nothing_and_tells_what_was_lost():
+def test_full_log_pipe_blocks_nothing_and_dropped_lines_are_counted():
     port = free_port()
     settings = {"PORT": str(port), "WEB_CONCURRENCY": "1", "DIGITS_ACCESS_LOG": "1"}
     process = start_service(**settings)
@@ -341,7 +341,7 @@ def test_log_that_nobody_reads_stalls_nothing_and_tells_what_was_lost():
             for _ in range(600):
                 client.request("GET", "/livez")
                 assert client.getresponse().read()
-            # someone reads again
+            # the pipe is read again
             read = os.read(process.stdout.fileno(), 2**20)
             client.request("GET", "/livez")
             assert client.getresponse().read()
@@ -352,10 +352,12 @@ def test_log_that_nobody_reads_stalls_nothing_and_tells_what_was_lost():
     assert process.returncode == 0
     lines = [json.loads(line) for line in read.decode().splitlines()[:-1]]
     assert len(lines) > 100
-    assert re.search(r'"message": "\d+ lines of the log were lost"', rest)
+    assert re.search(
+        r'"message": "\d+ log lines dropped: standard output was full"', rest
+    )
 
 
-def test_requests_are_not_logged_unless_asked(weights):
+def test_requests_are_not_logged_by_default(weights):
     port = str(free_port())
     process = start_service(DIGITS_WEIGHTS=str(weights), PORT=port)
     wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))

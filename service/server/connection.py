@@ -1,0 +1,258 @@
+"""Sans-I/O HTTP connection: bytes in, bytes out, states, deadlines and byte budgets."""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from http import HTTPStatus
+from math import inf
+
+from gunicorn.config import Config
+
+from service.server.http import (
+    HEAD_END,
+    Address,
+    ReceiveBuffer,
+    Refusal,
+    Request,
+    parse_head,
+)
+
+TIMEOUT = 10.0  # seconds to receive a request or to send a reply, and of silence
+MIN_RATE = 32 * 2**10  # bytes per second; a transfer at this rate extends the timeout
+LINGER_TIMEOUT = 2.0  # seconds for a client to read a reply while it still sends
+
+MAX_HEAD_BYTES = 64 * 2**10  # of the request line and the headers
+MAX_CHUNK_LINE = 2**13  # bytes
+MAX_CHUNKS = 2**14  # per body; a chunk costs as much CPU as a kilobyte of a long one
+MAX_HELD = 64 * 2**20  # bytes of large requests without a reply, all together
+MIN_HELD = 2**16  # bytes; smaller requests do not count
+CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
+
+OVERLOADED = "server overloaded; retry after 1 s"
+CONTINUE = memoryview(b"HTTP/1.1 100 Continue\r\n\r\n")
+NOTHING = memoryview(b"")
+
+
+class State(Enum):
+    """What a connection waits for."""
+
+    RECEIVING = auto()  # the rest of a request, or its first byte
+    WORKING = auto()  # the application
+    SENDING = auto()  # the client to read the reply
+    LINGERING = auto()  # the client to stop sending
+    CLOSED = auto()
+
+
+class ReceiveLimits:
+    """What all connections share: the limits of a request, and of their memory."""
+
+    def __init__(self, config: Config, max_body_bytes: int) -> None:
+        self.config, self.max_body_bytes = config, max_body_bytes
+        self.held = 0  # bytes of large requests without a reply, MAX_HELD at most
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """The HTTP state of one client connection.
+
+    The owner of the socket passes in what it receives and the current time, and sends
+    `outgoing`. Times are seconds of time.monotonic.
+    """
+
+    address: Address
+    server: Address
+    limits: ReceiveLimits
+    started: float  # beginning of the current wait
+    state: State = State.RECEIVING
+    received: ReceiveBuffer = field(default_factory=ReceiveBuffer)
+    outgoing: memoryview = NOTHING
+    is_blocked: bool = False  # the socket took a part of `outgoing`
+    closes: bool = False  # after the reply
+    request: Request | None = None  # from its head to the end of its reply
+    n_requests: int = 0
+    chunk_start: int = 0  # index in received.data
+    n_chunks: int = 0
+    n_received: int = 0  # bytes of the current request
+    n_sent: int = 0  # bytes of the current reply
+    held: int = 0  # bytes that count in limits.held
+    last_received: float = inf
+    check_at: float = inf  # time of the entry in a DeadlineQueue
+
+    def __str__(self) -> str:
+        """Describe the connection for the log."""
+        return (
+            f"client {self.client}, state {self.state.name.lower()}, "
+            f"request {self.request.id if self.request else None}, "
+            f"{self.n_received} bytes received, {self.n_sent} bytes sent, "
+            f"{len(self.outgoing)} bytes to send"
+        )
+
+    @property
+    def client(self) -> str:
+        """The client's address without its port."""
+        return self.address[0] if isinstance(self.address, tuple) else "unix socket"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a request has arrived."""
+        return (
+            self.state is State.RECEIVING
+            and self.request is None
+            and not self.received.data
+        )
+
+    @property
+    def deadline(self) -> float:
+        """When the connection times out; infinite while the application works."""
+        if self.state is State.RECEIVING:
+            extended = self.started + TIMEOUT + self.n_received / MIN_RATE
+            # earlier bytes do not extend a silence
+            return min(extended, self.last_received + TIMEOUT)
+        if self.state is State.SENDING:
+            return self.started + TIMEOUT + self.n_sent / MIN_RATE
+        if self.state is State.LINGERING:
+            return self.started + LINGER_TIMEOUT
+        return inf
+
+    def receive(self, data: memoryview | bytes, now: float) -> None:
+        """Add bytes from the client; discard them if it lingers."""
+        if self.state is State.RECEIVING:
+            if self.is_idle:
+                self.started = now
+            self.last_received = now
+            self.n_received += len(data)
+            self.received.data += data
+
+    def parse(self) -> Request | None:
+        """Return the next request once it is complete, and be WORKING.
+
+        Sets `outgoing` if the client waits for "100 Continue". Raises Refusal for a
+        request that is malformed or too large.
+        """
+        if self.request is None:
+            self.request = self._parse_head()
+        if self.request is None:
+            return None
+        is_complete = self._follow_body(self.request)
+        fits = self._hold(len(self.received.data))
+        if is_complete:
+            self.state = State.WORKING
+            return self.request
+        if not fits:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
+        if self.request.expects_continue():
+            self.outgoing = CONTINUE
+        return None
+
+    def _parse_head(self) -> Request | None:
+        data = self.received.data
+        end = data.find(HEAD_END)
+        if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
+            raise Refusal(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"request headers exceed {MAX_HEAD_BYTES:,} bytes; send fewer headers",
+            )
+        # a head whose lines end with LF alone is an error that the parser reports
+        if end < 0 and b"\n\n" not in data:
+            return None
+        self.n_requests += 1
+        self.chunk_start = self.n_chunks = 0
+        config = self.limits.config
+        return parse_head(self.received, config, self.address, self.n_requests)
+
+    def _follow_body(self, request: Request) -> bool:
+        """Return whether the body is complete. Raises Refusal if it is too large."""
+        data, length = self.received.data, request.content_length
+        if length is not None:
+            size, is_complete = length, len(data) >= length
+        else:
+            self.chunk_start, n, is_complete = follow_chunks(data, self.chunk_start)
+            self.n_chunks += n
+            # bytes after a complete body belong to the next request
+            size = max(self.chunk_start, 0 if is_complete else len(data))
+        excess = ""
+        if size > (most := self.limits.max_body_bytes):
+            excess = f"request body exceeds {most:,} bytes; send less per request"
+        elif self.n_chunks > MAX_CHUNKS:
+            excess = f"request body has over {MAX_CHUNKS:,} chunks; send larger chunks"
+        if excess:
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, excess)
+        return is_complete
+
+    def _hold(self, n: int) -> bool:
+        """Count n bytes as held; return whether all connections hold few enough."""
+        n = n if n > MIN_HELD else 0
+        if n != self.held:
+            self.limits.held += n - self.held
+            self.held = n
+        return n == 0 or self.limits.held <= MAX_HELD
+
+    def respond(self, reply: bytes | bytearray, closes: bool, now: float) -> None:
+        """Start to send a whole reply."""
+        self._hold(0)
+        self.outgoing, self.closes = memoryview(reply), closes
+        self.state = State.SENDING
+        self.started, self.n_sent = now, 0
+
+    def refuse(self, reply: bytes, now: float) -> None:
+        """Start to send an error after which nothing more is read."""
+        self.received.data.clear()
+        self.respond(reply, True, now)
+
+    def sent(self, n: int, now: float) -> bool:
+        """Remove n bytes from `outgoing`; return whether that completes a reply."""
+        if self.state is not State.SENDING:
+            self.outgoing = NOTHING  # "100 Continue" is sent once, or not at all
+            return False
+        self.n_sent += n
+        self.is_blocked = n < len(self.outgoing)
+        if self.is_blocked:
+            self.outgoing = self.outgoing[n:]
+            return False
+        self.outgoing, self.request = NOTHING, None
+        self.n_received = len(self.received.data)
+        self.started = self.last_received = now
+        self.state = State.LINGERING if self.closes else State.RECEIVING
+        return True
+
+    def time_out(self) -> Refusal | None:
+        """Return the refusal of a request that is incomplete, if there is one."""
+        if self.state is not State.RECEIVING or self.is_idle:
+            return None
+        part = "body" if self.request else "headers"
+        detail = (
+            f"request timeout: {part} not received within {TIMEOUT:.0f} s "
+            f"(minimum rate {MIN_RATE // 2**10} KiB/s)"
+        )
+        return Refusal(HTTPStatus.REQUEST_TIMEOUT, detail)
+
+    def close(self) -> None:
+        """Release the buffers."""
+        self._hold(0)
+        self.state = State.CLOSED
+        self.received.data.clear()
+        self.outgoing, self.request = NOTHING, None
+
+
+def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:
+    """Follow the chunks of a body (RFC 9112, 7.1) from the one that begins at `start`.
+
+    Returns the index at which the next chunk begins, the number of chunks, and whether
+    the body is complete. A malformed chunk completes it: the parser reports the error.
+    """
+    n = 0
+    while start < len(data):
+        n += 1
+        line = data.find(b"\r\n", start, start + MAX_CHUNK_LINE)
+        if line < 0:
+            return start, n, len(data) - start >= MAX_CHUNK_LINE
+        match = CHUNK_SIZE.fullmatch(data, start, line)
+        if not match:
+            return start, n, True
+        size = int(match[1], 16)
+        if size == 0:
+            # the trailers, if any, end with an empty line, as the headers do
+            end = data.find(HEAD_END, line, line + MAX_HEAD_BYTES)
+            return start, n, end >= 0 or len(data) - line >= MAX_HEAD_BYTES
+        start = line + 2 + size + 2
+    return start, n, False

@@ -1,0 +1,386 @@
+"""Event loop that serves many connections from one thread, and slow work from a few."""
+
+import contextlib
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from queue import SimpleQueue
+from typing import TypeVarTuple
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from gunicorn.glogging import Logger
+
+from service.server.balancing import ConnectionCounts
+from service.server.connection import (
+    LINGER_TIMEOUT,
+    OVERLOADED,
+    Connection,
+    ReceiveLimits,
+    State,
+)
+from service.server.deadlines import DeadlineQueue
+from service.server.http import (
+    Deferred,
+    ErrorReply,
+    Exchange,
+    Refusal,
+    Request,
+    error_response,
+    new_request_id,
+    status_line,
+)
+from service.server.logs import log_request
+from service.server.metrics import OTHER, Metrics
+from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID, STOPPING
+
+POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
+RECEIVE_SIZE = 2**16  # bytes per call of recv
+MAX_WORKING = 64  # requests in the thread pool or its queue
+ACCEPT_BATCH = 64  # connections accepted before open ones are read again
+MAX_LEAD = 3  # connections that a worker may have more than another one
+ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
+INTERNAL_ERROR = "internal server error: the service failed on this request"
+
+Rest = TypeVarTuple("Rest")
+
+
+@dataclass(eq=False)
+class EventLoop:
+    """Accepts connections, receives requests, calls the application, sends replies.
+
+    The application is called once a request is complete, so a slow client costs a
+    buffer and no thread. It is called for all requests of one turn before the first of
+    their bodies is iterated over, so it can compute these as one batch. It may defer
+    a body to the thread pool.
+    """
+
+    application: WSGIApplication
+    log: Logger
+    listeners: list[socket.socket]
+    # the read and the write end of a non-blocking pipe, which signals write to as well
+    wakeup: tuple[int, int]
+    limits: ReceiveLimits
+    max_connections: int
+    n_threads: int  # for deferred bodies
+    error_reply: ErrorReply
+    metrics: Metrics | None
+    counts: ConnectionCounts
+    slot: int  # of this worker in `counts`
+    on_poll: Callable[[], object]  # called once per POLL_INTERVAL
+
+    def __post_init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.threads = ThreadPoolExecutor(self.n_threads)
+        self.sockets: dict[Connection, socket.socket] = {}  # of open connections
+        self.deadlines = DeadlineQueue()
+        self.buffer = memoryview(bytearray(RECEIVE_SIZE))
+        self.pipelined: list[Connection] = []  # with bytes of their next request
+        self.begun: list[tuple[Connection, Exchange]] = []  # in this turn
+        self.done: SimpleQueue[tuple[Connection, Exchange]] = SimpleQueue()  # deferred
+        self.n_working = 0  # requests that are deferred
+        self.accepts_again = 0.0  # time at which a pause in accepting ends
+        self.next_poll = 0.0
+        self.is_stopping = False
+        self.selector.register(self.wakeup[0], selectors.EVENT_READ, self.on_wakeup)
+        for listener in self.listeners:
+            listener.setblocking(False)
+        self._resume_accepting()
+
+    def run_once(self) -> None:
+        """Wait for events, for POLL_INTERVAL at most, and handle them."""
+        pipelined, self.pipelined = self.pipelined, []
+        for connection in pipelined:
+            self._guard(self.parse, connection, time.monotonic())
+        timeout = ACCEPT_PAUSE if self.accepts_again else POLL_INTERVAL
+        for key, _ in self.selector.select(0 if pipelined else timeout):
+            if isinstance(key.data, Connection):
+                self._guard(self.on_ready, key.data)
+            else:
+                key.data()
+        begun, self.begun = self.begun, []
+        for connection, exchange in begun:
+            self._guard(self._complete, connection, exchange)
+        now = time.monotonic()
+        self.counts.publish(self.slot, len(self.sockets), now)
+        if self.metrics:
+            self.metrics.set("digits_connections", len(self.sockets))
+            self.metrics.set("digits_requests_in_work", self.n_working)
+        if 0 < self.accepts_again <= now:
+            self._resume_accepting()
+        if now >= self.next_poll:
+            self.next_poll = now + POLL_INTERVAL
+            self.close_expired(now)
+            self.on_poll()
+
+    def drain(self, timeout: float) -> None:
+        """Stop accepting and finish in-flight requests, within `timeout` seconds."""
+        self.is_stopping = True
+        if not self.accepts_again:
+            self._pause_accepting()
+        self.accepts_again = 0.0
+        for listener in self.listeners:
+            # the kernel has accepted these on our behalf already
+            while self.accept(listener):
+                pass
+            listener.close()
+        start = time.monotonic()
+        while self.sockets and (spent := time.monotonic() - start) < timeout:
+            self.run_once()
+            if spent > LINGER_TIMEOUT:
+                for connection in [c for c in self.sockets if c.is_idle]:
+                    self.close(connection)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def _guard(
+        self, step: Callable[[Connection, *Rest], None], to: Connection, *rest: *Rest
+    ) -> None:
+        """Take a step with an open connection; close it alone if the step fails."""
+        if to not in self.sockets:
+            return  # an earlier step of this turn has closed it
+        try:
+            step(to, *rest)
+        except Exception:
+            self.log.exception("closing connection after an error: %s", to)
+            self.close(to)
+
+    # Accept
+
+    def _resume_accepting(self) -> None:
+        self.accepts_again = 0.0
+        for listener in self.listeners:
+            on_acceptable = partial(self.on_acceptable, listener)
+            self.selector.register(listener, selectors.EVENT_READ, on_acceptable)
+
+    def _pause_accepting(self) -> None:
+        for listener in self.listeners:
+            self.selector.unregister(listener)
+
+    def on_acceptable(self, listener: socket.socket) -> None:
+        """Accept connections, but leave some to workers that have fewer.
+
+        Of many that arrive at once, the first worker to wake up would accept all, and
+        serve them alone for as long as they are kept alive.
+        """
+        most = MAX_LEAD + self.counts.fewest_elsewhere(self.slot, time.monotonic())
+        for _ in range(ACCEPT_BATCH):
+            if not self.accept(listener):
+                break
+            if len(self.sockets) > most:
+                self._pause_accepting()
+                self.accepts_again = time.monotonic() + ACCEPT_PAUSE
+                break
+
+    def accept(self, listener: socket.socket) -> bool:
+        """Accept one connection; return whether there was one."""
+        try:
+            sock, address = listener.accept()
+        except OSError:
+            # another worker has accepted it, or its client has left
+            return False
+        sock.setblocking(False)
+        if len(self.sockets) >= self.max_connections:
+            self._make_room()
+        now = time.monotonic()
+        connection = Connection(address, listener.getsockname(), self.limits, now)
+        self.sockets[connection] = sock
+        self.counts.publish(self.slot, len(self.sockets), now)
+        self.selector.register(sock, selectors.EVENT_READ, connection)
+        self.deadlines.schedule(connection)
+        return True
+
+    def _make_room(self) -> None:
+        """Close the longest idle connection, or without one the longest waiting."""
+        closable = [c for c in self.sockets if c.state is not State.WORKING]
+        if closable:
+            self.close(min(closable, key=lambda c: (not c.is_idle, c.started)))
+
+    # Receive
+
+    def on_ready(self, connection: Connection) -> None:
+        """Send or receive, whichever the connection waits for."""
+        if connection.state is State.SENDING:
+            self.flush(connection)
+        elif connection.state is not State.WORKING:  # else it has been parsed just now
+            self.on_readable(connection)
+
+    def on_readable(self, connection: Connection) -> None:
+        """Receive what has arrived, and parse it."""
+        try:
+            # one buffer for all: allocating one per call fragments the heap
+            n = self.sockets[connection].recv_into(self.buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            n = 0
+        if not n:
+            self.close(connection)
+            return
+        now = time.monotonic()
+        connection.receive(self.buffer[:n], now)
+        if connection.state is State.RECEIVING:
+            self.parse(connection, now)
+
+    def parse(self, connection: Connection, now: float) -> None:
+        """Dispatch the next request if it is complete, or refuse it."""
+        try:
+            request = connection.parse()
+            if request is not None:
+                self.dispatch(connection, request, now)
+            elif connection.outgoing:
+                self.flush(connection)
+        except Refusal as refusal:
+            self.refuse(connection, refusal, now)
+
+    # Dispatch
+
+    def dispatch(self, connection: Connection, request: Request, now: float) -> None:
+        """Call the application; leave its body to a thread if it defers that."""
+        address, server = connection.address, connection.server
+        exchange = Exchange(request, address, server, self.limits.config)
+        exchange.environ[RECEIVED_AT] = now
+        if self.is_stopping:
+            exchange.environ[STOPPING] = True
+        try:
+            exchange.call(self.application, must_close=self.is_stopping)
+        except Exception:
+            self._fail(exchange)
+            self._reply(connection, exchange)
+            return
+        if not isinstance(exchange.body, Deferred):
+            self.begun.append((connection, exchange))
+        elif self.n_working >= MAX_WORKING:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
+        else:
+            self.n_working += 1
+            self.selector.unregister(self.sockets[connection])
+            self.threads.submit(self._run_deferred, connection, exchange)
+
+    def _run_deferred(self, connection: Connection, exchange: Exchange) -> None:
+        """Compute a reply in a thread, and wake up the loop."""
+        try:
+            self._finish(exchange)
+        finally:
+            self.done.put((connection, exchange))
+            # a full pipe wakes up the loop as well
+            with contextlib.suppress(BlockingIOError):
+                os.write(self.wakeup[1], b".")
+
+    def on_wakeup(self) -> None:
+        """Send the replies that threads have computed."""
+        os.read(self.wakeup[0], 4096)
+        while not self.done.empty():
+            connection, exchange = self.done.get()
+            self.n_working -= 1
+            # not registered meanwhile: pipelined bytes would wake up the loop forever
+            sock = self.sockets[connection]
+            self.selector.register(sock, selectors.EVENT_READ, connection)
+            self._guard(self._reply, connection, exchange)
+
+    def _complete(self, connection: Connection, exchange: Exchange) -> None:
+        self._finish(exchange)
+        self._reply(connection, exchange)
+
+    def _finish(self, exchange: Exchange) -> None:
+        try:
+            exchange.finish()
+        except Exception:
+            self._fail(exchange)
+
+    def _fail(self, exchange: Exchange) -> None:
+        """Log an error of the application, and reply with status 500."""
+        method, request_id = exchange.request.method, exchange.request.id
+        path, client = exchange.environ["PATH_INFO"], exchange.environ["REMOTE_ADDR"]
+        message = "application error: %s %s, client %s, request %s"
+        self.log.exception(message, method, path, client, request_id)
+        refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)
+        reply = error_response(refusal, method, request_id, self.error_reply)
+        exchange.replace_reply(refusal, reply)
+
+    # Reply
+
+    def _reply(self, connection: Connection, exchange: Exchange) -> None:
+        now, method = time.monotonic(), exchange.request.method
+        self.record(method, exchange.environ, exchange.response.status, now)
+        connection.respond(exchange.reply, exchange.must_close, now)
+        self.flush(connection)
+
+    def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
+        """Reply with an error without calling the application, and close."""
+        request = connection.request
+        path, method = (request.path, request.method) if request else (OTHER, OTHER)
+        environ: WSGIEnvironment = {"PATH_INFO": path, "REMOTE_ADDR": connection.client}
+        environ[REQUEST_ID] = request.id if request else new_request_id()
+        environ[RECEIVED_AT] = connection.started
+        self.record(method, environ, status_line(refusal), now)
+        reply = error_response(refusal, method, environ[REQUEST_ID], self.error_reply)
+        connection.refuse(reply, now)
+        self.flush(connection)
+
+    def record(
+        self, method: str, environ: WSGIEnvironment, status: str, now: float
+    ) -> None:
+        """Log and count a request that has its reply."""
+        seconds = now - environ[RECEIVED_AT]
+        log_request(self.log, method, environ, status, seconds)
+        if self.metrics:
+            self.metrics.request(environ["PATH_INFO"], method, status[:3], seconds)
+
+    def flush(self, connection: Connection) -> None:
+        """Send as many outgoing bytes as the socket takes."""
+        sock = self.sockets[connection]
+        try:
+            n = sock.send(connection.outgoing)
+        except (BlockingIOError, InterruptedError):
+            n = 0
+        except OSError:
+            self.close(connection)
+            return
+        was_blocked = connection.is_blocked
+        is_complete = connection.sent(n, time.monotonic())
+        if connection.is_blocked is not was_blocked:
+            event = selectors.EVENT_READ if was_blocked else selectors.EVENT_WRITE
+            self.selector.modify(sock, event, connection)
+        self.deadlines.schedule(connection)
+        if is_complete and connection.state is State.LINGERING:
+            self.linger(connection)
+        elif is_complete and connection.received.data:
+            self.pipelined.append(connection)
+
+    # Close
+
+    def linger(self, connection: Connection) -> None:
+        """End our side of the connection, and wait for the client to end its own.
+
+        Closing at once would reset the connection while the client is sending, and it
+        might never read the reply.
+        """
+        try:
+            self.sockets[connection].shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close(connection)
+
+    def close_expired(self, now: float) -> None:
+        """Close the connections whose deadline has passed."""
+        for connection in self.deadlines.expired(now):
+            self._guard(self._expire, connection, now)
+        self.deadlines.shrink(len(self.sockets))
+
+    def _expire(self, connection: Connection, now: float) -> None:
+        if refusal := connection.time_out():
+            self.refuse(connection, refusal, now)
+        else:
+            self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection and its socket."""
+        connection.close()
+        sock = self.sockets.pop(connection)
+        with contextlib.suppress(KeyError):  # a thread works for it
+            self.selector.unregister(sock)
+        sock.close()

@@ -1,0 +1,212 @@
+"""HTTP/1.1 parsing and response writing by gunicorn, without a socket."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from http import HTTPStatus
+from typing import NamedTuple
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from gunicorn.config import Config
+from gunicorn.http import message, wsgi
+from gunicorn.http.body import LengthReader
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+    ParseException,
+)
+from gunicorn.http.unreader import Unreader
+
+from service.server.wsgi_keys import DEFER, REQUEST_ID
+
+# what socket.accept returns: host, port and more, or the path of a Unix socket
+Address = tuple[str, int] | tuple[str, int, int, int] | str
+# the headers and the body of an error response, for a status and a detail
+ErrorReply = Callable[[HTTPStatus, str], tuple[list[tuple[str, str]], bytes]]
+
+HEAD_END = b"\r\n\r\n"
+# bytes per read; gunicorn's parser copies what remains of them for every chunk
+PARSER_READ_SIZE = 2**13
+BODY_READ_SIZE = 2**16  # bytes
+REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+STATUS_OF_ERROR = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error and not passed to the application."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+class Deferred(NamedTuple):
+    """What environ[DEFER] makes of a function: a WSGI body that a thread computes."""
+
+    call: Callable[[], Iterable[bytes]]
+
+
+class ReceiveBuffer(Unreader):  # type: ignore[misc]  # gunicorn has no types
+    """Bytes received and not yet parsed; reading them never blocks."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
+        """Remove and return `size` bytes, or up to PARSER_READ_SIZE."""
+        end = PARSER_READ_SIZE if size is None else size
+        taken = bytes(self.data[:end])
+        del self.data[:end]
+        return taken
+
+    def unread(self, data: bytes) -> None:
+        """Put back bytes that were read beyond the end of a message."""
+        self.data[:0] = data
+
+
+class SendBuffer(bytearray):
+    """The bytes of a response, in place of the socket that gunicorn writes to."""
+
+    send = sendall = bytearray.extend
+
+
+class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
+    """A parsed request head whose body is read from the connection's buffer."""
+
+    _expected_100_continue: bool
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the body that are not read yet; None if it is chunked."""
+        reader = self.body.reader
+        return reader.length if isinstance(reader, LengthReader) else None
+
+    @cached_property
+    def id(self) -> str:
+        """The X-Request-ID that the client sent, or a new one if it is unusable."""
+        sent = [value for name, value in self.headers if name == "X-REQUEST-ID"]
+        is_usable = len(sent) == 1 and REQUEST_ID_FORMAT.fullmatch(sent[0])
+        return sent[0] if is_usable else new_request_id()
+
+    def expects_continue(self) -> bool:
+        """Return whether the client waits for "100 Continue"; False after that."""
+        expects, self._expected_100_continue = self._expected_100_continue, False
+        return expects
+
+
+def new_request_id() -> str:
+    """Return 16 random hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+def parse_head(
+    received: ReceiveBuffer, config: Config, address: Address, number: int
+) -> Request:
+    """Parse the request line and the headers, which must be complete.
+
+    number: 1 for the first request of the connection. Raises Refusal.
+    """
+    try:
+        return Request(config, received, address, number)
+    except (ParseException, NoMoreData) as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> Refusal:
+    status = STATUS_OF_ERROR.get(type(error), HTTPStatus.BAD_REQUEST)
+    return Refusal(status, f"malformed HTTP request: {error}")
+
+
+class Exchange:
+    """A request that is passed to the application, and its response."""
+
+    __slots__ = ("body", "environ", "reply", "request", "response")
+    environ: WSGIEnvironment
+
+    def __init__(
+        self, request: Request, client: Address, server: Address, config: Config
+    ) -> None:
+        """Build the WSGI environ. Raises Refusal for a path outside SCRIPT_NAME."""
+        request.expects_continue()  # the whole body is here: send no "100 Continue"
+        self.reply = SendBuffer()
+        try:
+            created = wsgi.create(request, self.reply, client, server, config)
+        except ParseException as error:
+            raise _malformed(error) from error
+        self.response, self.environ = created
+        self.environ["wsgi.multithread"] = True
+        self.environ[DEFER] = Deferred
+        self.environ[REQUEST_ID] = request.id
+        self.response.headers.append(("X-Request-ID", request.id))
+        self.request = request
+        self.body: Iterable[bytes] | Deferred = ()
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the connection closes after the response."""
+        return self.response.should_close()
+
+    def call(self, application: WSGIApplication, must_close: bool) -> None:
+        """Call the application for its body, and raise what it raises."""
+        if must_close:
+            self.response.force_close()
+        self.body = application(self.environ, self.response.start_response)
+
+    def finish(self) -> None:
+        """Write the body to the response; raise what the application raises."""
+        if isinstance(self.body, Deferred):
+            self.body = self.body.call()
+        request_body = self.request.body
+        # after a malformed body, the start of the next request is unknown
+        if request_body.failed:
+            self.response.force_close()
+        try:
+            for data in self.body:
+                self.response.write(data)
+            self.response.close()
+            while request_body.read(BODY_READ_SIZE):
+                pass  # the rest that the application did not read
+        except (ParseException, NoMoreData):
+            self.response.force_close()
+        finally:
+            if hasattr(self.body, "close"):
+                self.body.close()
+
+    def replace_reply(self, refusal: Refusal, reply: bytes) -> None:
+        """Replace what was written by an error response, which closes."""
+        self.reply[:] = reply
+        self.response.status = status_line(refusal)
+        self.response.force_close()
+
+
+def status_line(refusal: Refusal) -> str:
+    """Return the status and its reason phrase as WSGI writes them."""
+    return f"{refusal.status.value} {refusal.status.phrase}"
+
+
+def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Return an error as plain text, for applications that set no `error_reply`."""
+    return [("Content-Type", "text/plain; charset=utf-8")], f"{detail}\n".encode()
+
+
+def error_response(
+    refusal: Refusal, method: str, request_id: str, error_reply: ErrorReply
+) -> bytes:
+    """Return the bytes of an error response, after which the connection closes."""
+    headers, body = error_reply(refusal.status, refusal.detail)
+    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = [*headers, ("Retry-After", "1")]
+    head = (
+        f"HTTP/1.1 {status_line(refusal)}\r\nConnection: close\r\n"
+        f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n"
+        + "".join(f"{name}: {value}\r\n" for name, value in headers)
+        + "\r\n"
+    ).encode()
+    return head if method == "HEAD" else head + body

@@ -1,0 +1,270 @@
+"""The event loop in this process, with small WSGI applications of its own."""
+
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from service.server.balancing import ConnectionCounts
+from service.server.connection import ReceiveLimits
+from service.server.event_loop import INTERNAL_ERROR, EventLoop
+from service.server.http import plain_error
+from service.server.wsgi_keys import DEFER, REQUEST_ID
+from tests.conftest import wait_until
+
+
+class Records(logging.Handler):
+    """The messages that the loop has logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
+    """Run a loop in a thread; return its port and its log."""
+    config = Config()
+    log, records = Logger(config), Records()
+    log.error_log.handlers = [records]
+    wakeup = os.pipe()
+    for end in wakeup:
+        os.set_blocking(end, False)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    settings = {
+        "application": application,
+        "log": log,
+        "listeners": [listener],
+        "wakeup": wakeup,
+        "limits": ReceiveLimits(config, max_body_bytes=1000),
+        "max_connections": 100,
+        "n_threads": 2,
+        "error_reply": plain_error,
+        "metrics": None,
+        "counts": ConnectionCounts(),
+        "slot": 0,
+        "on_poll": lambda: None,
+    }
+    loop = EventLoop(**settings | options)
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            loop.run_once()
+        loop.drain(0)
+        for connection in list(loop.sockets):
+            loop.close(connection)
+        loop.selector.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield port, records
+    finally:
+        is_over.set()
+        os.write(wakeup[1], b".")
+        thread.join()
+        for end in wakeup:
+            os.close(end)
+
+
+def echo(environ, start_response):
+    """Reply with the path; a query of "defer" does so from a thread."""
+
+    def body():
+        reply = environ["PATH_INFO"].encode()
+        start_response("200 OK", [("Content-Length", str(len(reply)))])
+        yield reply
+
+    return environ[DEFER](body) if environ["QUERY_STRING"] == "defer" else body()
+
+
+def ask(port: int, *targets: str) -> bytes:
+    """Send one request per target, pipelined; return all that is received."""
+    lines = [f"{target} HTTP/1.1\r\nHost: x\r\n" for target in targets]
+    lines[-1] += "Connection: close\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall("".join(f"{line}\r\n" for line in lines).encode())
+        return read_to_end(client)
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(2**16), b""))
+
+
+def test_replies_of_the_loop_and_of_threads_are_in_order():
+    with running_loop(echo) as (port, _):
+        reply = ask(port, "GET /a", "GET /b?defer", "GET /c")
+
+    assert reply.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert reply.index(b"/a") < reply.index(b"/b") < reply.index(b"/c")
+
+
+def fail_when_called(environ, start_response):
+    raise ArithmeticError
+
+
+def fail_in_body(environ, start_response):
+    def body():
+        start_response("200 OK", [])
+        yield b"the beginning"
+        raise ArithmeticError
+
+    return body()
+
+
+def fail_in_thread(environ, start_response):
+    def body():
+        raise ArithmeticError
+
+    return environ[DEFER](body)
+
+
+@pytest.mark.parametrize(
+    "application", [fail_when_called, fail_in_body, fail_in_thread]
+)
+def test_application_error_is_a_500_which_has_no_body_for_head(application):
+    with running_loop(application) as (port, records):
+        whole = ask(port, "GET /a")
+        head = ask(port, "HEAD /a")
+
+    assert whole.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert whole.endswith(f"\r\n\r\n{INTERNAL_ERROR}\n".encode())
+    assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert head.endswith(b"\r\n\r\n")
+    assert records.messages[0].startswith(
+        "application error: GET /a, client 127.0.0.1, request "
+    )
+
+
+def test_requests_of_one_turn_are_called_together_and_fail_alone():
+    called = []
+    is_held, is_released = threading.Event(), threading.Event()
+
+    def application(environ, start_response):
+        path = environ["PATH_INFO"]
+        called.append(path)
+        if path == "/hold":
+            is_held.set()
+            assert is_released.wait(10)
+
+        def body():
+            if path == "/2":
+                raise ArithmeticError
+            seen = str(len(called)).encode()
+            start_response("200 OK", [("Content-Length", str(len(seen)))])
+            yield seen
+
+        return body()
+
+    with running_loop(application) as (port, _), ExitStack() as stack:
+
+        def send(path: str) -> socket.socket:
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            return stack.enter_context(client)
+
+        send("/hold")
+        assert is_held.wait(10)
+        clients = [send(f"/{i}") for i in range(4)]
+        is_released.set()
+        replies = [read_to_end(client) for client in clients]
+
+    assert replies.pop(2).startswith(b"HTTP/1.1 500 ")
+    assert all(reply.endswith(b"\r\n\r\n5") for reply in replies)
+
+
+def test_failed_connection_is_logged_and_closed_alone():
+    def fail(status, detail):
+        raise ArithmeticError
+
+    message = b"POST / HTTP/1.1\r\nX-Request-ID: r-1\r\nContent-Length: 1001\r\n\r\n"
+    with running_loop(echo, error_reply=fail) as (port, records):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(message)
+            assert client.recv(99) == b""
+        assert ask(port, "GET /b").endswith(b"/b")
+
+    assert records.messages == [
+        "closing connection after an error: client 127.0.0.1, state receiving, request "
+        f"r-1, {len(message)} bytes received, 0 bytes sent, 0 bytes to send"
+    ]
+
+
+def test_reply_larger_than_the_sockets_buffers_is_whole():
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(2**23))])
+        return [bytes(2**23)]
+
+    with (
+        running_loop(application) as (port, _),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        time.sleep(0.2)
+        reply = read_to_end(client)
+
+    assert len(reply.partition(b"\r\n\r\n")[2]) == 2**23
+
+
+def test_longest_idle_connection_makes_room_for_a_new_one():
+    with running_loop(echo, max_connections=2) as (port, _):
+        address = ("127.0.0.1", port)
+        with (
+            socket.create_connection(address, timeout=10) as busy,
+            socket.create_connection(address, timeout=10) as idle,
+        ):
+            busy.sendall(b"GET /a HTTP/1.1\r\n")
+            time.sleep(0.2)
+            assert ask(port, "GET /b").endswith(b"/b")
+            assert idle.recv(1) == b""
+            busy.sendall(b"Host: x\r\nConnection: close\r\n\r\n")
+            assert busy.recv(12) == b"HTTP/1.1 200"
+
+
+def test_client_that_resets_its_connection_ends_it_alone():
+    counts = ConnectionCounts()
+
+    def n_connections() -> float:
+        return counts.fewest_elsewhere(1, time.monotonic())
+
+    with running_loop(echo, counts=counts) as (port, records):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(b"GET /a HTTP/1.1\r\n")
+        wait_until(lambda: n_connections() == 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        wait_until(lambda: n_connections() == 0)
+        assert ask(port, "GET /b").endswith(b"/b")
+
+    assert records.messages == []
+
+
+def test_request_id_is_the_clients_if_it_is_usable():
+    def application(environ, start_response):
+        body = environ[REQUEST_ID].encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    with running_loop(application) as (port, _):
+        own = ask(port, "GET / HTTP/1.1\r\nX-Request-ID: abc-1\r\nX: GET /")
+        twice = ask(
+            port, "GET / HTTP/1.1\r\nX-Request-ID: a\r\nX-Request-ID: b\r\nX: GET /"
+        )
+
+    assert own.endswith(b"\r\n\r\nabc-1")
+    assert b"\r\nX-Request-ID: abc-1\r\n" in own
+    assert len(twice.rpartition(b"\r\n\r\n")[2]) == 16
