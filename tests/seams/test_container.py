@@ -16,7 +16,8 @@ import pytest
 
 from tests.conftest import ROOT, answers, free_port, wait_until
 
-pytestmark = pytest.mark.container
+# the first test builds the images
+pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 PROJECT = "digits-test"
 PICTURE = ROOT / "docs" / "digit.png"
 
