@@ -1,19 +1,19 @@
-# Two images from one file: `service` answers requests and has no torch in it; `training`
-# is the offline job.
+# Two images: `service` answers requests and contains no torch; `training` is the offline
+# training job.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PATH=/venv/bin:$PATH
-# /weights and /cache get volumes: made here, they belong to the user who writes there
+# Volumes are mounted on /weights and /cache; created here, they belong to this user.
 RUN groupadd --gid 10001 digits \
     && useradd --uid 10001 --gid digits --no-create-home --home-dir /nonexistent digits \
     && install --directory --owner digits --group digits /weights /cache
 WORKDIR /app
 
-# the dependencies alone, so that a change to the code does not install them again; pip
-# stays outside the environments that are copied
+# The dependencies have a stage of their own: a change to the code does not reinstall
+# them, and pip stays out of the environments that are copied.
 FROM ${BASE} AS serving-venv
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -33,7 +33,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM base AS training
 LABEL org.opencontainers.image.title="digits training" \
-      org.opencontainers.image.description="Trains logistic regression on MNIST by gradient descent" \
+      org.opencontainers.image.description="Trains a logistic regression on MNIST by gradient descent" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=training-venv /venv /venv
 COPY service service
@@ -44,9 +44,9 @@ ENTRYPOINT ["python3", "-m", "training", "--output", "/weights/digits.safetensor
 
 FROM base AS service
 ARG REVISION=unknown
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="digits" \
-      org.opencontainers.image.description="Reads handwritten digits over HTTP" \
+      org.opencontainers.image.description="Classifies handwritten digits over HTTP" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

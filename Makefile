@@ -1,38 +1,53 @@
-# Every verb makes .venv and installs what it needs, pinned by constraints.txt.
+# Every target creates .venv and installs its dependencies, pinned by constraints.txt.
 PYTHON ?= python3
-# the public index of torch's CPU builds: without it pip may bring gigabytes of CUDA
+# The public index of torch's CPU builds: without it pip may download gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve train report test lint check bench bench-peers drills docker-test
+# Two processes: each test may start a service of two workers, or a run of two ranks.
+PYTEST = -m pytest -n 2 --dist worksteal
+RUN = $(BIN)/python
+
+.PHONY: help serve train report test test-all coverage lint check bench bench-peers \
+	drills docker-test
 .DEFAULT_GOAL := help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
-serve: $(VENV)/serving ## answer on http://127.0.0.1:8000 (PORT, DIGITS_WEIGHTS, WEB_CONCURRENCY)
+serve: $(VENV)/serving ## serve on http://127.0.0.1:8000 (PORT, DIGITS_WEIGHTS, WEB_CONCURRENCY)
 	@$(BIN)/gunicorn -c service/gunicorn.conf.py "service.app:create_app()"
 
 train: $(VENV)/training ## train on MNIST into digits.safetensors (flags: ARGS="--recipe article")
 	@$(BIN)/python -m training $(ARGS)
 
-test: $(VENV)/development ## run the tests (flags: ARGS="-k images")
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/development ## run the tests, without the slow ones (flags: ARGS="-k images")
+	@$(RUN) $(PYTEST) -m "not slow and not container" $(ARGS)
 
-lint: $(VENV)/development ## format, lint, types
+test-all: $(VENV)/development ## run all tests, the slow ones included
+	@$(RUN) $(PYTEST) $(ARGS)
+
+coverage: $(VENV)/development ## run all tests and report the line coverage of each room
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory test-all RUN="$(BIN)/coverage run"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/python -m benchmarks.room_coverage
+
+lint: $(VENV)/development ## check format, style, types and the sizes of files and functions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m benchmarks.house --check
 
-check: lint test ## all of these
+check: lint test ## lint and test
 
-report: $(VENV)/training ## write report.html and a model card (to compare: ARGS="ONE TWO")
+report: $(VENV)/training ## write report.html and a model card (to compare runs: ARGS="ONE TWO")
 	@$(BIN)/python -m training report $(ARGS)
 
-bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get install wrk)
+bench: $(VENV)/training ## measure the figures of docs/benchmarks.md (needs wrk: apt-get install wrk)
 	$(BIN)/python -m benchmarks.seeds
 	$(BIN)/python -m benchmarks.robustness
 	$(BIN)/python -m benchmarks.binary
@@ -45,42 +60,42 @@ bench: $(VENV)/training ## the figures of the README (the load is wrk: apt-get i
 	$(BIN)/python -m benchmarks.bulk
 	$(BIN)/python -m benchmarks.footprint
 
-bench-peers: $(VENV)/training $(PEERS)/installed ## the service beside BentoML and LitServe
+bench-peers: $(VENV)/training $(PEERS)/installed ## compare the service with BentoML and LitServe
 	$(BIN)/python -m benchmarks.serving
 
-drills: $(VENV)/training ## what clients lose at stops, reloads, kills, attacks; what watching costs
+drills: $(VENV)/training ## count lost requests during stops, reloads, kills and attacks
 	$(BIN)/python -m benchmarks.drills
 	$(BIN)/python -m benchmarks.slow_clients
 	$(BIN)/python -m benchmarks.mixed
 	$(BIN)/python -m benchmarks.overhead
 
-docker-test: $(VENV)/development ## build both images, run the stack, train, stop
+docker-test: $(VENV)/development ## build the images, run the stack, train in it, stop it
 	$(BIN)/python -m pytest -m container
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digits needs Python 3.11 or later: make PYTHON=python3.12")'
-	@echo "making $(VENV)"
+	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/serving: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing what serving needs"
+	@echo "installing the dependencies of the service"
 	@$(PIP) --editable .
 	@touch $@
 
-# torch in a step of its own: an index that does not answer is given up at once, and pip
-# goes on with what the others have
+# torch is installed in a step of its own: if its index does not answer, pip gives up at
+# once and uses the other indexes.
 $(VENV)/training: $(VENV)/serving
-	@echo "installing what training needs"
+	@echo "installing the dependencies of training"
 	@$(PIP) --extra-index-url $(TORCH_INDEX) --retries 0 --timeout 10 torch
 	@$(PIP) --editable '.[training]'
 	@touch $@
 
 $(VENV)/development: $(VENV)/training
-	@echo "installing what the tests need"
+	@echo "installing the dependencies of the tests"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-# apart from .venv, with which their many dependencies need not agree
+# An environment of their own: their many dependencies may conflict with those of .venv.
 $(PEERS)/installed: benchmarks/peers/requirements.txt
 	@echo "installing the peers"
 	@$(PYTHON) -m venv $(PEERS)

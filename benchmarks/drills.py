@@ -132,7 +132,7 @@ DRILLS: dict[Callable[[Server, Path], None], int] = {
     stop: 0,
     renew: 0,
     swap: 0,
-    kill: N_CLIENTS // 2 + 3,  # what the worker held: it may have some more than half
+    kill: N_CLIENTS,  # the requests that the worker held, one of each client at most
     idle: 0,
 }
 

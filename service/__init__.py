@@ -1,3 +1,3 @@
 """The digit-classification service: reads uploads, answers with probabilities."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

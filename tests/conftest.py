@@ -1,5 +1,6 @@
-"""Shared fixtures: digits to test on, a trained classifier, a running service."""
+"""Shared fixtures: data sets, a trained classifier and a running service."""
 
+import fcntl
 import io
 import os
 import socket
@@ -26,20 +27,31 @@ from training.data.synthetic import draw_digits
 
 ROOT = Path(__file__).parent.parent
 MNIST = find_mnist()
+# The most that a test waits for anything, in seconds. It is long because a busy machine
+# is slow, and no test is slower for it: a wait ends as soon as its condition holds.
+PATIENCE = 60.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hostile-files",
+        metavar="FOLDER",
+        help="post the files of this folder too, as those of benchmarks/corpus",
+    )
 
 
 def pytest_report_header() -> str:
     if MNIST:
-        return "digits: MNIST's 70,000, and those the tests draw themselves"
+        return "data: MNIST (70,000 digits) and synthetic digits"
     return (
-        "digits: those the tests draw themselves. The tests of MNIST's figures are "
-        "skipped: no MNIST in DIGITS_MNIST or in the cache (make train fetches it)"
+        "data: synthetic digits only; the tests that need MNIST are skipped: it is "
+        "neither in DIGITS_MNIST nor in the cache (`make train` downloads it)"
     )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests' matrices apart from the user's."""
+    """Keep the design matrices of the tests out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -47,7 +59,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mnist() -> DataSet:
-    """MNIST itself, for the figures that are about it."""
+    """Return MNIST, or skip the test."""
     if MNIST is None:
         pytest.skip("needs MNIST in DIGITS_MNIST or in the cache")
     return MNIST
@@ -55,21 +67,32 @@ def mnist() -> DataSet:
 
 @pytest.fixture(scope="session")
 def drawn() -> DataSet:
-    """Digits that are here without any file."""
+    """Return a small set of synthetic digits."""
     return draw_digits(600, 200)
 
 
 @pytest.fixture(scope="session")
 def digits(drawn: DataSet) -> DataSet:
-    """Real digits where there are any, drawn ones elsewhere."""
+    """Return MNIST, or synthetic digits where it is missing."""
     return MNIST or drawn
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights file that the job wrote, trained on drawn digits."""
-    path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
-    assert main(["--data", "synthetic", "--epochs", "5", "--output", str(path)]) == 0
+def weights(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a weights file that the training job wrote from synthetic digits.
+
+    The workers of pytest-xdist share the file: whichever needs it first trains.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent  # of this run alone, and the same for all its workers
+    path = folder / "weights" / "digits.safetensors"
+    with (folder / "weights.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            assert not main(
+                ["--data", "synthetic", "--epochs", "5", "--output", str(path)]
+            )
     return path
 
 
@@ -78,9 +101,9 @@ def classifier(weights: Path) -> Classifier:
     return load(weights)
 
 
-@pytest.fixture(params=["through the door", "Flask alone"])
+@pytest.fixture(params=["fast path", "Flask alone"])
 def client(request: pytest.FixtureRequest, classifier: Classifier):
-    """A client of the application as it is served, and of what is behind its door."""
+    """Return a client of the application with its fast path, and one without."""
     app = create_app(classifier)
     if request.param == "Flask alone":
         app.wsgi_app = app.wsgi_app.application
@@ -88,7 +111,7 @@ def client(request: pytest.FixtureRequest, classifier: Classifier):
 
 
 def encode(image: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
-    """Encode an image as a file of this kind."""
+    """Return an image as the bytes of a file of this kind."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     file = io.BytesIO()
     picture.save(file, kind, **options)
@@ -96,12 +119,22 @@ def encode(image: np.ndarray | Image.Image, kind: str = "PNG", **options) -> byt
 
 
 def free_port() -> int:
+    """Return a port on which nothing listens, and that nobody else is given soon.
+
+    A connection that this end closed first leaves the port in TIME_WAIT for a minute.
+    Until then the system gives it to no other process that asks for any port, but a
+    server that names it, with SO_REUSEADDR as servers do, can listen on it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+        address = server.getsockname()
+        with socket.create_connection(address) as client:
+            server.accept()[0].close()
+            client.recv(1)
+    return address[1]
 
 
 class Service(NamedTuple):
-    """A running service: its address and the master's process."""
+    """A running service: its URL and the process of gunicorn's master."""
 
     url: str
     process: subprocess.Popen[str]
@@ -115,7 +148,7 @@ class Service(NamedTuple):
 
 @contextmanager
 def running_service(**settings: str) -> Iterator[Service]:
-    """Run the service the one way it starts, until it is ready, and then stop it."""
+    """Start the service, wait until it is ready, and stop it after the block."""
     port = free_port()
     process = start_service(PORT=str(port), **settings)
     service = Service(f"http://127.0.0.1:{port}", process)
@@ -127,7 +160,10 @@ def running_service(**settings: str) -> Iterator[Service]:
         yield service
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()  # without effect on a process that has ended
 
 
 def start_service(
@@ -150,10 +186,10 @@ def start_service(
 
 
 def curl(*arguments: str) -> tuple[int, str, str]:
-    """Run curl; give the status, the content type and the body."""
+    """Run curl and return the status, the content type and the body."""
     command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *arguments]
     run = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=30
+        command, check=True, capture_output=True, text=True, timeout=PATIENCE
     )
     body, _, last = run.stdout.rpartition("\n")
     status, _, kind = last.partition(" ")
@@ -168,8 +204,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        assert time.monotonic() < deadline, f"still not the case after {seconds} s"
         time.sleep(0.05)

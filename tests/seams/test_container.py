@@ -1,15 +1,14 @@
-"""The images and the stack: built, run, watched, trained in, stopped.
+"""The container images and the compose stack: build, run, monitor, train, stop.
 
-`make docker-test` runs these. Where no engine has the base image under its usual name,
-BASE names another; where there is no image of Prometheus but its program on this
-machine, one is made of that.
+`make docker-test` runs these tests. BASE names another base image where the engine has
+none under the usual name. Where the image of Prometheus cannot be pulled, one is built
+from the program on this machine.
 """
 
 import json
 import os
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -17,7 +16,8 @@ import pytest
 
 from tests.conftest import ROOT, answers, free_port, wait_until
 
-pytestmark = pytest.mark.container
+# the first test builds the images
+pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 PROJECT = "digits-test"
 PICTURE = ROOT / "docs" / "digit.png"
 
@@ -32,7 +32,7 @@ def docker(*arguments: str, **settings: str) -> str:
 
 
 class Stack:
-    """docker compose, under a project name and a port of the test's own."""
+    """A compose project with a name and ports of its own."""
 
     def __init__(self) -> None:
         self.port, self.prometheus_port = str(free_port()), str(free_port())
@@ -77,7 +77,7 @@ def stack() -> Iterator[Stack]:
         running.compose("--profile", "*", "down", "--volumes")
 
 
-def test_stack_answers_on_the_weights_that_ship(stack):
+def test_stack_serves_the_embedded_weights(stack):
     reply = stack.predict()
 
     assert reply["digit"] == 5
@@ -88,7 +88,7 @@ def test_container_becomes_healthy(stack):
     wait_until(lambda: stack.container()["State"]["Health"]["Status"] == "healthy", 60)
 
 
-def test_service_image_has_no_torch_and_nothing_of_the_project_but_the_service():
+def test_service_image_holds_the_service_and_no_torch():
     listing = docker(
         *("run", "--rm", "--entrypoint", "python3", "digits-service", "-c"),
         "import os, sys; print(*os.listdir('/app'), *os.listdir(sys.path[-1]))",
@@ -99,7 +99,7 @@ def test_service_image_has_no_torch_and_nothing_of_the_project_but_the_service()
     assert {"flask", "numpy"} <= set(listing)
 
 
-def test_service_runs_as_nobody_special_on_a_read_only_system(stack):
+def test_service_runs_without_privileges_on_a_read_only_system(stack):
     container = stack.container()
     host = container["HostConfig"]
 
@@ -114,7 +114,7 @@ def test_service_runs_as_nobody_special_on_a_read_only_system(stack):
 
 @pytest.fixture
 def prometheus_image(tmp_path) -> str:
-    """Give the image that compose names, or make one of this machine's program."""
+    """Return the image that compose names, or build one from the local program."""
     (named,) = [
         service["image"]
         for name, service in json.loads(
@@ -127,7 +127,7 @@ def prometheus_image(tmp_path) -> str:
         return named
     program = shutil.which("prometheus")
     if not program:
-        pytest.skip(f"{named} cannot be pulled, and there is no prometheus to make one")
+        pytest.skip(f"{named} cannot be pulled, and there is no local prometheus")
     shutil.copy(program, tmp_path)
     (tmp_path / "Dockerfile").write_text(
         f"FROM {os.environ.get('BASE', 'python:3.13-slim')}\n"
@@ -139,7 +139,7 @@ def prometheus_image(tmp_path) -> str:
     return "digits-test-prometheus"
 
 
-def test_prometheus_of_the_stack_watches_the_service(stack, prometheus_image):
+def test_prometheus_of_the_stack_scrapes_the_service(stack, prometheus_image):
     stack.images["PROMETHEUS_IMAGE"] = prometheus_image
     stack.compose("--profile", "monitoring", "up", "--detach")
     api = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
@@ -159,24 +159,23 @@ def test_prometheus_of_the_stack_watches_the_service(stack, prometheus_image):
 
 def test_training_into_the_volume_changes_the_model_without_a_restart(stack):
     before = stack.get("/model")
-    # MNIST's first rows where it is here, drawn digits elsewhere
+    # the first rows of MNIST, or synthetic digits where it is missing
     source = (
         ["--rows", "5000"] if "DIGITS_MNIST" in os.environ else ["--data", "synthetic"]
     )
 
     out = stack.compose("run", "--rm", "training", *source, "--epochs", "2")
-    # each worker looks once a second, when it is asked for something
+    # each worker checks the file for itself, at most once a second
     wait_until(lambda: stack.get("/model")["model"] != before["model"])
-    time.sleep(1.5)
-
     after = stack.get("/model")
+    wait_until(lambda: stack.predict()["model"] == after["model"])
+
     assert "validation accuracy" in out
     assert after["model"] != before["model"]
     assert f"({after['model']})" in out
-    assert stack.predict()["model"] == after["model"]
 
 
-def test_stopping_ends_the_service_cleanly(stack):
+def test_service_exits_with_status_0_when_it_is_stopped(stack):
     stack.compose("stop", "service")
 
     state = stack.container()["State"]

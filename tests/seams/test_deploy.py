@@ -1,4 +1,4 @@
-"""What watches the service: rules and dashboard, held to a real Prometheus."""
+"""The alert rules and the dashboard, checked by a real Prometheus."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from service.web.families import new_metrics
-from tests.conftest import ROOT, free_port, running_service, wait_until
+from tests.conftest import PATIENCE, ROOT, free_port, running_service, wait_until
 
 DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "alerts.yml").read_text()
@@ -25,7 +25,7 @@ needs_prometheus = pytest.mark.skipif(
 
 
 def expressions() -> list[str]:
-    """List what the dashboard asks for, with its variables filled in."""
+    """List the queries of the dashboard, with its variables filled in."""
     return [
         target["expr"].replace("$__rate_interval", "1m").replace("$job", "digits")
         for panel in json.loads(DASHBOARD)["panels"]
@@ -47,7 +47,7 @@ def test_promtool_accepts_the_rules_and_the_configuration():
 
 
 @pytest.mark.parametrize("text", [RULES, "\n".join(expressions())])
-def test_metrics_and_labels_that_are_asked_for_are_there(classifier, text):
+def test_metrics_and_labels_that_are_queried_exist(classifier, text):
     metrics = new_metrics()
     metrics.request("/predict", "POST", "503", 0.1)
     metrics.request("/predict", "POST", "500", 0.1)
@@ -66,7 +66,7 @@ def test_metrics_and_labels_that_are_asked_for_are_there(classifier, text):
 
 @pytest.fixture(scope="module")
 def ask(weights, tmp_path_factory) -> Iterator[Callable[[str], list]]:
-    """Ask a real Prometheus, configured as the one that ships, about a real service."""
+    """Return a function that queries a Prometheus with the shipped configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
         config = (DEPLOY / "prometheus.yml").read_text()
@@ -104,7 +104,7 @@ def ask(weights, tmp_path_factory) -> Iterator[Callable[[str], list]]:
             yield ask
         finally:
             prometheus.terminate()
-            prometheus.wait(timeout=30)
+            prometheus.wait(timeout=PATIENCE)
 
 
 def _samples(result: list) -> list:
@@ -120,7 +120,7 @@ def test_prometheus_scrapes_the_service(ask):
 
 
 @needs_prometheus
-def test_every_panel_of_the_dashboard_has_something_to_show(ask):
+def test_every_panel_of_the_dashboard_shows_a_series(ask):
     for expression in expressions():
         assert ask(expression), expression
 
@@ -130,9 +130,9 @@ OK = 'digits_requests_total{job="digits", instance="a", status="200"}'
 SURE = 'digits_top_probability_bucket{job="digits", le="0.9"}'
 ANSWERS = 'digits_top_probability_count{job="digits"}'
 MODEL = 'digits_model_info{job="digits", instance="%s", model="%s"}'
-WELL = {UP: "1+0x180", OK: "0+600x180", SURE: "0+30x180", ANSWERS: "0+600x180"}
-# what differs from a service that is well, a sample a minute, and the alert it fires
-ILLS = {
+HEALTHY = {UP: "1+0x180", OK: "0+600x180", SURE: "0+30x180", ANSWERS: "0+600x180"}
+# each alert, and the series, one sample a minute, that differ from a healthy service's
+FAULTS = {
     "": {},
     "DigitsDown": {UP: "0+0x180"},
     "DigitsFailing": {OK.replace("200", "500"): "0+1x180"},
@@ -150,14 +150,14 @@ ILLS = {
 }
 
 
-def test_every_alert_has_an_ill_that_fires_it():
-    assert set(re.findall(r"alert: (\w+)", RULES)) == set(ILLS) - {""}
+def test_every_alert_has_a_fault_that_fires_it():
+    assert set(re.findall(r"alert: (\w+)", RULES)) == set(FAULTS) - {""}
 
 
 @needs_prometheus
-@pytest.mark.parametrize("alert", ILLS)
-def test_alert_fires_for_what_it_is_about_and_for_nothing_else(alert, tmp_path):
-    series = WELL | ILLS[alert]
+@pytest.mark.parametrize("alert", FAULTS)
+def test_alert_fires_for_its_fault_and_for_no_other(alert, tmp_path):
+    series = HEALTHY | FAULTS[alert]
     # JSON is YAML
     case = {
         "rule_files": [str(DEPLOY / "alerts.yml")],

@@ -1,4 +1,4 @@
-"""The seam between training and serving: what was learned is what is answered."""
+"""Training and serving agree: the service answers what the job computed."""
 
 import io
 
@@ -7,15 +7,12 @@ import numpy as np
 from service.app import create_app
 from service.classifier import load
 from tests.conftest import encode
-from training.__main__ import main
 
 
-def test_posted_digits_get_the_probabilities_the_job_computed(
-    tmp_path, drawn, monkeypatch
+def test_posted_digits_get_the_probabilities_that_the_trained_weights_compute(
+    weights, drawn, monkeypatch
 ):
-    path = tmp_path / "digits.safetensors"
-    main(["--data", "synthetic", "--epochs", "3", "--output", str(path)])
-    monkeypatch.setenv("DIGITS_WEIGHTS", str(path))
+    monkeypatch.setenv("DIGITS_WEIGHTS", str(weights))
     client = create_app().test_client()
 
     images = drawn.test.images[:50]
@@ -26,15 +23,15 @@ def test_posted_digits_get_the_probabilities_the_job_computed(
         for image in images
     ]
 
-    expected = load(path).predict_proba(images)
+    expected = load(weights).predict_proba(images)
     answered = np.array([reply["probabilities"] for reply in replies])
-    # alone and in a batch, float32 adds up in another order
+    # float32 sums differ between one image and a batch: the order of addition does
     np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-9)
     assert [reply["digit"] for reply in replies] == expected.argmax(1).tolist()
 
 
-def test_test_digits_posted_as_png_are_read_as_well_as_the_job_reported(mnist):
-    """All 10,000, over HTTP's own code path, on the weights that ship."""
+def test_posted_test_digits_reach_the_accuracy_that_the_job_reported(mnist):
+    """Post all 10,000 to the application, with the embedded weights."""
     client = create_app().test_client()
 
     right = 0
