@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.handwriting import Stroke, written
+from benchmarks.handwriting import Stroke, strokes_of
 from benchmarks.page import chromium, clear, draw
 from service.web.ui import FOLDER, STATIC
 from tests.conftest import (
@@ -148,7 +148,7 @@ def test_digit_drawn_by_touch_does_not_scroll_the_page(service, browser):
         wire = page.context.new_cdp_session(page)
         places = [
             {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
-            for x, y in written(2, 0)[0] + written(2, 0)[1]
+            for x, y in strokes_of(2, 0)[0] + strokes_of(2, 0)[1]
         ]
         for place in places:
             kind = "touchStart" if place is places[0] else "touchMove"
@@ -334,14 +334,14 @@ def test_at_least_97_of_100_synthetic_drawings_are_classified_correctly(
     wrong = []
     with opened(browser, service.url, refused=True) as page:
         for digit in range(10):
-            for hand in range(10):
-                draw(page, written(digit, hand))
+            for writer in range(10):
+                draw(page, strokes_of(digit, writer))
                 try:
                     expect(page.locator("#digit")).to_have_text(
                         str(digit), timeout=2500
                     )
                 except AssertionError:
-                    wrong.append((digit, hand, page.locator("#digit").inner_text()))
+                    wrong.append((digit, writer, page.locator("#digit").inner_text()))
                 clear(page)
 
     assert len(wrong) <= 3, wrong
