@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.hostile import CORPUS, damaged, requests
+from benchmarks.hostile import CORPUS, damaged
+from benchmarks.hostile_requests import requests
 from benchmarks.servers import ROOT, form, load, running, service, write_bodies
 from benchmarks.uploads import png, test_images
 

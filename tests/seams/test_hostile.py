@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile import CORPUS, damaged, requests
+from benchmarks.hostile import CORPUS, damaged
+from benchmarks.hostile_requests import requests
 from tests.conftest import Service, answers, running_service, wait_until
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
