@@ -247,6 +247,31 @@ def test_one_request_is_in_flight_and_a_stale_reply_is_dropped(service, browser)
         expect(page.locator("#sentence")).to_have_text(EMPTY)
 
 
+# holds the body of the next prediction back until release() is called
+HOLD_BODY = """() => {
+    const json = Response.prototype.json;
+    Response.prototype.json = async function () {
+        const body = await json.call(this);
+        if (this.url.includes("predict")) await new Promise((go) => { release = go; });
+        return body;
+    };
+}"""
+
+
+def test_reply_is_dropped_if_the_drawing_is_cleared_while_its_body_arrives(
+    service, browser
+):
+    with opened(browser, service.url) as page:
+        page.evaluate(HOLD_BODY)
+        draw(page, SEVEN)
+        wait_until(lambda: page.evaluate("typeof release === 'function'"))
+        page.locator("#clear").click()
+        page.evaluate("release()")
+        page.wait_for_timeout(300)
+        expect(page.locator("#digit")).to_have_text("?")
+        expect(page.locator("#sentence")).to_have_text(EMPTY)
+
+
 def test_page_retries_while_the_service_is_down(browser):
     port = str(free_port())
     process = start_service(PORT=port)

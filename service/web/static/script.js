@@ -253,7 +253,8 @@ async function predict() {
     const picture = file ?? (await toPng());
     showCommand(picture);
     const reply = await post(picture);
-    if (sent === version) wait = await handleReply(reply);
+    const body = await reply.json();
+    if (sent === version) wait = await handleReply(reply, body);
   } catch {
     wait = RETRY;
     if (sent === version) showAnswer(answer, "The service does not respond; retrying…");
@@ -278,8 +279,7 @@ function post(picture) {
 }
 
 /** Show a reply; return the ms to wait before the request is repeated, or 0. */
-async function handleReply(reply) {
-  const body = await reply.json();
+async function handleReply(reply, body) {
   if (reply.ok) {
     showAnswer(body, sentenceFor(body));
     performance.mark("bars");
