@@ -65,16 +65,16 @@ def _compare_throughput(server: Server, singles: Path, bulk: Path, npy: Path) ->
 
 def _compare_latency(server: Server, singles: Path, bulk: Path) -> None:
     alone: list[Load] = []
-    beside: list[Load] = []
+    loaded: list[Load] = []
     with ThreadPoolExecutor() as pool:
         for _ in range(ROUNDS):
             alone.append(load(server, singles, CONNECTIONS, SECONDS))
             background = pool.submit(load, server, bulk, 2, SECONDS + 1, BYTES)
-            beside.append(load(server, singles, CONNECTIONS, SECONDS))
+            loaded.append(load(server, singles, CONNECTIONS, SECONDS))
             background.result()
     print(f"\nlatency of single requests at {CONNECTIONS} connections, ms")
     print(f"{'':<34}{'p50':<24}p99")
-    loads = {"alone": alone, "beside 2 connections of bulk": beside}
+    loads = {"alone": alone, "with bulk on 2 connections": loaded}
     for name, results in loads.items():
         p50 = spread((result.p50 for result in results), ".1f")
         p99 = spread((result.p99 for result in results), ".1f")

@@ -178,13 +178,13 @@ def main() -> None:
     print(
         f"{runs} runs each, {N_CLIENTS} clients over keep-alive connections; requests:"
     )
-    for drill, most in DRILLS.items():
+    for drill, limit in DRILLS.items():
         results = [run(drill) for _ in range(runs)]
         lost = [clients.lost for clients in results]
         causes = {cause for clients in results for cause in clients.causes}
         print(
             f"{drill.__name__:<8}{sum(c.answered for c in results):>9,} answered"
-            f"{sum(lost):>5} lost, at most {max(lost)} in a run (limit {most})",
+            f"{sum(lost):>5} lost, at most {max(lost)} in a run (limit {limit})",
             *sorted(causes),
         )
 

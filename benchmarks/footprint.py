@@ -23,7 +23,7 @@ from benchmarks.uploads import png, test_images
 
 N_UPLOADS, N_STARTS = 1_000, 7
 EMPTY, SERVICE = "an empty application on gthread", "the service"
-PICTURE = (ROOT / "docs" / "digit.png").read_bytes()
+PICTURE = ROOT / "docs" / "digit.png"
 
 
 def measure(n_requests: int) -> None:
@@ -45,7 +45,7 @@ def measure(n_requests: int) -> None:
     uploads = [form(png(image)) for image in test_images(N_UPLOADS)]
     with tempfile.TemporaryDirectory() as folder:
         mnist = write_bodies(Path(folder) / "mnist.lua", uploads)
-        drawn = write_bodies(Path(folder) / "drawn.lua", [form(PICTURE)])
+        drawn = write_bodies(Path(folder) / "drawn.lua", [form(PICTURE.read_bytes())])
         for name, command in commands.items():
             with running(command) as server:
                 print(f"{name}, PSS of the main process and two workers, MB:")

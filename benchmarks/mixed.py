@@ -19,12 +19,14 @@ from benchmarks.uploads import png, test_images
 
 N_MNIST, N_DRAWN, CONNECTIONS, SECONDS = 2_000, 40, 16, 4
 WARM_UP = 0.2  # fraction of the requests before caches and pools are full
-PICTURE = (ROOT / "docs" / "digit.png").read_bytes()
+PICTURE = ROOT / "docs" / "digit.png"
 
 
 def measure(n_requests: int) -> None:
     """Print the memory during the run, its range, and the failed requests."""
-    uploads = [png(image) for image in test_images(N_MNIST)] + [PICTURE] * N_DRAWN
+    uploads = [png(image) for image in test_images(N_MNIST)] + [
+        PICTURE.read_bytes()
+    ] * N_DRAWN
     hostile = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
     hostile += [content for _, content in damaged()]
     random.Random(0).shuffle(uploads := uploads + hostile)

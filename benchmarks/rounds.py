@@ -31,5 +31,5 @@ def ratios(ours: Sequence[float], others: Sequence[float]) -> list[float]:
 def spread(values: Iterable[float], form: str = ".2f") -> str:
     """Format the median and the range: "1.20 (1.10 to 1.35)"."""
     values = list(values)
-    middle, least, most = statistics.median(values), min(values), max(values)
-    return f"{middle:{form}} ({least:{form}} to {most:{form}})"
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"

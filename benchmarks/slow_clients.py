@@ -1,4 +1,4 @@
-"""Latency of a normal client beside 256 slow clients.
+"""Latency of a normal client while 256 slow clients are connected.
 
 python -m benchmarks.slow_clients [--rounds 5] [--others]
 
@@ -8,6 +8,7 @@ python -m benchmarks.slow_clients [--rounds 5] [--others]
 import argparse
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import itertools
 import statistics
@@ -21,26 +22,36 @@ from benchmarks.servers import FORM, OWN, form, running, service
 from benchmarks.uploads import png, test_images
 
 N_SLOW, SECONDS, IDLE_SECONDS, TIMEOUT = 256, 14.0, 5.0, 5.0
-BODY = form(png(test_images(1)[0]))
-HEAD = (
-    "POST /predict HTTP/1.1\r\nHost: digits\r\nConnection: close\r\n"
-    f"Content-Type: {FORM}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-).encode()
-# what each kind sends at once, and then byte by byte, one byte per 2 s
-KINDS = {
-    "nothing": (b"", b""),
-    "half a header": (HEAD[:60], b""),
-    "half a body": (HEAD + BODY[: len(BODY) // 2], b""),
-    "a byte every 2 s": (b"", HEAD + BODY),
-}
+
+
+@functools.cache
+def request() -> tuple[bytes, bytes]:
+    """Return the header and the body of a valid request."""
+    body = form(png(test_images(1)[0]))
+    header = (
+        "POST /predict HTTP/1.1\r\nHost: digits\r\nConnection: close\r\n"
+        f"Content-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return header.encode(), body
+
+
+def kinds() -> dict[str, tuple[bytes, bytes]]:
+    """Return what each kind of slow client sends at once, and then a byte every 2 s."""
+    header, body = request()
+    return {
+        "nothing": (b"", b""),
+        "half a header": (header[:60], b""),
+        "half a body": (header + body[: len(body) // 2], b""),
+        "a byte every 2 s": (b"", header + body),
+    }
 
 
 class Result(NamedTuple):
     """What the normal client and the slow clients of one run experienced."""
 
-    times: list[float]  # ms, of the normal client beside the slow ones
+    times: list[float]  # ms, of the normal client while the slow ones are connected
     idle_times: list[float]  # ms, of the normal client alone
-    n_failed: int  # requests of the normal client beside the slow ones
+    n_failed: int  # requests of the normal client while the slow ones are connected
     lifetimes: list[float]  # s, of slow connections that the server closed
 
 
@@ -48,12 +59,14 @@ def measure(workers: list[str], rounds: int) -> None:
     """Run every worker with every kind of slow client; print one row for each pair."""
     results: dict[tuple[str, str], list[Result]] = {}
     for _ in range(rounds):
-        for worker, kind in itertools.product(workers, KINDS):
+        for worker, (kind, (at_once, dripping)) in itertools.product(
+            workers, kinds().items()
+        ):
             with running(service("--worker-class", worker), "/livez") as server:
                 port = urlsplit(server.url).port or 0
-                result = asyncio.run(_run(port, *KINDS[kind]))
+                result = asyncio.run(_run(port, at_once, dripping))
                 results.setdefault((worker, kind), []).append(result)
-    print(f"normal client beside {N_SLOW} slow ones, {rounds} interleaved rounds; ms")
+    print(f"a normal client and {N_SLOW} slow ones, {rounds} interleaved rounds; ms")
     for (worker, kind), runs in results.items():
         print(f"{worker.rpartition('.')[2]:<18}{kind:<18}{_summary(runs)}", flush=True)
 
@@ -134,7 +147,7 @@ async def _drip(writer: asyncio.StreamWriter, at_once: bytes, dripping: bytes) -
 async def _post(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(HEAD + BODY)
+        writer.write(b"".join(request()))
         reply = await reader.read()
         if not reply.startswith(b"HTTP/1.1 200"):
             raise ValueError(reply[:80])

@@ -404,12 +404,12 @@ function explain() {
   const rival = digit === best ? runner_up : best;
   const [k, r] = [digit, rival].map((each) => classes().indexOf(each));
   const evidence = regions.map((region) => region.logits[k] - region.logits[r]);
-  const most = Math.max(...evidence.map(Math.abs), 1e-9);
+  const largest = Math.max(...evidence.map(Math.abs), 1e-9);
   heat.textAlign = "center";
   heat.textBaseline = "middle";
   heat.font = "600 17px system-ui, sans-serif";
   regions.forEach(({ outline }, i) => {
-    const share = evidence[i] / most;
+    const share = evidence[i] / largest;
     const colour = style.getPropertyValue(share < 0 ? "--against" : "--for");
     heat.beginPath();
     outline.forEach(([x, y]) => heat.lineTo(x * pixel, y * pixel));
