@@ -1,1 +1,1 @@
-"""What the README claims, as commands."""
+"""Benchmarks: one command for every measured figure in the documentation."""

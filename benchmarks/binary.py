@@ -1,6 +1,6 @@
-"""Sigmoid regression: pairs of digits that are easy and hard, and a table.
+"""Accuracy of binary logistic regression on pairs of digits and on breast cancer.
 
-python -m benchmarks.binary    (breast cancer too, where scikit-learn is installed)
+python -m benchmarks.binary    (breast cancer requires scikit-learn)
 """
 
 import contextlib
@@ -25,7 +25,7 @@ PAIRS, SEEDS, FOLDS = ((0, 1), (3, 8), (4, 9)), range(5), 5
 
 
 def pair_accuracy(pair: tuple[int, int], seed: int) -> float:
-    """Train on a pair of digits, on the pixels; give the test accuracy."""
+    """Train on the pixels of a pair of digits and return the test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "digits.safetensors")
         classes = f"{pair[0]},{pair[1]}"
@@ -38,17 +38,17 @@ def pair_accuracy(pair: tuple[int, int], seed: int) -> float:
 
 
 def cancer_accuracy(seed: int) -> float:
-    """Cross-validate on the table of breast cancer: 569 rows of 30 measurements.
+    """Return the cross-validated accuracy on breast cancer: 569 rows, 30 columns.
 
-    Each column is standardised by its mean and deviation over the rows to train. The
-    decay is the L2 penalty that scikit-learn has by default: 1 / (C n), with C = 1.
+    Each column is standardised by its mean and deviation over the training rows. The
+    weight decay equals scikit-learn's default L2 penalty, 1 / (C n) with C = 1.
     """
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import StratifiedKFold
 
     table, truth = load_breast_cancer(return_X_y=True)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    right = 0
+    n_correct = 0
     for train, test in folds.split(table, truth):
         mean, deviation = table[train].mean(axis=0), table[train].std(axis=0)
         features = (table - mean) / deviation
@@ -67,27 +67,28 @@ def cancer_accuracy(seed: int) -> float:
             seed=seed,
         )
         is_one = (run.theta @ phi[test].T)[0] > 0
-        right += (is_one == labels[test]).sum().item()
-    return right / len(table)
+        n_correct += int((is_one == labels[test]).sum())
+    return n_correct / len(table)
 
 
-def tell(name: str, accuracies: list[float]) -> None:
-    """Print the mean, the deviation and the least over the seeds."""
+def print_accuracy(name: str, accuracies: list[float]) -> None:
+    """Print the mean, the standard deviation and the minimum over the seeds."""
     print(
         f"{name:<36}{statistics.mean(accuracies):.4f} ± "
-        f"{statistics.stdev(accuracies):.4f}, at least {min(accuracies):.4f}"
+        f"{statistics.stdev(accuracies):.4f}, minimum {min(accuracies):.4f}"
     )
 
 
 def main() -> None:
-    """Measure every pair and, if it can be had, the table."""
+    """Measure every pair of digits and, with scikit-learn, breast cancer."""
     torch.set_num_threads(1)
+    print(f"accuracy over {len(SEEDS)} seeds, mean ± standard deviation")
     for pair in PAIRS:
-        name = f"{pair[0]} against {pair[1]}, test accuracy"
-        tell(name, [pair_accuracy(pair, seed) for seed in SEEDS])
+        name = f"{pair[0]} against {pair[1]}, test set"
+        print_accuracy(name, [pair_accuracy(pair, seed) for seed in SEEDS])
     if importlib.util.find_spec("sklearn"):
-        name = f"breast cancer, {FOLDS}-fold"
-        tell(name, [cancer_accuracy(seed) for seed in SEEDS])
+        name = f"breast cancer, {FOLDS}-fold cross-validation"
+        print_accuracy(name, [cancer_accuracy(seed) for seed in SEEDS])
 
 
 if __name__ == "__main__":

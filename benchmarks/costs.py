@@ -1,4 +1,4 @@
-"""What reading and scoring cost, beside Pillow's own decoding in the same minute.
+"""CPU time of reading and classifying, compared with decoding by Pillow.
 
 python -m benchmarks.costs
 """
@@ -6,15 +6,14 @@ python -m benchmarks.costs
 import io
 import os
 import statistics
-import time
-from collections.abc import Callable
 
-# as in the service's processes, and before numpy is loaded
+# one thread, as in the service; read when numpy is imported
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.rounds import interleave, ratios, spread
 from service.classifier import load
 from service.images import read_image
 from service.settings import EMBEDDED_WEIGHTS
@@ -25,7 +24,7 @@ ROUNDS, N, BATCH = 15, 200, 256
 
 
 def measure() -> None:
-    """Print the ratios, medians of interleaved rounds."""
+    """Print the ratios to Pillow's decoding of the same file."""
     classifier, images = load(EMBEDDED_WEIGHTS), draw_digits(BATCH, 10).train.images
     uploads = rendered(images[:N], RENDERINGS["as it is"], 0)
     photo = _photo()
@@ -47,24 +46,23 @@ def measure() -> None:
     def read_photo() -> None:
         read_image(photo)
 
-    works = (decode, one_by_one, batch, decode_photo, read_photo)
-    rounds = [[_cpu(work) for work in works] for _ in range(ROUNDS)]
-    decoding, single, batched, photo_decoding, photo_reading = (
-        statistics.median(column) for column in zip(*rounds, strict=True)
+    decoding, single, batched, photo_decoding, photo_reading = interleave(
+        (decode, one_by_one, batch, decode_photo, read_photo), ROUNDS
     )
-    each = decoding / N
-    print("φ, score and softmax of an image, beside Pillow's decoding of its PNG:")
-    print(
-        f"  alone              {single / N / each:6.2f}   ({single / N * 1e6:.0f} µs)"
-    )
-    print(f"  in batches of {BATCH}  {batched / BATCH / each:6.2f}")
-    print("a photo of 4,000 x 4,000 pixels, read, beside Pillow's decoding of it:")
-    print(f"  JPEG               {photo_reading / photo_decoding:6.2f}", end="")
-    print(f"   ({photo_reading * 1e3:.0f} ms of CPU)")
+    print(f"CPU time, median (range) of {ROUNDS} interleaved rounds")
+    print("features, logits and softmax of an image / decoding its PNG:")
+    one = statistics.median(single) / N * 1e6
+    print(f"  one image          {spread(ratios(single, decoding))}; {one:.0f} µs")
+    per_image = [seconds / BATCH * N for seconds in batched]
+    print(f"  in batches of {BATCH}  {spread(ratios(per_image, decoding))}")
+    print("reading a photo of 4,000x4,000 pixels / decoding its JPEG:")
+    milliseconds = statistics.median(photo_reading) * 1e3
+    ratio = spread(ratios(photo_reading, photo_decoding))
+    print(f"  one photo          {ratio}; {milliseconds:.0f} ms")
 
 
 def _photo() -> bytes:
-    """Photograph a drawn digit at 4,000 x 4,000 pixels, with light, noise and JPEG."""
+    """Return a JPEG (4000, 4000) of a digit under uneven light, with noise."""
     generator = np.random.default_rng(0)
     digit = Image.fromarray(draw_digits(10, 10).train.images[0])
     ink = np.asarray(digit.resize((4000, 4000), Image.Resampling.BICUBIC), np.float32)
@@ -74,12 +72,6 @@ def _photo() -> bytes:
     pixels = np.clip(levels, 0, 255).astype(np.uint8)
     Image.fromarray(pixels).convert("RGB").save(file, "JPEG", quality=80)
     return file.getvalue()
-
-
-def _cpu(work: Callable[[], None]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

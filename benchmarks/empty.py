@@ -1,4 +1,4 @@
-"""What the service is measured against: an application that does nothing."""
+"""An empty WSGI application, the upper bound of what a service can reach."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,7 +13,7 @@ REPLY = (
 def no_op(
     environ: dict[str, Any], start_response: Callable[..., Any]
 ) -> Iterable[bytes]:
-    """Read the request, and answer what a prediction looks like."""
+    """Read the request body and return a constant prediction."""
     environ["wsgi.input"].read()
     headers = [
         ("Content-Type", "application/json"),

@@ -1,16 +1,15 @@
-"""Start and memory of the service, beside an empty gunicorn.
+"""Startup time and memory of the service, compared with an empty application.
 
 python -m benchmarks.footprint [--requests 200000]
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.rounds import ratios, spread
 from benchmarks.servers import (
-    FORM,
     ROOT,
     Server,
     form,
@@ -23,14 +22,15 @@ from benchmarks.servers import (
 from benchmarks.uploads import png, test_images
 
 N_UPLOADS, N_STARTS = 1_000, 7
-PICTURE = (ROOT / "docs" / "digit.png").read_bytes()
+EMPTY, SERVICE = "an empty application on gthread", "the service"
+PICTURE = ROOT / "docs" / "digit.png"
 
 
 def measure(n_requests: int) -> None:
-    """Print both, beside an empty gunicorn's."""
+    """Print the seconds to the first response, then the memory under load."""
     commands = {
-        "an empty gunicorn": gunicorn("empty:no_op", "gthread"),
-        "the service": service(),
+        EMPTY: gunicorn("empty:no_op", "gthread"),
+        SERVICE: service(),
     }
     starts: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(N_STARTS):
@@ -38,32 +38,34 @@ def measure(n_requests: int) -> None:
             begin = time.monotonic()
             with running(command, "/readyz"):
                 starts[name].append(time.monotonic() - begin)
-    empty, ours = (statistics.median(times) for times in starts.values())
-    print(f"start to the first answer: {ours:.2f} s, {ours / empty:.2f} of {empty:.2f}")
+    print(f"time to the first response, median (range) of {N_STARTS} interleaved, s:")
+    for name, times in starts.items():
+        print(f"  {name}: {spread(times)}")
+    print(f"  ratio: {spread(ratios(starts[SERVICE], starts[EMPTY]))}")
     uploads = [form(png(image)) for image in test_images(N_UPLOADS)]
     with tempfile.TemporaryDirectory() as folder:
-        small = write_bodies(Path(folder) / "small.lua", uploads)
-        drawn = write_bodies(Path(folder) / "drawn.lua", [form(PICTURE)])
+        mnist = write_bodies(Path(folder) / "mnist.lua", uploads)
+        drawn = write_bodies(Path(folder) / "drawn.lua", [form(PICTURE.read_bytes())])
         for name, command in commands.items():
             with running(command) as server:
-                print(f"{name}, PSS of master and two workers:")
-                _watch(server, small, n_requests)
-                if name == "the service":
-                    load(f"{server.url}/predict", drawn, FORM, 16, 3)
-                    print(f"  after pictures of 280 x 280{server.pss():>12.1f} MB")
+                print(f"{name}, PSS of the main process and two workers, MB:")
+                _print_memory(server, mnist, n_requests)
+                if name == SERVICE:
+                    load(server, drawn, 16, 3)
+                    print(f"  after 3 s of 280x280 drawings{server.pss():>12.1f}")
 
 
-def _watch(server: Server, bodies: Path, n_requests: int) -> None:
+def _print_memory(server: Server, bodies: Path, n_requests: int) -> None:
     done = errors = 0
     while done < n_requests:
         for connections in (16, 64):
-            result = load(f"{server.url}/predict", bodies, FORM, connections, 2)
+            result = load(server, bodies, connections, 2)
             done, errors = done + result.requests, errors + result.errors
-        print(f"  after {done:>9,} requests{server.pss():>12.1f} MB, {errors} errors")
+        print(f"  after {done:>9,} requests{server.pss():>12.1f}, {errors} errors")
 
 
 def main() -> None:
-    """Read the flag, and measure."""
+    """Parse the flag and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=40_000)
     measure(parser.parse_args().requests)

@@ -1,22 +1,23 @@
-"""A hundred digits as strokes: ten hands write all ten, each in its own way.
+"""Synthetic pen strokes: ten digits by each of ten writers.
 
-A stroke is a list of points (x, y) in the unit square, y down, as a pen passes them.
+A stroke is a list of points (x, y) in the unit square, y down, in the order of drawing.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 Point = tuple[float, float]
 Stroke = list[Point]
 
-BETWEEN = 4  # points of a curve from one of the points below to the next
+POINTS_PER_SEGMENT = 4  # of the curve between two control points
 SEED = 5
 
-# Each way of writing a digit: the points that its strokes pass, in hundredths of its
-# width and height. A stroke has no corners: where one would be, the next begins.
-WAYS = {
+# The variants of each digit: the control points of its strokes, in hundredths of its
+# width and height. A stroke has no corners; at a corner the next stroke begins.
+VARIANTS = {
     0: [
         ["50,0 12,20 5,60 35,100 80,85 95,40 75,5 48,1"],
         ["70,6 30,5 10,50 30,97 70,95 90,50 68,6 55,0"],
@@ -61,55 +62,59 @@ WAYS = {
 }
 
 
-class Hand(NamedTuple):
-    """How someone writes."""
+class Writer(NamedTuple):
+    """Handwriting parameters of one writer."""
 
-    slant: float  # of the upright, x to y
-    width: float  # over the height
-    height: float  # of the sheet
-    unsteady: float  # of the height, along a stroke
-    turn: float  # radians
+    slant: float  # shear of x by y
+    width: float  # relative to the height
+    height: float  # relative to the drawing area
+    tremor: float  # standard deviation, relative to the height
+    rotation: float  # radians
 
 
-def hands() -> list[Hand]:
-    """Give ten of them, the same every time."""
+def writers() -> list[Writer]:
+    """Return the ten writers, always the same."""
     generator = np.random.default_rng(SEED)
     return [
-        Hand(
+        Writer(
             slant=generator.uniform(-0.15, 0.4),
             width=generator.uniform(0.5, 0.85),
             height=generator.uniform(0.35, 0.75),
-            unsteady=generator.uniform(0.003, 0.012),
-            turn=generator.uniform(-0.12, 0.12),
+            tremor=generator.uniform(0.003, 0.012),
+            rotation=generator.uniform(-0.12, 0.12),
         )
         for _ in range(10)
     ]
 
 
-def written(digit: int, hand: int) -> list[Stroke]:
-    """Write a digit by one of the ten hands, somewhere on the sheet."""
-    how, ways = hands()[hand], WAYS[digit]
-    generator = np.random.default_rng([SEED, digit, hand])
-    middle = generator.uniform(0.45, 0.55, 2)
-    cos, sin = math.cos(how.turn), math.sin(how.turn)
+def strokes_of(digit: int, writer: int) -> list[Stroke]:
+    """Return the strokes of a digit by one of the ten writers, near the centre."""
+    style, variants = writers()[writer], VARIANTS[digit]
+    generator = np.random.default_rng([SEED, digit, writer])
+    centre = generator.uniform(0.45, 0.55, 2)
+    cos, sin = math.cos(style.rotation), math.sin(style.rotation)
     strokes = []
-    for points in ways[hand % len(ways)]:
-        # one wave of unsteadiness along the stroke, and a little of each point's own
-        passed = [[int(n) / 100 for n in point.split(",")] for point in points.split()]
-        moved = np.array(passed) + generator.normal(0, how.unsteady, (len(passed), 2))
-        x, y = (smooth(moved) - 0.5).T * how.height
-        x = x * how.width - y * how.slant
-        along = np.linspace(0, 2 * math.pi, len(x)) + generator.uniform(0, 6)
-        x = x + how.unsteady * how.height * np.sin(along)
-        placed = np.stack([cos * x - sin * y, sin * x + cos * y], axis=1) + middle
+    for stroke in variants[writer % len(variants)]:
+        # noise of each control point, and one sine wave along the stroke
+        exact = [[int(n) / 100 for n in point.split(",")] for point in stroke.split()]
+        control = np.array(exact) + generator.normal(0, style.tremor, (len(exact), 2))
+        x, y = (smooth(control) - 0.5).T * style.height
+        x = x * style.width - y * style.slant
+        phase = np.linspace(0, 2 * math.pi, len(x)) + generator.uniform(0, 6)
+        x = x + style.tremor * style.height * np.sin(phase)
+        placed = np.stack([cos * x - sin * y, sin * x + cos * y], axis=1) + centre
         strokes.append([(float(a), float(b)) for a, b in placed])
     return strokes
 
 
-def smooth(points: np.ndarray) -> np.ndarray:
-    """Pass a curve through points (n, 2): Catmull and Rom's, of tension 1/2."""
+def smooth(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Interpolate points (n, 2) by a Catmull-Rom spline of tension 1/2.
+
+    Returns (4 (n - 1) + 1, 2): Catmull and Rom, "A class of local interpolating
+    splines", 1974.
+    """
     ends = np.concatenate([points[:1], points, points[-1:]])
-    t = np.linspace(0, 1, BETWEEN, endpoint=False)[:, None]
+    t = np.linspace(0, 1, POINTS_PER_SEGMENT, endpoint=False)[:, None]
     pieces = []
     for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
         curve = 2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2

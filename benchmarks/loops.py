@@ -1,6 +1,6 @@
-"""The loops that ours is measured against, an epoch of each.
+"""Training loops of others, to compare ours with: one epoch each.
 
-features (n, D) and weight (D, K) float32, labels (n,) -> what was learned: (D, K), (K,)
+features (n, D) and weight (D, K) float32, labels (n,) -> weight (D, K), bias (K,)
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ BATCH, RATE = 64, 0.5
 
 
 def article(features: Tensor, labels: Tensor, weight: Tensor) -> Learned:
-    """Train by the operations of the tutorial's loop, one for one."""
+    """Train with exactly the operations of the tutorial's loop."""
     w = weight.clone().requires_grad_()
     b = torch.zeros(weight.shape[1], requires_grad=True)
     for first in range(0, len(features), BATCH):
@@ -22,16 +22,17 @@ def article(features: Tensor, labels: Tensor, weight: Tensor) -> Learned:
         z = x @ w + b
         log_p = z - z.exp().sum(-1).log().unsqueeze(-1)
         j = -log_p[range(len(y)), y].mean()
-        j.backward()
+        j.backward()  # type: ignore[no-untyped-call]  # torch declares no types
         with torch.no_grad():
             for theta in (w, b):
-                theta -= theta.grad * RATE
-                theta.grad.zero_()
+                # backward() has set the gradients, which may be None before
+                theta -= theta.grad * RATE  # type: ignore[operator]
+                theta.grad.zero_()  # type: ignore[union-attr]
     return w.detach(), b.detach()
 
 
 def usual(features: Tensor, labels: Tensor, weight: Tensor) -> Learned:
-    """Train as most do: nn.Linear, optim.SGD, cross_entropy, DataLoader."""
+    """Train with nn.Linear, optim.SGD, cross_entropy and a shuffled DataLoader."""
     model = torch.nn.Linear(*weight.shape)
     with torch.no_grad():
         model.weight.copy_(weight.T)
@@ -40,16 +41,16 @@ def usual(features: Tensor, labels: Tensor, weight: Tensor) -> Learned:
     rows = torch.utils.data.TensorDataset(features, labels)
     for xb, yb in torch.utils.data.DataLoader(rows, BATCH, shuffle=True):
         loss = torch.nn.functional.cross_entropy(model(xb), yb)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types
         optimizer.step()
         optimizer.zero_grad()
     return model.weight.detach().T, model.bias.detach()
 
 
 class JaxScan:
-    """Train as JAX is fastest: one jitted lax.scan over the batches.
+    """Trains with one jitted lax.scan over the batches, the fastest way in JAX.
 
-    `transposed`: with our layout of the weights, (K, D), in place of the usual (D, K).
+    transposed: use our layout of the weights, (K, D), instead of the usual (D, K).
     """
 
     def __init__(self, features: Tensor, labels: Tensor, transposed: bool) -> None:
@@ -57,7 +58,7 @@ class JaxScan:
         from jax import numpy as jnp
 
         self._jnp, self._transposed = jnp, transposed
-        n = len(features) // BATCH * BATCH  # a scan takes batches of one size
+        n = len(features) // BATCH * BATCH  # a scan requires batches of equal size
         x, y = jnp.asarray(features.numpy()), jnp.asarray(labels.numpy())
         self._whole = x[:n].reshape(-1, BATCH, x.shape[1]), y[:n].reshape(-1, BATCH)
         self._rest = x[n:], y[n:]
@@ -76,7 +77,7 @@ class JaxScan:
         self._step = jax.jit(lambda theta, rows: step(theta, rows)[0])
 
     def __call__(self, features: Tensor, labels: Tensor, weight: Tensor) -> Learned:
-        """Train on the rows that were given before, which JAX holds."""
+        """Train on the rows passed to the constructor, which JAX holds."""
         start = self._jnp.asarray(weight.T if self._transposed else weight)
         theta = start, self._jnp.zeros(weight.shape[1])
         theta = self._step(self._epoch(theta, self._whole), self._rest)

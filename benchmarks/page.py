@@ -1,44 +1,48 @@
-"""The page in Chromium: how many drawn digits it reads, and how soon.
+"""Accuracy and latency of the page in Chromium.
 
-python -m benchmarks.page [--shots]: with pictures of it for the README
+python -m benchmarks.page [--shots]    (--shots: also take the README's screenshots)
 """
 
 import argparse
 import os
 import re
 import shutil
-import statistics
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.handwriting import Stroke, written
+from benchmarks.handwriting import Stroke, strokes_of
+from benchmarks.rounds import spread
 from benchmarks.servers import ROOT, running, service
-from service.web.ui import FOLDER
+from service.web.ui import STATIC
 
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-sync")
 DEBOUNCE = re.compile(r"const DEBOUNCE = (\d+);")  # ms
 N_STROKES, STROKE = 40, [[(0.5, 0.2), (0.5, 0.8)]]
-PATIENCE = 3_000  # ms for the right answer to come
-HEED_A_CLICK = """() => {
-  heard = false;
-  addEventListener("click", () => { heard = true; }, { capture: true, once: true });
+TIMEOUT = 3_000  # ms for the correct answer to appear
+RECORD_CLICK = """() => {
+  clicked = false;
+  addEventListener("click", () => { clicked = true; }, { capture: true, once: true });
 }"""
-SHOTS = {"light": (1280, 1000), "dark": (360, 740)}
+SHOTS: dict[Literal["light", "dark"], tuple[int, int]] = {
+    "light": (1280, 1000),
+    "dark": (360, 740),
+}
 
 
 def chromium() -> dict[str, Any]:
-    """Tell Playwright how to launch this machine's Chromium; nothing if it has none."""
+    """Return Playwright's arguments to launch Chromium, empty if it is missing."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
-    # its sandbox does not run as root
+    # Chromium's sandbox does not run as root
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     return {"executable_path": program, "args": flags} if program else {}
 
 
 def draw(page: Page, strokes: list[Stroke]) -> None:
-    """Draw strokes of the unit square on the page's sheet, by mouse."""
+    """Draw strokes, in the unit square, on the page's drawing area with the mouse."""
     box = page.locator("#drawing").bounding_box()
-    assert box
+    if box is None:
+        raise RuntimeError("the page shows no drawing area")
     for stroke in strokes:
         for i, (x, y) in enumerate(stroke):
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
@@ -47,28 +51,26 @@ def draw(page: Page, strokes: list[Stroke]) -> None:
         page.mouse.up()
 
 
-def count_right(page: Page) -> None:
-    """Print how many of a hundred digits are read."""
-    right = 0
+def count_correct(page: Page) -> None:
+    """Print how many of 100 synthetic drawings are classified correctly."""
+    n_correct = 0
     for digit in range(10):
-        for hand in range(10):
-            draw(page, written(digit, hand))
+        for writer in range(10):
+            draw(page, strokes_of(digit, writer))
             try:
-                expect(page.locator("#digit")).to_have_text(
-                    str(digit), timeout=PATIENCE
-                )
-                right += 1
+                expect(page.locator("#digit")).to_have_text(str(digit), timeout=TIMEOUT)
+                n_correct += 1
             except AssertionError:
-                print(f"a {digit} of hand {hand} is read as", end=" ")
-                print(page.locator("#digit").inner_text())
+                answer = page.locator("#digit").inner_text()
+                print(f"a {digit} by writer {writer} is classified as {answer}")
             clear(page)
-    print(f"{right} of 100 drawn digits are read")
+    print(f"{n_correct} of 100 synthetic drawings are classified correctly")
 
 
 def time_bars(page: Page) -> None:
-    """Print how soon the bars move after a stroke that is over before any is sent."""
-    (debounce,) = map(int, DEBOUNCE.findall((FOLDER / "script.js").read_text()))
-    waits = []
+    """Print the time from the end of a stroke to the new bars, less the debounce."""
+    (debounce,) = map(int, DEBOUNCE.findall((STATIC / "script.js").read_text()))
+    latencies = []  # ms
     for _ in range(N_STROKES):
         draw(page, STROKE)
         expect(page.locator("#digit")).to_have_text("1")
@@ -76,30 +78,30 @@ def time_bars(page: Page) -> None:
             page.evaluate(f"performance.getEntriesByName('{name}').at(-1).startTime")
             for name in ("stroke-end", "bars")
         )
-        waits.append(shown - ended - debounce)
+        latencies.append(shown - ended - debounce)
         clear(page)
     print(
-        "from the end of a stroke to the new bars, above the debounce of "
-        f"{debounce} ms: {statistics.median(waits):.0f} ms, median of {len(waits)}"
+        f"latency from the end of a stroke to the new bars, less the {debounce} ms "
+        f"debounce: {spread(latencies, '.0f')} ms in {len(latencies)} strokes"
     )
 
 
 def clear(page: Page) -> None:
-    """Take everything off the sheet; click once more if the page heard no click."""
-    page.evaluate(HEED_A_CLICK)
+    """Clear the drawing; click a second time if the page received no click."""
+    page.evaluate(RECORD_CLICK)
     page.locator("#clear").click()
     try:
         expect(page.locator("#digit")).to_have_text("?")
     except AssertionError:
-        # a loaded machine's browser may lose one; what was heard must have been obeyed
-        if page.evaluate("heard"):
+        # the browser of a loaded machine may lose a click; one received must clear
+        if page.evaluate("clicked"):
             raise
         page.locator("#clear").click()
         expect(page.locator("#digit")).to_have_text("?")
 
 
 def shoot(browser: Browser, url: str) -> None:
-    """Take the README's pictures of the page."""
+    """Take the README's screenshots of the page."""
     for scheme, (width, height) in SHOTS.items():
         page = browser.new_page(
             viewport={"width": width, "height": height},
@@ -107,7 +109,7 @@ def shoot(browser: Browser, url: str) -> None:
             device_scale_factor=1,
         )
         page.goto(url)
-        draw(page, written(4, 8))
+        draw(page, strokes_of(4, 8))
         expect(page.locator("#digit")).to_have_text("4")
         page.wait_for_timeout(500)
         page.mouse.move(0, 0)
@@ -115,7 +117,7 @@ def shoot(browser: Browser, url: str) -> None:
 
 
 def main() -> None:
-    """Read the flag, and measure."""
+    """Parse the flag and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shots", action="store_true")
     shots = parser.parse_args().shots
@@ -126,7 +128,7 @@ def main() -> None:
         page = browser.new_page()
         page.goto(server.url)
         time_bars(page)
-        count_right(page)
+        count_correct(page)
         browser.close()
 
 

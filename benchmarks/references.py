@@ -1,4 +1,4 @@
-"""What the service is measured against: the applications of two tutorials."""
+"""Flask applications as tutorials write them, to compare the service with."""
 
 import io
 
@@ -12,7 +12,7 @@ from service.settings import EMBEDDED_WEIGHTS
 
 
 def with_numpy() -> Flask:
-    """Serve as tutorials do, with Pillow and numpy: the pixels as they come."""
+    """Return an application that classifies the pixels with Pillow and numpy."""
     app, classifier = Flask(__name__), load(EMBEDDED_WEIGHTS)
 
     @app.post("/predict")
@@ -28,7 +28,7 @@ def with_numpy() -> Flask:
 
 
 def with_torch() -> Flask:
-    """Serve as tutorials do, with torch."""
+    """Return an application that classifies with Pillow and torch."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""Runs that are killed at random moments and resumed, beside one that was not.
+"""Training runs killed at random times and resumed, compared with a complete run.
 
-python -m benchmarks.resume    (on MNIST if it is there, else on drawn digits)
+python -m benchmarks.resume    (on MNIST if it is there, else on synthetic digits)
 """
 
 import random
@@ -15,8 +15,9 @@ from benchmarks.servers import ROOT
 from benchmarks.uploads import MNIST_FOLDER, find_mnist
 from training.runs.checkpoints import checkpoint_path
 
-TIMES = 20
-# all that a run has to remember: the rule's memory, the average, the order
+N_RUNS = 20
+TIMEOUT = 600  # seconds
+# flags that exercise all of the state: moments, average, order of the rows
 FLAGS = (
     *("--recipe", "pixels", "--epochs", "10", "--rule", "adam"),
     *("--learning-rate", "0.001", "--keep", "average", "--checkpoint-every", "0.05"),
@@ -24,7 +25,7 @@ FLAGS = (
 
 
 def start(output: Path, *flags: str) -> subprocess.Popen[str]:
-    """Start a run in a process of its own."""
+    """Start a training run in a new process."""
     data = ["--data", str(MNIST_FOLDER) if find_mnist() else "synthetic"]
     command = [sys.executable, "-m", "training", *FLAGS, *data, *flags]
     return subprocess.Popen(
@@ -36,55 +37,56 @@ def start(output: Path, *flags: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a run to end well; give what it said."""
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, process.returncode
-    return said
+    """Wait for a run to succeed and return its output."""
+    output, _ = process.communicate(timeout=TIMEOUT)
+    if process.returncode:
+        sys.exit(f"the training run failed with exit status {process.returncode}")
+    return output
 
 
-def descending(
+def run_for(
     process: subprocess.Popen[str], output: Path, limit: float | None = None
 ) -> float:
-    """Give the seconds from a run's first checkpoint to its end, or kill it before."""
+    """Return the seconds from the first checkpoint to the end; kill it at the limit."""
     while process.poll() is None and not checkpoint_path(output).exists():
         time.sleep(0.002)
-    began = time.monotonic()
+    start_time = time.monotonic()
     try:
         process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-    return time.monotonic() - began
+    return time.monotonic() - start_time
 
 
 def files(output: Path) -> tuple[bytes, bytes]:
-    """Read the weights and the curve of a run."""
+    """Return the bytes of a run's weights and training curve."""
     return output.read_bytes(), output.with_name("metrics.jsonl").read_bytes()
 
 
 def main() -> None:
-    """Kill runs, resume them, and count those that end in the same bytes."""
+    """Kill and resume runs, and count those that end in the same bytes."""
     generator, same = random.Random(0), 0
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder, "whole", "digits.safetensors")
-        seconds = descending(start(whole), whole)
-        for i in range(TIMES):
-            cut = Path(folder, str(i), "digits.safetensors")
+        complete = Path(folder, "complete", "digits.safetensors")
+        seconds = run_for(start(complete), complete)
+        for i in range(N_RUNS):
+            killed = Path(folder, str(i), "digits.safetensors")
             after, process = seconds, None
-            while process is None or process.returncode == 0:  # it was too late
+            # a run that ended before it was killed does not count
+            while process is None or process.returncode == 0:
                 after = generator.uniform(0, seconds)
-                process = start(cut)
-                descending(process, cut, after)
-            said = finish(start(cut, "--resume"))
-            step = re.search(r"goes on from step (\d+)|$", said)[1]
-            is_same = files(cut) == files(whole)
-            where = f"resumed at step {step}" if step else "begun again"
+                process = start(killed)
+                run_for(process, killed, after)
+            found = re.search(r"from step (\d+)", finish(start(killed, "--resume")))
+            is_same = files(killed) == files(complete)
+            where = f"resumed at step {found[1]}" if found else "restarted"
             print(
-                f"killed {after:.2f} s into {seconds:.2f}, {where}: "
-                f"{'same' if is_same else 'OTHER'} bytes"
+                f"killed {after:.2f} s into {seconds:.2f} s, {where}: "
+                f"{'same' if is_same else 'DIFFERENT'} bytes"
             )
             same += is_same
-    print(f"{same} of {TIMES} resumed runs end in the same bytes as the whole one")
+    print(f"{same} of {N_RUNS} resumed runs end in the same bytes as the complete run")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Accuracy on test digits as people would post them: every byte through the reading.
+"""Accuracy on test digits rendered as scans, photos and drawings, read as uploads.
 
 python -m benchmarks.robustness [--digits N] [--stretched FOLDER]
 """
@@ -20,20 +20,22 @@ from training.job import load_data
 from training.results.corruptions import RENDERINGS, read_all, read_naively, rendered
 
 SEED = 3
-SURE = 0.9
+CONFIDENT = 0.9  # probability
 
 
 def measure(n: int, stretched: Path | None) -> None:
-    """Print a row for each way of posting digits, and one for each other data set."""
+    """Print one row per rendering of the test digits and per stretched data set."""
     source = os.environ.get("DIGITS_MNIST", "")
     test = load_data(source, cache_folder(os.environ)).test
     step = len(test) // n
     images, labels = test.images[::step][:n], test.labels[::step][:n]
     default, pixels = load(EMBEDDED_WEIGHTS), _pixels()
-    print(f"{n:,} of MNIST's test digits a row; a refusal counts as wrong; %")
     print(
-        f"{'':<22}{'default':>9}{'pixels':>9}{'naive':>9}{'refused':>9}{'sure':>8}{'right':>8}"
+        f"{n:,} of MNIST's test digits per row; accuracies in %, refusals are wrong;\n"
+        f"confident: % with p >= {CONFIDENT}, correct: % of the confident ones"
     )
+    heads = ("default", "pixels", "naive", "refused", "confident", "correct")
+    print(f"{'':<22}" + "".join(f"{head:>10}" for head in heads))
     rows = list(RENDERINGS.items())
     for name, rendering in tqdm(rows, disable=None, leave=False):
         _row(name, rendered(images, rendering, SEED), labels, default, pixels)
@@ -44,7 +46,7 @@ def measure(n: int, stretched: Path | None) -> None:
 
 
 def _pixels() -> Classifier:
-    """Train the model that most tutorials serve, at its best."""
+    """Return a model trained on raw pixels, as most tutorials serve."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pixels.safetensors"
         main(["--recipe", "pixels", "--output", str(path)])
@@ -58,29 +60,32 @@ def _row(
     default: Classifier,
     pixels: Classifier,
 ) -> None:
-    """Print the accuracies, and of the default's sure answers how many there are."""
+    """Print the accuracies, and how often the default model is confident."""
     images, refused = read_all(uploads)
     naive = np.stack([read_naively(upload) for upload in uploads])
     probabilities = default.predict_proba(images)
-    right = (probabilities.argmax(1) == labels) & ~refused
-    sure = (probabilities.max(1) >= SURE) & ~refused
+    correct = (probabilities.argmax(1) == labels) & ~refused
+    confident = (probabilities.max(1) >= CONFIDENT) & ~refused
     figures = (
-        right.mean(),
+        correct.mean(),
         ((pixels.predict_proba(images).argmax(1) == labels) & ~refused).mean(),
         (pixels.predict_proba(naive).argmax(1) == labels).mean(),
     )
     tqdm.write(
         f"{name:<22}"
-        + "".join(f"{100 * figure:>9.1f}" for figure in figures)
-        + f"{refused.sum():>9}{100 * sure.mean():>8.1f}{100 * right[sure].mean():>8.1f}"
+        + "".join(f"{100 * figure:>10.1f}" for figure in figures)
+        + f"{refused.sum():>10}{100 * confident.mean():>10.1f}"
+        + f"{100 * correct[confident].mean():>10.1f}"
     )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
-    parser.add_argument("--digits", type=int, default=1000, help="test digits a row")
+    parser.add_argument("--digits", type=int, default=1000, help="test digits per row")
     parser.add_argument(
-        "--stretched", type=Path, help="a folder of .npz files with images and labels"
+        "--stretched",
+        type=Path,
+        help="folder of .npz files with arrays `images` and `labels`",
     )
     flags = parser.parse_args()
     measure(flags.digits, flags.stretched)

@@ -1,12 +1,12 @@
-"""Ten times MNIST, its rows mapped and shuffled in blocks: memory and time.
+"""Memory and time of training on ten times MNIST, memory-mapped.
 
-python -m benchmarks.scale    (2 GB of temporary files)
+python -m benchmarks.scale    (writes 2 GB of temporary files)
 """
 
 import dataclasses
+import functools
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.servers import ROOT
 from benchmarks.uploads import find_mnist
 from training.data.dataset import DataSet
@@ -27,12 +28,13 @@ from training.gradients import GRADIENTS
 from training.runs.state import begin
 
 TIMES, ROUNDS = 10, 5
-SETTLED = 0.02  # seconds between two looks at a process
+BATCH_SIZE = 64
+POLL_INTERVAL = 0.02  # seconds
 FLAGS = ("--recipe", "pixels", "--epochs", "2")
 
 
 def write_arrays(data: DataSet, times: int, folder: Path) -> None:
-    """Write a data set, its rows so many times over, as .npy files."""
+    """Write a data set as .npy files, with its rows repeated."""
     folder.mkdir()
     for part, digits in (("train", data.train), ("test", data.test)):
         for kind, rows in (("images", digits.images), ("labels", digits.labels)):
@@ -44,8 +46,8 @@ def write_arrays(data: DataSet, times: int, folder: Path) -> None:
                     file.write(rows.tobytes())
 
 
-def most_private(folder: Path) -> float:
-    """Run the job on a folder; give the most private memory it had, in MiB."""
+def peak_memory(folder: Path) -> float:
+    """Train on a folder and return the peak of private memory in MiB."""
     output = folder / "out" / "digits.safetensors"
     command = [sys.executable, "-m", "training", *FLAGS, "--data", str(folder)]
     process = subprocess.Popen(
@@ -54,20 +56,20 @@ def most_private(folder: Path) -> float:
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.DEVNULL,
     )
-    most = 0
+    peak = 0  # KiB
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text()
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
-        most = max(most, int(found[1]) if found else 0)
-        time.sleep(SETTLED)
-    assert process.returncode == 0
-    return most / 2**10
+        peak = max(peak, int(found[1]) if found else 0)
+        time.sleep(POLL_INTERVAL)
+    if process.returncode:
+        sys.exit(f"the training run failed with exit status {process.returncode}")
+    return peak / 2**10
 
 
-def epoch_seconds(rows: Rows) -> float:
-    """Run an epoch over rows; give the CPU time it took."""
+def run_epoch(rows: Rows) -> None:
+    """Run one epoch over the rows."""
     run = begin(xavier(rows.values.shape[1] - 1, 10, seed=0), "descent")
-    start = time.process_time()
     fit(
         run,
         GRADIENTS["autograd"][False],
@@ -77,35 +79,36 @@ def epoch_seconds(rows: Rows) -> float:
         epochs=1,
         seed=0,
     )
-    return time.process_time() - start
 
 
 def main() -> None:
-    """Measure both, beside MNIST once and beside rows that are in memory."""
+    """Compare the memory with MNIST's and the time with rows held in memory."""
     torch.set_num_threads(1)
     data = find_mnist() or draw_digits()
     with tempfile.TemporaryDirectory() as temporary:
         once, often = Path(temporary, "once"), Path(temporary, "often")
         write_arrays(data, 1, once)
         write_arrays(data, TIMES, often)
-        memory = {1: most_private(once), TIMES: most_private(often)}
-        for times, most in memory.items():
+        memory = {1: peak_memory(once), TIMES: peak_memory(often)}
+        for times, peak in memory.items():
             n = times * len(data.train)
-            print(f"{n:>7,} rows of {data.name}: {most:.0f} MiB private at most")
-        print(f"{memory[TIMES] - memory[1]:+.0f} MiB\n")
+            print(f"{n:>7,} rows of {data.name}: peak private memory {peak:.0f} MiB")
+        print(f"difference: {memory[TIMES] - memory[1]:+.0f} MiB\n")
         (path,) = (often / "cache" / "digits" / "phi").glob("train-*.npy")
         matrix = torch.from_numpy(np.load(path, mmap_mode="c"))
         labels = torch.from_numpy(np.load(often / "train-labels.npy").astype(np.int64))
         mapped = Rows(matrix, labels[: len(matrix)], 255, block=BLOCK_ROWS)
         held = dataclasses.replace(mapped, values=matrix.clone(), block=None)
-        ways = {"in memory, all shuffled": held, "mapped, in blocks": mapped}
-        rounds = [
-            [epoch_seconds(rows) for rows in ways.values()] for _ in range(ROUNDS)
-        ]
-        medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
-        for name, seconds in zip(ways, medians, strict=True):
-            per_step = seconds / -(-len(matrix) // 64) * 1e6
-            print(f"{name:<26}{per_step:>6.0f} µs a step{seconds / medians[0]:>7.2f}")
+        ways = {"in memory, fully shuffled": held, "mapped, in blocks": mapped}
+        seconds = interleave(
+            [functools.partial(run_epoch, rows) for rows in ways.values()], ROUNDS
+        )
+        n_steps = -(-len(matrix) // BATCH_SIZE)
+        print(f"median (range) of {ROUNDS} interleaved epochs")
+        print(f"{'':<28}{'CPU, µs per step':<26}ratio to in memory")
+        for name, epochs in zip(ways, seconds, strict=True):
+            per_step = spread((epoch / n_steps * 1e6 for epoch in epochs), ".0f")
+            print(f"{name:<28}{per_step:<26}{spread(ratios(epochs, seconds[0]))}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Servers to measure, and the load they are measured under."""
+"""Servers under test and the load generator."""
 
 import json
 import os
@@ -10,28 +10,29 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 POST = ROOT / "benchmarks" / "post.lua"
-READY_WITHIN = 60.0  # seconds
+STARTUP_TIMEOUT = 60.0  # seconds
+SHUTDOWN_TIMEOUT = 10.0  # seconds
 FORM_BOUNDARY = "digits"
 FORM = f"multipart/form-data; boundary={FORM_BOUNDARY}"
 OWN = "service.server.worker.EventLoopWorker"
 
 
 class Server(NamedTuple):
-    """A running server: its master's process and its address."""
+    """A running server: the id of its main process and its address."""
 
     pid: int
     url: str
 
     def processes(self) -> list[int]:
-        """List the master and all its descendants."""
+        """List the ids of the main process and all its descendants."""
         found = [self.pid]
         for pid in found:
             with suppress(FileNotFoundError):
@@ -40,7 +41,7 @@ class Server(NamedTuple):
         return found
 
     def cpu(self) -> float:
-        """Sum the CPU seconds of all processes."""
+        """Return the CPU seconds that all processes have used."""
         ticks = 0
         for pid in self.processes():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
@@ -48,7 +49,7 @@ class Server(NamedTuple):
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def pss(self) -> float:
-        """Sum the proportional set size of all processes, in MB (10^6)."""
+        """Return the proportional set size of all processes in MB (10^6 bytes)."""
         kib = 0
         for pid in self.processes():
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -56,14 +57,14 @@ class Server(NamedTuple):
         return kib * 1024 / 1e6
 
 
-def service(*flags: str) -> list[str]:
-    """Give the command that runs the service."""
-    config = str(ROOT / "service" / "gunicorn.conf.py")
+def service(*flags: str, tree: Path = ROOT) -> list[str]:
+    """Return the command that runs the service of a source tree."""
+    config = str(tree / "service" / "gunicorn.conf.py")
     return [str(BIN / "gunicorn"), "-c", config, *flags, "service.app:create_app()"]
 
 
 def gunicorn(reference: str, worker_class: str) -> list[str]:
-    """Give the command that runs one of the references, as the service is run."""
+    """Return the command that runs an application with the service's worker counts."""
     return [
         *(str(BIN / "gunicorn"), "--bind", "127.0.0.1:$PORT", "--workers", "2"),
         *("--worker-class", worker_class, "--threads", "4"),
@@ -72,40 +73,55 @@ def gunicorn(reference: str, worker_class: str) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], path: str = "/", **settings: str) -> Iterator[Server]:
-    """Run a server of two workers on a free port until it answers, then stop it."""
+def running(
+    command: list[str],
+    path: str = "/",
+    settings: Mapping[str, str] = {},
+    tree: Path = ROOT,
+) -> Iterator[Server]:
+    """Run a server with two workers on a free port, and stop it after the block.
+
+    path: the URL path that is polled until the server responds; settings: environment
+    variables; tree: the source tree whose packages are imported. "$PORT" in the command
+    stands for the port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     process = subprocess.Popen(
         [word.replace("$PORT", port) for word in command],
-        cwd=ROOT,
-        env=os.environ
-        | {"PORT": port, "WEB_CONCURRENCY": "2", "OPENBLAS_NUM_THREADS": "1"}
-        | settings,
+        cwd=tree,
+        env={
+            **os.environ,
+            "PORT": port,
+            "WEB_CONCURRENCY": "2",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": str(tree),
+            **settings,
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     server = Server(process.pid, f"http://127.0.0.1:{port}")
     try:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + STARTUP_TIMEOUT
         while not answers(server.url + path):
             if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"no answer from: {' '.join(command)}")
+                sys.exit(f"no response from: {' '.join(command)}")
             time.sleep(0.002)
         yield server
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=SHUTDOWN_TIMEOUT)
         except subprocess.TimeoutExpired:
-            # gunicorn's own classes lose a stop that meets a worker at its birth
+            # gunicorn's own workers lose a SIGTERM that arrives while they start
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers, be it with an error."""
+    """Return whether a server responds, with a success or an error."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -116,44 +132,60 @@ def answers(url: str) -> bool:
 
 
 class Load(NamedTuple):
-    """What wrk measured; latencies in ms."""
+    """Results of one run of the load generator."""
 
-    rate: float  # requests a second
-    p50: float
-    p99: float
+    rate: float  # requests/s
+    p50: float  # ms
+    p99: float  # ms
     requests: int
     errors: int
+    cpu: float  # µs of the server's CPU per request
 
 
-def load(url: str, bodies: Path, kind: str, connections: int, seconds: float) -> Load:
-    """Post the bodies in turn over kept-alive connections, for some seconds.
+def load(
+    server: Server, bodies: Path, connections: int, seconds: float, kind: str = FORM
+) -> Load:
+    """Post bodies to /predict in turn over keep-alive connections, with wrk.
 
     bodies: a Lua file that returns a list of strings; kind: their content type.
     """
     if not shutil.which("wrk"):
-        sys.exit("the load is wrk: apt-get install wrk")
+        sys.exit("wrk is not installed: apt-get install wrk")
+    before = server.cpu()
     run = subprocess.run(
         [
             *("wrk", "--threads", "1", "--connections", str(connections)),
             *("--duration", f"{seconds:.0f}s", "--timeout", "30s"),
-            *("--script", str(POST), url, "--", str(bodies), kind),
+            *("--script", str(POST), f"{server.url}/predict"),
+            *("--", str(bodies), kind),
         ],
         capture_output=True,
         text=True,
         check=True,
     )
-    return Load(**json.loads(run.stdout.splitlines()[-1]))
+    measured = json.loads(run.stdout.splitlines()[-1])
+    cpu = (server.cpu() - before) / max(measured["requests"], 1)
+    return Load(**measured, cpu=1e6 * cpu)
+
+
+def predict(server: Server, body: bytes, kind: str = FORM) -> dict[str, Any]:
+    """Post one body to /predict and return the parsed reply."""
+    request = urllib.request.Request(
+        f"{server.url}/predict", data=body, headers={"Content-Type": kind}
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return dict(json.load(reply))
 
 
 def write_bodies(path: Path, bodies: list[bytes]) -> Path:
-    """Write bodies as a Lua list, which any Lua reads."""
+    """Write bodies as a Lua list of strings and return the path."""
     lines = ("".join(f"\\{byte:03}" for byte in body) for body in bodies)
     path.write_text("return {" + "".join(f'"{line}",\n' for line in lines) + "}\n")
     return path
 
 
 def form(upload: bytes) -> bytes:
-    """Write the form in which curl and browsers post a file."""
+    """Return the multipart form that curl and browsers send for a file."""
     head = (
         f"--{FORM_BOUNDARY}\r\nContent-Disposition: form-data; "
         'name="image"; filename="digit.png"\r\nContent-Type: image/png\r\n\r\n'

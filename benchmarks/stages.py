@@ -1,16 +1,14 @@
-"""Where the time of one request goes, stage by stage, in µs of CPU.
+"""CPU time of one request, stage by stage.
 
 python -m benchmarks.stages
 """
 
 import io
 import os
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-# as in the service's processes, and before numpy is loaded
+# one thread, as in the service; read when numpy is imported
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
@@ -19,6 +17,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import Request
 from PIL.PngImagePlugin import PngImageFile
 
+from benchmarks.rounds import interleave, spread
 from benchmarks.servers import FORM, form
 from benchmarks.uploads import png, test_images
 from service.app import create_app
@@ -31,11 +30,11 @@ from service.settings import EMBEDDED_WEIGHTS
 from service.web.forms import plain_files
 from service.web.prediction_json import prediction
 
-N, ROUNDS, TOGETHER = 200, 15, 8
+N, ROUNDS, BATCH = 200, 15, 8
 
 
 def measure() -> None:
-    """Print the stages, medians of interleaved rounds."""
+    """Print the CPU time of every stage."""
     images = test_images(N)
     uploads = [png(image) for image in images]
     forms = [form(upload) for upload in uploads]
@@ -44,16 +43,16 @@ def measure() -> None:
     features = stroke_edges(images)
     probabilities = classifier.predict_proba(images)
     app = create_app(classifier)
-    batches = [images[i : i + TOGETHER] for i in range(0, N, TOGETHER)]
+    batches = [images[i : i + BATCH] for i in range(0, N, BATCH)]
     config = Config()
-    flask, door = app.wsgi_app.application, app.wsgi_app
+    fast_path: Any = app.wsgi_app  # declared as a method by Flask
 
     def parse(data: bytes) -> tuple[wsgi.Response, dict[str, Any]]:
         received = ReceiveBuffer()
         received.data += data
         request = Request(config, received, ("127.0.0.1", 1), 1)
-        environ = ("127.0.0.1", 8000)
-        return wsgi.create(request, SendBuffer(), ("127.0.0.1", 1), environ, config)
+        server = ("127.0.0.1", 8000)
+        return wsgi.create(request, SendBuffer(), ("127.0.0.1", 1), server, config)
 
     def answer(application: Callable[..., Any]) -> Callable[[bytes], None]:
         def run(body: bytes) -> None:
@@ -65,24 +64,35 @@ def measure() -> None:
     def decode(upload: bytes) -> None:
         PngImageFile(io.BytesIO(upload)).load()
 
-    stages: list[tuple[str, Callable[[Any], object], Sequence[Any]]] = [
-        ("the head, by gunicorn, and its environ", parse, requests),
-        ("the form taken apart", lambda b: plain_files(FORM, b, 1), forms),
-        ("the PNG decoded by Pillow", decode, uploads),
-        ("is it MNIST-shaped?", is_mnist_shaped, images),
-        ("the PNG read, these two and a copy", read_mnist_png, uploads),
-        ("φ, of one image", lambda i: stroke_edges(i[np.newaxis]), images),
-        (f"φ, of one of {TOGETHER}", stroke_edges, batches),
-        ("φ W + b", lambda f: classifier.logits(f[np.newaxis]), features),
+    stages: list[tuple[str, Callable[[Any], object], Iterable[Any]]] = [
+        ("HTTP head to WSGI environ, by gunicorn", parse, requests),
+        ("form parsed", lambda b: plain_files(FORM, b, 1), forms),
+        ("PNG decoded by Pillow", decode, uploads),
+        ("check for MNIST's shape", is_mnist_shaped, images),
+        ("PNG to image: these two and a copy", read_mnist_png, uploads),
+        ("features of one image", lambda i: stroke_edges(i[np.newaxis]), images),
+        (f"features of one image in a batch of {BATCH}", stroke_edges, batches),
+        ("logits", lambda f: classifier.logits(f[np.newaxis]), features),
         ("softmax", lambda p: softmax(p[np.newaxis]), probabilities),
-        ("the reply's JSON", lambda p: prediction(classifier, p), probabilities),
-        ("the door: form to reply, of one image", answer(door), forms),
-        ("the same by Flask and Werkzeug", answer(flask), forms),
-        ("the PNG read as any picture is", read_image, uploads),
+        ("JSON reply", lambda p: prediction(classifier, p), probabilities),
+        ("fast path: form to reply", answer(fast_path), forms),
+        ("Flask and Werkzeug: form to reply", answer(fast_path.application), forms),
+        ("PNG to image, as any other picture", read_image, uploads),
     ]
-    rounds = [[_cpu(work, inputs) for _, work, inputs in stages] for _ in range(ROUNDS)]
-    for (name, _, _), times in zip(stages, zip(*rounds, strict=True), strict=True):
-        print(f"{name:<42}{statistics.median(times) / N * 1e6:>7.1f} µs")
+    rounds = interleave([_over(work, inputs) for _, work, inputs in stages], ROUNDS)
+    print(f"µs of CPU per image, median (range) of {ROUNDS} interleaved rounds")
+    for (name, _, _), seconds in zip(stages, rounds, strict=True):
+        print(f"{name:<44}{spread((second / N * 1e6 for second in seconds), '.1f')}")
+
+
+def _over(work: Callable[[Any], object], inputs: Iterable[Any]) -> Callable[[], None]:
+    """Return a function that does the work on all inputs."""
+
+    def run() -> None:
+        for each in inputs:
+            work(each)
+
+    return run
 
 
 def _request(body: bytes) -> bytes:
@@ -107,13 +117,6 @@ def _environ(body: bytes) -> dict[str, Any]:
         "wsgi.input": io.BytesIO(body),
         "wsgi.input_terminated": True,
     }
-
-
-def _cpu(work: Callable[[Any], object], inputs: Sequence[Any]) -> float:
-    start = time.process_time()
-    for each in inputs:
-        work(each)
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""An epoch, and the time to 92.0 %, beside the loops and libraries others train with.
+"""CPU time of an epoch, and to 92 % accuracy, compared with other training loops.
 
-python -m benchmarks.training    (JAX and scikit-learn too, where they are installed)
+python -m benchmarks.training    (JAX and scikit-learn too, if they are installed)
 
-numpy's OpenBLAS multiplies as OPENBLAS_CORETYPE says; without it, as the processor can.
+OPENBLAS_CORETYPE selects the kernels of numpy's OpenBLAS; the default is the processor.
 """
 
+import functools
 import importlib.util
 import os
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-# one thread each, and before numpy and JAX are loaded
+# one thread each; read when numpy and JAX are imported
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = (
     "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -26,6 +25,7 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from benchmarks.loops import BATCH, RATE, JaxScan, Learned, article, usual
+from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.uploads import find_mnist
 from service.features import pixels
 from training.data.dataset import DataSet, Digits
@@ -36,25 +36,25 @@ from training.design.rows import Rows
 from training.gradients import GRADIENTS
 from training.runs.state import begin
 
-ROUNDS, N = 7, 50_000
-GOAL = 0.92  # of the test digits
-ITERATIONS = (20, 30, 40, 50, 60, 80, 100)  # of lbfgs, until the goal is reached
+ROUNDS, GOAL_ROUNDS, N = 7, 5, 50_000
+GOAL = 0.92  # test accuracy
+ITERATIONS = (20, 30, 40, 50, 60, 80, 100)  # of lbfgs, tried until the goal is reached
 
 
 def measure() -> None:
-    """Print the ratios, medians of interleaved rounds of one thread's CPU time."""
+    """Print both comparisons, in CPU time of one thread."""
     torch.set_num_threads(1)
     data = find_mnist() or draw_digits()
     rows = data.train.rows(0, N)
     print(f"{len(rows):,} rows of {data.name}, torch {torch.__version__}")
     kernels = {library.get("architecture") for library in threadpool_info()} - {None}
-    print("OpenBLAS multiplies as on", *kernels)
+    print("OpenBLAS kernels:", *kernels)
     _epochs(rows, data.test)
     _to_the_goal(rows, data)
 
 
 def _epochs(rows: Digits, test: Digits) -> None:
-    """Measure one epoch from the same start: batches in order, float32 pixels."""
+    """Time one epoch from the same initial weights: batches in order, float32."""
     features = torch.from_numpy(pixels(rows.images))
     labels = torch.from_numpy(rows.labels.astype(np.int64))
     float_rows = Rows(torch.hstack([features, torch.ones(len(rows), 1)]), labels)
@@ -68,7 +68,7 @@ def _epochs(rows: Digits, test: Digits) -> None:
         return run
 
     ways: dict[str, Callable[[], Learned]] = {
-        "the article's loop, as written": lambda: article(features, labels, weight),
+        "the article's loop": lambda: article(features, labels, weight),
         "nn.Linear, SGD, DataLoader shuffled": lambda: usual(features, labels, weight),
         "ours, autograd": ours("autograd", float_rows),
         "ours, closed form": ours("closed-form", float_rows),
@@ -78,26 +78,25 @@ def _epochs(rows: Digits, test: Digits) -> None:
     if importlib.util.find_spec("jax"):
         for transposed, name in ((False, "(D, K)"), (True, "(K, D)")):
             scan = JaxScan(features, labels, transposed)
-            ways[f"JAX, jitted scan, weights {name}"] = lambda scan=scan: scan(
-                features, labels, weight
+            ways[f"JAX, jitted scan, weights {name}"] = functools.partial(
+                scan, features, labels, weight
             )
     images = torch.from_numpy(pixels(test.images))
     accuracy = {name: _accuracy(way(), images, test) for name, way in ways.items()}
-    rounds = [[_cpu(way) for way in ways.values()] for _ in range(ROUNDS)]
-    medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
-    print(f"{'one epoch':<36}{'µs a step':>10}{'x article':>10}{'x usual':>10}  test")
+    times = interleave(list(ways.values()), ROUNDS)
+    print(f"median (range) of {ROUNDS} interleaved epochs; speed = others' time / time")
+    heads = ("CPU, µs per step", "speed, x article", "x usual")
+    print(f"{'':<36}" + "".join(f"{head:<24}" for head in heads) + "test accuracy")
     n_steps = -(-len(rows) // BATCH)
-    for name, seconds in zip(ways, medians, strict=True):
-        ratios = (first / seconds for first in medians[:2])
-        print(
-            f"{name:<36}{seconds / n_steps * 1e6:>10.0f}"
-            + "".join(f"{ratio:>10.2f}" for ratio in ratios)
-            + f"  {accuracy[name]:.4f}"
-        )
+    for name, seconds in zip(ways, times, strict=True):
+        cells = [spread((second / n_steps * 1e6 for second in seconds), ".0f")]
+        cells += [spread(ratios(other, seconds)) for other in times[:2]]
+        row = "".join(f"{cell:<24}" for cell in cells)
+        print(f"{name:<36}{row}{accuracy[name]:.4f}")
 
 
 def _to_the_goal(rows: Digits, data: DataSet) -> None:
-    """Measure from the pixels that were loaded to weights that reach the goal."""
+    """Time from loaded pixels to weights that reach the goal."""
     images = torch.from_numpy(pixels(data.test.images))
 
     def ours(gradient: str) -> Learned:
@@ -105,7 +104,7 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
         return _fitted(gradient, _byte_rows(rows), start, 2, 1.0, "linear", 0)
 
     ways: dict[str, Callable[[], Learned]] = {
-        f"ours, {name}": lambda name=name: ours(name) for name in GRADIENTS
+        f"ours, {name}": functools.partial(ours, name) for name in GRADIENTS
     }
     if importlib.util.find_spec("sklearn"):
         n = next(
@@ -116,14 +115,19 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
             ),
             ITERATIONS[-1],
         )
-        ways[f"scikit-learn, lbfgs, {n} iterations"] = lambda: _lbfgs(rows, n)
-    print(f"\n{'pixels to ' + format(GOAL, '.1%'):<36}{'s':>10}{'x':>10}  test")
+        ways[f"scikit-learn, lbfgs, {n} iterations"] = functools.partial(
+            _lbfgs, rows, n
+        )
     accuracy = {name: _accuracy(way(), images, data.test) for name, way in ways.items()}
-    rounds = [[_cpu(way) for way in ways.values()] for _ in range(3)]
-    medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
-    for name, seconds in zip(ways, medians, strict=True):
-        ratio = medians[-1] / seconds
-        print(f"{name:<36}{seconds:>10.3f}{ratio:>10.1f}  {accuracy[name]:.4f}")
+    times = interleave(list(ways.values()), GOAL_ROUNDS)
+    last = next(reversed(ways))
+    print(
+        f"\nfrom pixels to {GOAL:.1%}, median (range) of {GOAL_ROUNDS} interleaved runs"
+    )
+    print(f"{'':<36}{'CPU, s':<24}{'speed, x ' + last:<44}test accuracy")
+    for name, seconds in zip(ways, times, strict=True):
+        cells = f"{spread(seconds, '.3f'):<24}{spread(ratios(times[-1], seconds)):<44}"
+        print(f"{name:<36}{cells}{accuracy[name]:.4f}")
 
 
 def _fitted(
@@ -157,7 +161,7 @@ def _lbfgs(rows: Digits, n_iterations: int) -> Learned:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged
+        warnings.simplefilter("ignore")  # the warning that it has not converged
         model = LogisticRegression(max_iter=n_iterations)
         model.fit(pixels(rows.images), rows.labels)
     return torch.from_numpy(model.coef_.T), torch.from_numpy(model.intercept_)
@@ -167,12 +171,6 @@ def _accuracy(learned: Learned, features: Tensor, test: Digits) -> float:
     weight, bias = (part.float() for part in learned)
     read = (features @ weight + bias).argmax(dim=1).numpy()
     return float((read == test.labels).mean())
-
-
-def _cpu(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

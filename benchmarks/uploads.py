@@ -1,4 +1,4 @@
-"""The digits that are posted in benchmarks."""
+"""Images and PNG files that the benchmarks post."""
 
 import io
 import os
@@ -18,7 +18,7 @@ MNIST_FOLDER = Path(
 
 
 def find_mnist() -> DataSet | None:
-    """Load MNIST if it is on this machine; never download it."""
+    """Return MNIST if it is on this machine, else None; never download it."""
     try:
         return load_mnist(MNIST_FOLDER, MNIST_FOLDER, mirrors=())
     except InvalidData:
@@ -26,16 +26,16 @@ def find_mnist() -> DataSet | None:
 
 
 def test_images(n: int) -> npt.NDArray[np.uint8]:
-    """Take digits of MNIST's test set (n, 28, 28), or drawn ones where it is not."""
+    """Return n test images of MNIST, or synthetic digits without it: (n, 28, 28)."""
     mnist = find_mnist()
     if mnist:
         return mnist.test.images[:n]
-    print(f"no MNIST in {MNIST_FOLDER}: drawn digits instead")
+    print(f"no MNIST in {MNIST_FOLDER}: using synthetic digits")
     return draw_digits(10, n).test.images
 
 
 def png(image: npt.NDArray[np.uint8]) -> bytes:
-    """Encode an image as Pillow does."""
+    """Encode an image as a PNG with Pillow."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

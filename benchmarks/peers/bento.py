@@ -1,4 +1,7 @@
-"""Serve the classifier with BentoML: bentoml serve benchmarks.peers.bento:Digits."""
+"""The classifier served by BentoML.
+
+bentoml serve benchmarks.peers.bento:Digits
+"""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,14 @@ WEIGHTS = Path("service/weights/digits.safetensors")
     logging={"access": {"enabled": False}},
 )
 class Digits:
-    """Answers POST /predict with the digit in the form's file `image`."""
+    """Classifies the file `image` of the form at POST /predict."""
 
     def __init__(self) -> None:
         self.classifier = classifier.load(WEIGHTS)
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]  # not installed in .venv
     def predict(self, image: Image) -> dict[str, Any]:
-        """Classify one picture of 28 x 28 grey pixels."""
+        """Classify one picture (28, 28)."""
         pixels = np.asarray(image)
         probabilities = self.classifier.predict_proba(pixels[np.newaxis])[0]
         return {

@@ -1,4 +1,4 @@
-"""What people look at: pages and their style, from files that ship with the service."""
+"""The drawing page, the API reference and their script and style sheet."""
 
 import functools
 from http import HTTPStatus
@@ -10,7 +10,8 @@ from service.web.extension import extension
 from service.web.openapi import ANY_REQUEST, describe
 
 FOLDER = Path(__file__).parent
-# a page loads nothing but its own files, and runs nothing but its own script
+STATIC = FOLDER / "static"
+# only files of this service may be loaded, and no inline script may run
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
@@ -19,7 +20,7 @@ POLICY = (
 
 
 def docs() -> Response:
-    """Show /openapi.json to people."""
+    """Render /openapi.json as HTML."""
     document = describe(extension().limits)
     operations = [
         (path, method.upper(), operation)
@@ -36,27 +37,27 @@ def docs() -> Response:
 
 
 def page() -> Response:
-    """Give the page on which to draw a digit and see what it is."""
-    return _answer(_file("templates/index.html"), "text/html")
+    """Return the page that classifies drawn digits and pictures."""
+    return _answer(_file(FOLDER / "templates" / "index.html"), "text/html")
 
 
 def script() -> Response:
-    """Give what that page does."""
-    return _answer(_file("static/script.js"), "text/javascript")
+    """Return the script of that page."""
+    return _answer(_file(STATIC / "script.js"), "text/javascript")
 
 
 def style() -> Response:
-    """Give the style of all pages."""
-    return _answer(_file("static/style.css"), "text/css")
+    """Return the style sheet of all pages."""
+    return _answer(_file(STATIC / "style.css"), "text/css")
 
 
 @functools.cache
-def _file(name: str) -> bytes:
-    return (FOLDER / name).read_bytes()
+def _file(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def _answer(body: bytes, mimetype: str) -> Response:
-    """Send a file, or tell a browser that it has it already."""
+    """Return a 200 with the body, or a 304 if the request names its ETag."""
     response = Response(body, mimetype=mimetype)
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Cache-Control"] = "no-cache"

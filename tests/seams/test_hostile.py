@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile import CORPUS, damaged, requests
+from benchmarks.hostile import CORPUS, damaged
+from benchmarks.hostile_requests import requests
 from tests.conftest import PATIENCE, Service, answers, running_service, wait_until
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}

@@ -1,4 +1,4 @@
-"""The pages that the service has for people: their files, and what these may load."""
+"""The pages: their files, caching, content security policy and the API reference."""
 
 import re
 
@@ -6,6 +6,7 @@ import pytest
 
 from service.settings import DEFAULT_LIMITS
 from service.web.openapi import describe
+from service.web.ui import FOLDER, STATIC
 
 FILES = {
     "/": "text/html",
@@ -15,21 +16,40 @@ FILES = {
 }
 
 
+def test_every_static_file_is_served(client):
+    paths = list(STATIC.iterdir())
+
+    assert paths
+    for path in paths:
+        assert client.get(f"/{path.name}").data == path.read_bytes()
+
+
+def test_no_other_file_of_the_package_is_reachable(client):
+    inside = [path for path in FOLDER.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(FOLDER)) for path in inside}
+    names |= {path.name for path in inside if path.parent != STATIC}
+
+    assert {"ui.py", "templates/index.html", "static/script.js"} <= names
+    for name in names:
+        for url in (f"/{name}", f"/static/../{name}", f"/..%2f{name}", f"/%2e/{name}"):
+            assert client.get(url).status_code == 404, url
+
+
 @pytest.mark.parametrize("path", FILES)
-def test_page_is_kept_by_browsers_until_it_changes(client, path):
+def test_page_is_revalidated_by_its_etag(client, path):
     reply = client.get(path)
     again = client.get(path, headers={"If-None-Match": reply.headers["ETag"]})
 
     assert (reply.status_code, reply.mimetype) == (200, FILES[path])
     assert reply.headers["Cache-Control"] == "no-cache"
     assert (again.status_code, again.data) == (304, b"")
-    # of what has changed since, and of a condition that is another's
+    # an ETag that no longer matches, and a condition that does not apply to GET
     for name in ("If-None-Match", "If-Match"):
         assert client.get(path, headers={name: '"x"'}).status_code == 200
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_page_may_load_nothing_from_elsewhere(client, path):
+def test_page_may_load_only_files_of_the_service(client, path):
     reply = client.get(path)
 
     policy = reply.headers["Content-Security-Policy"]
@@ -42,7 +62,7 @@ def test_page_may_load_nothing_from_elsewhere(client, path):
     assert not re.search(r"<script(?! src)|<style| style=| on[a-z]+=", reply.text)
 
 
-def test_docs_show_every_route_status_and_sample(client):
+def test_docs_list_every_route_status_and_sample(client):
     page = client.get("/docs").text
 
     for path, item in describe(DEFAULT_LIMITS)["paths"].items():

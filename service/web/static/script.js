@@ -1,32 +1,32 @@
-// The page: takes strokes or a picture, asks the service, shows what it answers.
+// The page: sends strokes or a picture to the service and shows its answer.
 
-const SIDE = 280; // units of the sheet, and pixels of what is sent
-const DEBOUNCE = 80; // ms without a new point after which the sheet is sent
-const PATIENCE = 400; // ms after which it is sent while a stroke goes on
-const SOON = 1; // ms until it is asked again with a key
-const AGAIN = 1000; // ms until a service that is away is asked again
-const MODEL_SIDE = 28; // pixels of what the model sees
-const KEY_STEP = 8; // units that an arrow key moves the pen
-const SURE = 0.99, LIKELY = 0.9, OPEN = 0.6;
+const SIDE = 280; // width of the drawing area in units, and of the PNG sent in pixels
+const DEBOUNCE = 80; // ms without a new point before the drawing is sent
+const MAX_WAIT = 400; // ms before it is sent during a continuing stroke
+const RETRY_WITH_KEY = 1; // ms until the request is repeated with a key
+const RETRY = 1000; // ms until a failed request is repeated
+const MODEL_SIDE = 28; // pixels of the image that the model classifies
+const KEY_STEP = 8; // units per press of an arrow key
+const CERTAIN = 0.99, LIKELY = 0.9, PROBABLE = 0.6; // probabilities, for the wording
 
 const $ = (id) => document.getElementById(id);
-const sheet = $("drawing"), pen = sheet.getContext("2d");
-const sight = $("sight"), view = sight.getContext("2d");
+const drawing = $("drawing"), ink = drawing.getContext("2d");
+const heatmap = $("heatmap"), heat = heatmap.getContext("2d");
 
 let strokes = []; // each {width, points: [[x, y, pressure], …]}
-let stroke = null; // the one that is being drawn
-let file = null; // the picture that was brought, in place of strokes
-let cursor = null; // {x, y, stroke} of who draws by keys
-let edition = 0; // of what is on the sheet: replies to another one are dropped
-let changed = false, busy = false, timer = 0, waitsSince = 0;
+let stroke = null; // the stroke being drawn
+let file = null; // the chosen picture, instead of strokes
+let cursor = null; // {x, y, stroke}: the pen that is moved by keys
+let version = 0; // of the input: a reply to an older version is dropped
+let changed = false, busy = false, timer = 0, waitingSince = 0;
 let answer = null; // the last reply
-let chosen = null; // the digit whose evidence is shown, or null for the answer
+let chosen = null; // the digit whose evidence is shown; null: that of the answer
 
-// The sheet
+// The drawing area
 
-function drawStrokes(context, scale, ink) {
+function drawStrokes(context, scale, colour) {
   context.setTransform(scale, 0, 0, scale, 0, 0);
-  context.strokeStyle = context.fillStyle = ink;
+  context.strokeStyle = context.fillStyle = colour;
   context.lineCap = context.lineJoin = "round";
   for (const { width, points } of strokes) {
     const [first] = points;
@@ -35,7 +35,7 @@ function drawStrokes(context, scale, ink) {
       context.arc(first[0], first[1], (width * first[2]) / 2, 0, 2 * Math.PI);
       context.fill();
     }
-    // a curve from middle to middle of the points: smooth, and without gaps
+    // a curve between the midpoints of successive points is smooth and has no gaps
     context.beginPath();
     context.moveTo(first[0], first[1]);
     for (let i = 1; i < points.length; i++) {
@@ -54,18 +54,18 @@ function drawStrokes(context, scale, ink) {
 }
 
 function paint() {
-  const pixels = Math.round(sheet.clientWidth * devicePixelRatio) || SIDE;
-  if (sheet.width !== pixels) sheet.width = sheet.height = pixels;
-  const style = getComputedStyle(sheet);
-  pen.setTransform(1, 0, 0, 1, 0, 0);
-  pen.clearRect(0, 0, pixels, pixels);
-  drawStrokes(pen, pixels / SIDE, style.color);
-  if (cursor && document.activeElement === sheet) {
-    pen.beginPath();
-    pen.strokeStyle = style.getPropertyValue("--accent");
-    pen.lineWidth = 2;
-    pen.arc(cursor.x, cursor.y, cursor.stroke ? 5 : 9, 0, 2 * Math.PI);
-    pen.stroke();
+  const pixels = Math.round(drawing.clientWidth * devicePixelRatio) || SIDE;
+  if (drawing.width !== pixels) drawing.width = drawing.height = pixels;
+  const style = getComputedStyle(drawing);
+  ink.setTransform(1, 0, 0, 1, 0, 0);
+  ink.clearRect(0, 0, pixels, pixels);
+  drawStrokes(ink, pixels / SIDE, style.color);
+  if (cursor && document.activeElement === drawing) {
+    ink.beginPath();
+    ink.strokeStyle = style.getPropertyValue("--accent");
+    ink.lineWidth = 2;
+    ink.arc(cursor.x, cursor.y, cursor.stroke ? 5 : 9, 0, 2 * Math.PI);
+    ink.stroke();
   }
   const empty = !strokes.length && !file;
   $("hint").hidden = !empty;
@@ -73,9 +73,9 @@ function paint() {
   $("clear").disabled = empty;
 }
 
-function place(event) {
-  const box = sheet.getBoundingClientRect();
-  // a mouse has no pressure, and says 0.5
+function pointOf(event) {
+  const box = drawing.getBoundingClientRect();
+  // a mouse has no pressure and reports 0.5
   const pressure = event.pointerType === "pen" ? 0.4 + 1.2 * event.pressure : 1;
   return [
     ((event.clientX - box.left) * SIDE) / box.width,
@@ -84,14 +84,14 @@ function place(event) {
   ];
 }
 
-function begin(point) {
+function beginStroke(point) {
   if (file) clear();
   stroke = { width: Number($("pen").value), points: [point] };
   strokes.push(stroke);
-  change();
+  inputChanged();
 }
 
-function change() {
+function inputChanged() {
   changed = true;
   paint();
   schedule();
@@ -100,55 +100,55 @@ function change() {
 function clear() {
   strokes = [];
   stroke = cursor = null;
-  show(null);
-  renew();
+  showPicture(null);
+  replaceInput();
 }
 
 function undo() {
   strokes.pop();
   stroke = null;
   if (cursor) cursor.stroke = null;
-  renew();
+  replaceInput();
 }
 
-/** Put something else on the sheet: replies to what was there come too late. */
-function renew() {
-  edition++;
+/** Start a new version of the input, so that replies to the old one are dropped. */
+function replaceInput() {
+  version++;
   chosen = null;
-  if (!strokes.length && !file) tell(null, "No digit here yet.");
-  change();
+  if (!strokes.length && !file) showAnswer(null, "No digit yet.");
+  inputChanged();
 }
 
-function show(picture) {
+function showPicture(picture) {
   file = picture;
   URL.revokeObjectURL($("picture").src);
   $("picture").hidden = !picture;
   if (picture) $("picture").src = URL.createObjectURL(picture);
   else $("picture").removeAttribute("src");
-  sheet.hidden = Boolean(picture);
+  drawing.hidden = Boolean(picture);
 }
 
-function bring(picture) {
+function usePicture(picture) {
   if (!picture) return;
   strokes = [];
   stroke = cursor = null;
-  show(picture);
-  renew();
+  showPicture(picture);
+  replaceInput();
 }
 
-sheet.addEventListener("pointerdown", (event) => {
+drawing.addEventListener("pointerdown", (event) => {
   if (event.button > 0 || !event.isPrimary) return;
-  sheet.setPointerCapture(event.pointerId);
-  begin(place(event));
+  drawing.setPointerCapture(event.pointerId);
+  beginStroke(pointOf(event));
 });
-sheet.addEventListener("pointermove", (event) => {
+drawing.addEventListener("pointermove", (event) => {
   if (!stroke || !event.isPrimary || cursor?.stroke) return;
   const events = event.getCoalescedEvents?.() ?? [];
-  for (const each of events.length ? events : [event]) stroke.points.push(place(each));
-  change();
+  for (const each of events.length ? events : [event]) stroke.points.push(pointOf(each));
+  inputChanged();
 });
 for (const end of ["pointerup", "pointercancel"]) {
-  sheet.addEventListener(end, (event) => {
+  drawing.addEventListener(end, (event) => {
     if (!event.isPrimary || cursor?.stroke) return;
     stroke = null;
     schedule();
@@ -158,10 +158,10 @@ for (const end of ["pointerup", "pointercancel"]) {
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-sheet.addEventListener("keydown", (event) => {
+drawing.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = {
-    " ": toggle,
+    " ": togglePen,
     z: () => strokes.length && undo(),
     c: clear,
     Delete: clear,
@@ -169,35 +169,35 @@ sheet.addEventListener("keydown", (event) => {
     "-": () => ($("pen").value = Number($("pen").value) - 4),
   };
   const move = MOVES[event.key];
-  if (move) go(...move);
+  if (move) moveCursor(...move);
   else if (keys[event.key]) keys[event.key]();
   else return;
   event.preventDefault();
 });
 
-function go(right, down) {
+function moveCursor(right, down) {
   cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
   const inside = (value) => Math.min(SIDE, Math.max(0, value));
   cursor.x = inside(cursor.x + KEY_STEP * right);
   cursor.y = inside(cursor.y + KEY_STEP * down);
   if (!cursor.stroke) return paint();
   cursor.stroke.points.push([cursor.x, cursor.y, 1]);
-  change();
+  inputChanged();
 }
 
-function toggle() {
+function togglePen() {
   cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
   if (cursor.stroke) {
     cursor.stroke = stroke = null;
     return paint();
   }
   const { x, y } = cursor;
-  begin([x, y, 1]);
+  beginStroke([x, y, 1]);
   cursor = { x, y, stroke };
 }
 
-sheet.addEventListener("blur", paint);
-sheet.addEventListener("focus", paint);
+drawing.addEventListener("blur", paint);
+drawing.addEventListener("focus", paint);
 addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey)) return;
   if (event.target.matches("input[type=password]") || !strokes.length) return;
@@ -212,23 +212,23 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clear);
 $("file").addEventListener("change", () => {
-  bring($("file").files[0]);
+  usePicture($("file").files[0]);
   $("file").value = ""; // so that the same file can be chosen again
 });
-addEventListener("paste", (event) => bring(event.clipboardData?.files[0]));
+addEventListener("paste", (event) => usePicture(event.clipboardData?.files[0]));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
-  bring(event.dataTransfer.files[0]);
+  usePicture(event.dataTransfer.files[0]);
 });
 
-// The question: at most one at a time, when the pen rests or a stroke takes long
+// Requests: one at a time, when the pen rests or a stroke takes long
 
 function schedule(delay = DEBOUNCE) {
   const now = performance.now();
-  waitsSince ||= now;
+  waitingSince ||= now;
   clearTimeout(timer);
-  timer = setTimeout(ask, Math.max(0, Math.min(delay, waitsSince + PATIENCE - now)));
+  timer = setTimeout(predict, Math.max(0, Math.min(delay, waitingSince + MAX_WAIT - now)));
 }
 
 function toPng() {
@@ -241,27 +241,28 @@ function toPng() {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-async function ask() {
-  waitsSince = 0;
+async function predict() {
+  waitingSince = 0;
   if (busy || !changed) return;
   changed = false;
   if (!strokes.length && !file) return;
   busy = true;
-  const asked = edition;
+  const sent = version;
   let wait = 0;
   try {
     const picture = file ?? (await toPng());
-    offer(picture);
+    showCommand(picture);
     const reply = await post(picture);
-    if (asked === edition) wait = await take(reply);
+    const body = await reply.json();
+    if (sent === version) wait = await handleReply(reply, body);
   } catch {
-    wait = AGAIN;
-    if (asked === edition) tell(answer, "The service does not answer; asking again…");
+    wait = RETRY;
+    if (sent === version) showAnswer(answer, "The service does not respond; retrying…");
   }
   busy = false;
   if (wait) changed = true;
   if (changed) {
-    if (wait) setTimeout(ask, wait);
+    if (wait) setTimeout(predict, wait);
     else schedule(0);
   }
 }
@@ -277,67 +278,66 @@ function post(picture) {
   });
 }
 
-/** Show a reply; give the ms after which to ask again, or 0. */
-async function take(reply) {
-  const body = await reply.json();
+/** Show a reply; return the ms to wait before the request is repeated, or 0. */
+async function handleReply(reply, body) {
   if (reply.ok) {
-    tell(body, sentenceOf(body));
+    showAnswer(body, sentenceFor(body));
     performance.mark("bars");
-  } else if (reply.status === 422) tell(null, "No digit here.", body.detail);
-  else if (reply.status === 401) return (await askForKey()) ? SOON : 0;
+  } else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
+  else if (reply.status === 401) return (await askForKey()) ? RETRY_WITH_KEY : 0;
   else if (reply.status >= 500) {
-    tell(answer, "The service is busy; asking again…");
-    return AGAIN * (Number(reply.headers.get("Retry-After")) || 1);
-  } else tell(null, "That cannot be read.", body.detail);
+    showAnswer(answer, "The service is busy; retrying…");
+    return RETRY * (Number(reply.headers.get("Retry-After")) || 1);
+  } else showAnswer(null, "Cannot read this picture.", body.detail);
   return 0;
 }
 
-/** Have a key typed; tell whether one was. */
+/** Ask the user for an API key; return whether one was entered. */
 function askForKey() {
   sessionStorage.removeItem("key");
-  tell(null, "This service wants a key.");
+  showAnswer(null, "This service requires an API key.");
   const box = $("ask");
   box.returnValue = "";
   box.showModal();
   return new Promise((resolve) => {
-    const use = () => {
-      const typed = box.returnValue === "use";
-      if (typed) sessionStorage.setItem("key", $("key").value);
+    const finish = () => {
+      const entered = box.returnValue === "use";
+      if (entered) sessionStorage.setItem("key", $("key").value);
       $("key").value = "";
-      if (typed) learn();
-      resolve(typed);
+      if (entered) showModel();
+      resolve(entered);
     };
-    box.addEventListener("close", use, { once: true });
+    box.addEventListener("close", finish, { once: true });
   });
 }
 
 // The answer
 
-const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
+const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
 function percent(p) {
   if (p > 0.999) return "> 99.9 %";
   return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
 }
 
-function sentenceOf({ digit, probability, explanation }) {
-  const other = named(explanation.runner_up);
-  if (probability >= SURE) return `Surely ${named(digit)}.`;
-  if (probability >= LIKELY) return `Very likely ${named(digit)}.`;
-  if (probability >= OPEN) return `${named(digit).replace("a", "A")}, perhaps ${other}.`;
-  return `Hard to say: ${named(digit)}, or ${other}.`;
+function sentenceFor({ digit, probability, explanation }) {
+  const other = withArticle(explanation.runner_up);
+  if (probability >= CERTAIN) return `Almost certainly ${withArticle(digit)}.`;
+  if (probability >= LIKELY) return `Very likely ${withArticle(digit)}.`;
+  if (probability >= PROBABLE) return `Probably ${withArticle(digit)}, possibly ${other}.`;
+  return `Uncertain: ${withArticle(digit)} or ${other}.`;
 }
 
-function write(id, text) {
-  // a live region speaks of every change
+function setText(id, text) {
+  // a screen reader announces every assignment to a live region
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-function tell(reply, sentence, detail = "") {
+function showAnswer(reply, sentence, detail = "") {
   answer = reply;
   if (reply === null) chosen = null;
-  write("digit", reply ? String(reply.digit) : "?");
-  write("sentence", detail ? `${sentence} ${detail[0].toUpperCase()}${detail.slice(1)}.` : sentence);
+  setText("digit", reply ? String(reply.digit) : "?");
+  setText("sentence", detail ? `${sentence} ${detail[0].toUpperCase()}${detail.slice(1)}.` : sentence);
   showBars();
   explain();
 }
@@ -380,61 +380,61 @@ function makeBar(_, i) {
   return item;
 }
 
-// Why: the image the model saw, and what each region of it adds
+// Why: the image that the model classified, and the evidence of each region
 
 function explain() {
-  const style = getComputedStyle(sight);
-  view.setTransform(1, 0, 0, 1, 0, 0);
-  view.fillStyle = "black";
-  view.fillRect(0, 0, sight.width, sight.height);
+  const style = getComputedStyle(heatmap);
+  heat.setTransform(1, 0, 0, 1, 0, 0);
+  heat.fillStyle = "black";
+  heat.fillRect(0, 0, heatmap.width, heatmap.height);
   if (!answer) {
-    write("reason", "What the model sees will be here, and what in it speaks for the answer.");
-    sight.setAttribute("aria-label", "Nothing has been looked at yet");
+    setText("reason", "The image that the model classifies appears here, with the evidence for its answer.");
+    heatmap.setAttribute("aria-label", "No image yet");
     return;
   }
   const { image, regions, logits, bias, answer: best, runner_up } = answer.explanation;
-  const pixel = sight.width / MODEL_SIDE;
+  const pixel = heatmap.width / MODEL_SIDE;
   image.forEach((row, y) =>
     row.forEach((grey, x) => {
-      view.fillStyle = `rgb(${grey} ${grey} ${grey})`;
-      view.fillRect(x * pixel, y * pixel, pixel + 0.5, pixel + 0.5);
+      heat.fillStyle = `rgb(${grey} ${grey} ${grey})`;
+      heat.fillRect(x * pixel, y * pixel, pixel + 0.5, pixel + 0.5);
     }),
   );
   const digit = chosen ?? best;
   const rival = digit === best ? runner_up : best;
   const [k, r] = [digit, rival].map((each) => classes().indexOf(each));
   const evidence = regions.map((region) => region.logits[k] - region.logits[r]);
-  const most = Math.max(...evidence.map(Math.abs), 1e-9);
-  view.textAlign = "center";
-  view.textBaseline = "middle";
-  view.font = "600 17px system-ui, sans-serif";
+  const largest = Math.max(...evidence.map(Math.abs), 1e-9);
+  heat.textAlign = "center";
+  heat.textBaseline = "middle";
+  heat.font = "600 17px system-ui, sans-serif";
   regions.forEach(({ outline }, i) => {
-    const share = evidence[i] / most;
+    const share = evidence[i] / largest;
     const colour = style.getPropertyValue(share < 0 ? "--against" : "--for");
-    view.beginPath();
-    outline.forEach(([x, y]) => view.lineTo(x * pixel, y * pixel));
-    view.closePath();
-    view.fillStyle = colour;
-    view.globalAlpha = 0.65 * Math.abs(share);
-    view.fill();
-    view.globalAlpha = 1;
-    // many small regions, such as those of pixels, have no room for numbers
+    heat.beginPath();
+    outline.forEach(([x, y]) => heat.lineTo(x * pixel, y * pixel));
+    heat.closePath();
+    heat.fillStyle = colour;
+    heat.globalAlpha = 0.65 * Math.abs(share);
+    heat.fill();
+    heat.globalAlpha = 1;
+    // many small regions, such as single pixels, leave no room for numbers
     if (regions.length > 16) return;
     const [x, y] = [0, 1].map((axis) => (outline.reduce((sum, at) => sum + at[axis], 0) / 4) * pixel);
     const text = signed(evidence[i]);
-    view.lineWidth = 4;
-    view.strokeStyle = "black";
-    view.strokeText(text, x, y);
-    view.fillStyle = "white";
-    view.fillText(text, x, y);
+    heat.lineWidth = 4;
+    heat.strokeStyle = "black";
+    heat.strokeText(text, x, y);
+    heat.fillStyle = "white";
+    heat.fillText(text, x, y);
   });
   const total = logits[k] - logits[r], start = bias[k] - bias[r];
-  write(
+  setText(
     "reason",
-    `What each region adds for ${named(digit)} against ${named(rival)}. With ${signed(start)} to ` +
-      `start from, all add up to ${signed(total)}: ${odds(total, digit, rival)}.`,
+    `Evidence of each region for ${withArticle(digit)} against ${withArticle(rival)}. With the bias of ` +
+      `${signed(start)} it adds up to ${signed(total)}: ${odds(total, digit, rival)}.`,
   );
-  sight.setAttribute("aria-label", `The digit as the model saw it, with evidence for ${digit} against ${rival}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
+  heatmap.setAttribute("aria-label", `The image that the model classified, with evidence for ${digit} against ${rival}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
 }
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
@@ -444,12 +444,12 @@ function odds(total, digit, rival) {
   const times = factor < 1e6 ? Math.round(factor * 10 ** (factor < 10)) / 10 ** (factor < 10) : 0;
   const [more, less] = total < 0 ? [rival, digit] : [digit, rival];
   const often = times ? `${times.toLocaleString("en")} times` : "over a million times";
-  return `${often} as likely ${named(more)} as ${named(less)}`;
+  return `${withArticle(more)} is ${often} as likely as ${withArticle(less)}`;
 }
 
 // About
 
-function offer(picture) {
+function showCommand(picture) {
   const save = $("save");
   const name = file?.name ?? "digit.png";
   URL.revokeObjectURL(save.href);
@@ -457,21 +457,21 @@ function offer(picture) {
   save.hidden = Boolean(file);
   const quoted = /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
   const key = sessionStorage.getItem("key") ? ' -H "Authorization: Bearer $KEY"' : "";
-  write("command", `curl -F image=@${quoted}${key} ${new URL("predict", location)}`);
+  setText("command", `curl -F image=@${quoted}${key} ${new URL("predict", location)}`);
 }
 
 $("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText($("command").textContent);
-    write("copy", "Copied");
+    setText("copy", "Copied");
   } catch {
     getSelection().selectAllChildren($("command"));
-    write("copy", "Selected");
+    setText("copy", "Selected");
   }
-  setTimeout(() => write("copy", "Copy"), 1500);
+  setTimeout(() => setText("copy", "Copy"), 1500);
 });
 
-async function learn() {
+async function showModel() {
   const key = sessionStorage.getItem("key");
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const reply = await fetch("model", { headers }).catch(() => null);
@@ -479,19 +479,19 @@ async function learn() {
   const { model, training, evaluation, features } = await reply.json();
   const facts = [`Model ${model}: logistic regression on ${features}`];
   if (training.data) {
-    facts.push(`, trained on ${training.rows?.toLocaleString("en")} digits of ${training.data} by ` +
-      `${training.epochs} epochs of gradient descent (rate ${training.learning_rate}, batches of ` +
+    facts.push(`, trained on ${training.rows?.toLocaleString("en")} images of ${training.data} for ` +
+      `${training.epochs} epochs of gradient descent (learning rate ${training.learning_rate}, batch size ` +
       `${training.batch_size}, seed ${training.seed}, torch ${training.versions?.torch})`);
   }
   if (evaluation.accuracy) {
-    facts.push(`. It reads ${(100 * evaluation.accuracy).toFixed(2)} % of the ` +
-      `${evaluation.n.toLocaleString("en")} digits of ${evaluation.data}`);
+    facts.push(`. Its accuracy on the ${evaluation.n.toLocaleString("en")} images of ` +
+      `${evaluation.data} is ${(100 * evaluation.accuracy).toFixed(2)} %`);
   }
-  write("model", `${facts.join("")}.`);
+  setText("model", `${facts.join("")}.`);
 }
 
-write("command", `curl -F image=@digit.png ${new URL("predict", location)}`);
+setText("command", `curl -F image=@digit.png ${new URL("predict", location)}`);
 paint();
-tell(null, "No digit here yet.");
-// a page that wants a key asks for it when there is something to ask about
-learn();
+showAnswer(null, "No digit yet.");
+// without the key that a service may require this shows nothing; the first prediction asks for it
+showModel();
