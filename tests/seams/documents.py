@@ -47,13 +47,9 @@ def blocks(page: Path) -> list[Block]:
 class Example(NamedTuple):
     """A command that a page shows, and its output, if the page shows it."""
 
-    page: str
     command: str
-    kind: str
+    kind: str  # of the output: "json", "text", or "" if none is shown
     output: str
-
-    def __str__(self) -> str:
-        return f"{self.page}: {self.command.splitlines()[0][:50]}"
 
 
 def examples(page: Path) -> list[Example]:
@@ -68,7 +64,7 @@ def examples(page: Path) -> list[Example]:
             command = block.text
             if block.kind == "py":
                 command = f"python3 - <<'END'\n{block.text}END\n"
-            result.append(Example(page.name, command, *output))
+            result.append(Example(command, *output))
     return result
 
 
