@@ -1,153 +1,172 @@
-"""What the README shows is what happens. Its verbs are run by CI."""
+"""What README and docs show is what happens: commands and their output."""
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.classifier import load
-from service.settings import DEFAULT_LIMITS, EMBEDDED_WEIGHTS, KNOWN
-from tests.conftest import ROOT, answers, free_port, running_service, wait_until
+from service.settings import EMBEDDED_WEIGHTS
+from tests.conftest import (
+    ROOT,
+    Service,
+    answers,
+    free_port,
+    running_service,
+    wait_until,
+)
+from tests.seams.documents import (
+    API,
+    HERE,
+    OF_TODAY,
+    OPERATIONS,
+    README,
+    TRAINING,
+    blocks,
+    differences,
+    examples,
+    output_of,
+)
 from training.__main__ import main
-
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+from training.data.dataset import DataSet
 
 
-def test_the_curl_that_is_shown_gets_the_reply_that_is_shown():
-    command = next(block for block in blocks("sh") if block.startswith("curl"))
-    (shown,) = blocks("json")
-
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
     with running_service() as service:
-        there = command.strip().replace("http://127.0.0.1:8000", service.url)
-        answered = subprocess.run(
-            there.split(), cwd=ROOT, check=True, capture_output=True, text=True
-        ).stdout
-
-    reply, expected = json.loads(answered), json.loads(shown)
-    assert reply["probabilities"] == pytest.approx(
-        expected.pop("probabilities"), rel=1e-4
-    )
-    assert reply["probability"] == pytest.approx(expected.pop("probability"), rel=1e-4)
-    assert expected.items() <= reply.items()
+        yield service
 
 
-def test_the_bulk_commands_that_are_shown_are_answered(tmp_path, drawn):
-    commands = next(block for block in blocks("sh") if "images.npy" in block)
-    np.save(tmp_path / "images.npy", drawn.test.images)
-    for name in ("docs", "README.md"):
-        (tmp_path / name).symlink_to(ROOT / name)
-
-    with running_service() as service:
-        answered = subprocess.run(
-            commands.replace("http://127.0.0.1:8000", service.url),
-            shell=True,
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    good, bad = json.loads(answered)["predictions"]
-    assert good["digit"] == 5
-    assert bad["error"]["status"] == 415
-    rows = np.load(tmp_path / "probabilities.npy")
-    assert rows.shape == (len(drawn.test.images), 10)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in which the commands find the repository and leave their files."""
+    for path in ROOT.iterdir():
+        if not path.name.startswith("."):
+            (tmp_path / path.name).symlink_to(path)
+    return tmp_path
 
 
-def test_every_make_verb_that_is_shown_exists():
-    shown = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(blocks("sh"))))
-    verbs = set(
-        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    )
+@pytest.mark.parametrize("page", [README, API, OPERATIONS], ids=lambda page: page.stem)
+def test_commands_that_are_shown_have_the_output_that_is_shown(page, service, folder):
+    wrong = {}
+    for example in examples(page):  # in order: one may read what another has written
+        output = output_of(example.command.replace(HERE, service.url), folder)
+        if example.kind == "json":
+            found = differences(json.loads(example.output), json.loads(output))
+        else:
+            shown, printed = example.output.strip(), output.strip().replace("\r", "")
+            found = differences(shown, printed) if example.kind else []
+        if found:
+            wrong[example.command] = found
 
-    assert shown
-    assert shown <= verbs
-
-
-def test_every_flag_and_setting_that_is_shown_exists(capsys):
-    for command in ([], ["sweep"], ["check"], ["report"]):
-        with pytest.raises(SystemExit):
-            main([*command, "--help"])
-    help_text = capsys.readouterr().out
-    of_others = {"--rm", "--profile", "--data-binary"}  # docker's, curl's
-    help_text += (ROOT / "benchmarks/robustness.py").read_text()
-    for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - of_others:
-        assert flag in help_text, flag
-    assert set(re.findall(r"\bDIGITS_[A-Z_]+", README)) == set(KNOWN)
+    assert wrong == {}
 
 
-def test_defaults_that_are_shown_are_those_in_effect():
-    shown = re.findall(r"^\| `DIGITS_MAX_(\w+)` \| ([\d,]+) \|", README, re.MULTILINE)
+def test_examples_cover_the_api():
+    commands = "".join(example.command for example in examples(API))
 
-    assert len(shown) >= 4
-    for name, value in shown:
-        assert getattr(DEFAULT_LIMITS, f"max_{name.lower()}") == int(
-            value.replace(",", "")
-        )
+    assert len(examples(API)) >= 12
+    for word in ("explain=1", "timing=1", "x-npy", "octet-stream", "/model", "/readyz"):
+        assert word in commands, word
 
 
-def test_every_alert_is_explained():
-    alerts = re.findall(r"alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text())
-
-    assert alerts
-    for alert in alerts:
-        assert f"| `{alert}`" in README, alert
-
-
-@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
-def test_the_proxy_that_is_shown_passes_requests_on(weights, tmp_path):
-    (location,) = blocks("nginx")
-    port = free_port()
-    with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        location = location.replace("http://127.0.0.1:8000", service.url)
-        (tmp_path / "nginx.conf").write_text(
-            f"""daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}
-            http {{ access_log off; client_body_temp_path {tmp_path}/body;
-            proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/fastcgi;
-            uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
-            server {{ listen 127.0.0.1:{port}; {location} }} }}"""
-        )
-        nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf")])
-        try:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
-            upload = f"image=@{ROOT / 'docs' / 'digit.png'}"
-            command = ["curl", "-s", "-i", "-F", upload]
-            replies = [
-                subprocess.run(
-                    [*command, f"http://127.0.0.1:{port}/predict"],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                ).stdout
-                for _ in range(3)
-            ]
-        finally:
-            nginx.terminate()
-            nginx.wait(timeout=30)
-
-    for reply in replies:
-        assert "200 OK" in reply
-        assert re.search(r"X-Request-ID: [0-9a-f]{32}\b", reply)
+def training_commands() -> list[list[str]]:
+    """List what follows `python -m training`, or stands in ARGS, in all pages."""
+    found = []
+    for page in OF_TODAY:
+        text = "".join(block.text for block in blocks(page) if block.kind == "sh")
+        found += re.findall(r'make train ARGS="([^"]+)"', text)
+        found += re.findall(r"^python -m training([^#\n]*)", text, re.MULTILINE)
+    return sorted({tuple(shlex.split(arguments)) for arguments in found})
 
 
-def test_every_file_that_is_linked_exists():
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        file, _, heading = link.partition("#")
-        assert Path(ROOT / file).exists(), link
-        assert not heading or f"# {heading}\n" in README.lower(), link
+@pytest.fixture(scope="module")
+def few_digits(drawn: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set, in a folder that has the name of a large one."""
+    folder = tmp_path_factory.mktemp("data") / "MNIST"
+    folder.mkdir()
+    for part, digits in (("train", drawn.train), ("test", drawn.test)):
+        np.save(folder / f"{part}-images.npy", digits.images)
+        np.save(folder / f"{part}-labels.npy", digits.labels)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", training_commands(), ids=" ".join)
+def test_training_command_that_is_shown_runs(
+    arguments, few_digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    small = ["--data", str(few_digits)]
+    if "check" not in arguments:
+        small += ["--epochs", "1", "--augment", "0", "--drawn", "0"]
+
+    assert main([*arguments, *small]) == 0
+
+
+def test_checked_gradients_are_laid_out_as_shown(few_digits, capsys):
+    (shown,) = (b.text for b in blocks(TRAINING) if "worst error" in b.text)
+
+    assert main(["check", "--data", str(few_digits)]) == 0
+
+    found = capsys.readouterr().out
+    assert found.splitlines()[0] == shown.splitlines()[0]
+    assert [line.split()[0] for line in found.splitlines()] == [
+        line.split()[0] for line in shown.splitlines()
+    ]
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150
 
 
 def test_figures_that_are_shown_are_those_of_the_weights_that_ship():
     shipped = load(EMBEDDED_WEIGHTS)
-
-    assert f"what the job reported, {shipped.evaluation['accuracy']:.4f}" in README
+    readme = README.read_text()
     n_parameters = shipped.weight.size + shipped.bias.size
-    assert f"{n_parameters:,} parameters" in README
+    kilobytes = round(EMBEDDED_WEIGHTS.stat().st_size / 1e3)
+
+    assert f"{n_parameters:,} parameters in a {kilobytes} KB file" in readme
+    assert f"{100 * shipped.evaluation['accuracy']:.1f} % on MNIST" in readme
+    accuracy = f"{shipped.evaluation['accuracy']:.4f}, what the job reported"
+    assert accuracy in (ROOT / "docs" / "benchmarks.md").read_text()
+
+
+def test_citation_names_the_newest_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    (version,) = re.findall(r"^version: (.+)$", citation, re.MULTILINE)
+    assert re.findall(r"^## \[([\d.]+)\]", changelog, re.MULTILINE)[0] == version
+    assert re.search(r"^cff-version: 1\.2\.0$", citation, re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
+def test_the_proxy_that_is_shown_passes_requests_on(service, tmp_path):
+    (location,) = (b.text for b in blocks(OPERATIONS) if b.kind == "nginx")
+    port = free_port()
+    location = location.replace(HERE, service.url)
+    (tmp_path / "nginx.conf").write_text(
+        f"""daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}
+        http {{ access_log off; client_body_temp_path {tmp_path}/body;
+        proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/fastcgi;
+        uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
+        server {{ listen 127.0.0.1:{port}; {location} }} }}"""
+    )
+    nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf")])
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        command = f"curl -s -i -F image=@docs/digit.png http://127.0.0.1:{port}/predict"
+        replies = [output_of(command, ROOT) for _ in range(3)]
+    finally:
+        nginx.terminate()
+        nginx.wait(timeout=30)
+
+    for reply in replies:
+        assert "200 OK" in reply
+        assert re.search(r"X-Request-ID: [0-9a-f]{32}\b", reply)
