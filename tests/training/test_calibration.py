@@ -5,7 +5,7 @@ from training.losses import cross_entropy
 from training.results.calibration import MIN_TEMPERATURE, temperature
 
 
-def sampled(n: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+def sampled(n: int = 8_000) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, and labels drawn from their softmax: well calibrated."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(n, 5, generator=generator, dtype=torch.float64)

@@ -120,7 +120,7 @@ def _find(
         if source in urls:
             _write_cache(cache / f"{name}.gz", received)
         if failures:
-            print(f"read {name} from {source}; failed:", file=sys.stderr)
+            print(f"read {name} from {source}, because these failed:", file=sys.stderr)
             print(*failures, sep="\n", file=sys.stderr)
         return content
     raise InvalidData(_not_found(name, failures))

@@ -14,10 +14,8 @@ from training.data.dataset import DataSet, Digits, InvalidData
 from training.data.mnist import gunzip
 
 MAX_PICKLE_BYTES = 512 * 2**20  # the article's file has 220 million
-ARRAY_MAKERS = (  # before numpy 2, and since numpy 2
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-)
+# the module of _reconstruct before numpy 2, and since
+ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 NUMBER_TYPES = ("u1", "i4", "i8", "f4", "f8")
 
 
@@ -55,8 +53,7 @@ def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
         )
     if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
         raise InvalidData(
-            f"labels of shape {labels.shape} are not one digit from 0 to 9 for each "
-            f"row of images of shape {images.shape}"
+            f"labels {labels.shape} are not digits from 0 to 9 of images {images.shape}"
         )
     return Digits(
         levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8)
@@ -100,7 +97,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         """Return the replacement for a global name in the pickle."""
         if module == "numpy" and name in ("ndarray", "dtype"):
             return _Type if name == "dtype" else _Array
-        if (module, name) in ARRAY_MAKERS:
+        if module in ARRAY_MODULES and name == "_reconstruct":
             return _Array
         if (module, name) == ("_codecs", "encode"):
             return _encode

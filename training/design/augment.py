@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from service.features import Images
@@ -39,19 +39,19 @@ AUGMENTATIONS = (
 )
 
 
-def augment(images: Images, limits: Augmentation, generator: torch.Generator) -> Images:
+def augment(images: Images, limits: Augmentation, generator: Generator) -> Images:
     """Return randomly changed images: (n, 28, 28) uint8 -> (n, 28, 28) uint8."""
     ink = torch.from_numpy(images.astype(np.float32))[:, None]
     mapped = _affine(ink, limits, generator)
-    changed = _with_other_strokes(mapped, limits, generator)
+    changed = _change_strokes(mapped, limits, generator)
     return changed[:, 0].round().to(torch.uint8).numpy()
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+def _uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
     return low + (high - low) * torch.rand(n, generator=generator)
 
 
-def _affine(ink: Tensor, limits: Augmentation, generator: torch.Generator) -> Tensor:
+def _affine(ink: Tensor, limits: Augmentation, generator: Generator) -> Tensor:
     """Resample (n, 1, 28, 28) bilinearly: the value at p is taken from A p + t."""
 
     def draw(low: float, high: float) -> Tensor:
@@ -76,10 +76,8 @@ def _affine(ink: Tensor, limits: Augmentation, generator: torch.Generator) -> Te
     return functional.grid_sample(ink, grid, align_corners=False)
 
 
-def _with_other_strokes(
-    ink: Tensor, limits: Augmentation, generator: torch.Generator
-) -> Tensor:
-    """Make the strokes of (n, 1, 28, 28) thicker or thinner by a random share."""
+def _change_strokes(ink: Tensor, limits: Augmentation, generator: Generator) -> Tensor:
+    """Make the strokes of (n, 1, 28, 28) thicker, thinner or blurred at random."""
     n = len(ink)
     probabilities = torch.tensor(limits.strokes, dtype=torch.float32)
     kind = torch.multinomial(probabilities, n, replacement=True, generator=generator)

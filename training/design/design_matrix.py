@@ -89,7 +89,7 @@ class _Source:
 
     @property
     def one(self) -> int:
-        """The value of φ_0."""
+        """Return the stored value of φ_0."""
         return MAX_GREY if self.features == "pixels" else 1
 
     def blocks(self) -> Iterator[Matrix]:

@@ -27,22 +27,14 @@ Table = tuple[Sequence[object], Sequence[Sequence[object]]]  # the head and the 
 
 def logits(classifier: Classifier, rows: "Rows") -> npt.NDArray[np.float32]:
     """Compute the logits (n, K) of rows of the classifier's own features."""
-    return np.concatenate(
-        [
-            classifier.logits(np.ascontiguousarray(phi[:, :-1]))
-            for phi in rows.feature_blocks()
-        ]
-    )
+    blocks = (np.ascontiguousarray(phi[:, :-1]) for phi in rows.feature_blocks())
+    return np.concatenate([classifier.logits(block) for block in blocks])
 
 
 def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.float64]:
     """Compute the probabilities (n, K) of images (n, 28, 28)."""
-    return np.concatenate(
-        [
-            classifier.predict_proba(images[start : start + BLOCK])
-            for start in range(0, len(images), BLOCK)
-        ]
-    )
+    blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+    return np.concatenate([classifier.predict_proba(block) for block in blocks])
 
 
 def evaluate(

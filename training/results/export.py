@@ -47,8 +47,6 @@ def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Class
     with replacing(path) as partial:
         save(classifier, partial)
         figures = evaluate(probabilities(load(partial), test.images), test.labels)
-        save(
-            dataclasses.replace(classifier, evaluation={"data": data, **figures}),
-            partial,
-        )
+        evaluation = {"data": data, **figures}
+        save(dataclasses.replace(classifier, evaluation=evaluation), partial)
         return load(partial)

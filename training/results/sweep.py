@@ -23,12 +23,12 @@ class Outcome(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The run's values, which are also the name of its folder."""
+        """Return the swept values, which are also the name of the run's folder."""
         return ",".join(f"{flag}={value}" for flag, value in self.values.items())
 
     @property
     def nll(self) -> float:
-        """The validation NLL of the weights that were kept."""
+        """Return the validation NLL of the weights that were kept."""
         return self.curve[-1]["kept"]["nll"] if self.curve else math.inf
 
 
