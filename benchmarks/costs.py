@@ -18,7 +18,7 @@ from service.classifier import load
 from service.images import read_image
 from service.settings import EMBEDDED_WEIGHTS
 from training.data.synthetic import draw_digits
-from training.results.corruptions import RENDERINGS, rendered
+from training.results.corruptions import CORRUPTIONS, corrupt
 
 ROUNDS, N, BATCH = 15, 200, 256
 
@@ -26,7 +26,7 @@ ROUNDS, N, BATCH = 15, 200, 256
 def measure() -> None:
     """Print the ratios to Pillow's decoding of the same file."""
     classifier, images = load(EMBEDDED_WEIGHTS), draw_digits(BATCH, 10).train.images
-    uploads = rendered(images[:N], RENDERINGS["as it is"], 0)
+    uploads = corrupt(images[:N], CORRUPTIONS["none"], 0)
     photo = _photo()
 
     def decode() -> None:

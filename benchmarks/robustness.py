@@ -4,20 +4,23 @@ python -m benchmarks.robustness [--digits N] [--stretched FOLDER]
 """
 
 import argparse
+import io
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from tqdm import tqdm
 
 from service.classifier import Classifier, load
-from service.features import Images
+from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.settings import EMBEDDED_WEIGHTS
 from training.__main__ import main
 from training.data.mnist import cache_folder
 from training.job import load_data
-from training.results.corruptions import RENDERINGS, read_all, read_naively, rendered
+from training.results.corruptions import CORRUPTIONS, corrupt, read_uploads
 
 SEED = 3
 CONFIDENT = 0.9  # probability
@@ -36,12 +39,12 @@ def measure(n: int, stretched: Path | None) -> None:
     )
     heads = ("default", "pixels", "naive", "refused", "confident", "correct")
     print(f"{'':<22}" + "".join(f"{head:>10}" for head in heads))
-    rows = list(RENDERINGS.items())
-    for name, rendering in tqdm(rows, disable=None, leave=False):
-        _row(name, rendered(images, rendering, SEED), labels, default, pixels)
+    rows = list(CORRUPTIONS.items())
+    for name, corruption in tqdm(rows, disable=None, leave=False):
+        _row(name, corrupt(images, corruption, SEED), labels, default, pixels)
     for path in sorted(stretched.glob("*.npz")) if stretched else ():
         with np.load(path) as arrays:
-            uploads = rendered(arrays["images"], RENDERINGS["as it is"], SEED)
+            uploads = corrupt(arrays["images"], CORRUPTIONS["none"], SEED)
             _row(path.stem, uploads, arrays["labels"], default, pixels)
 
 
@@ -53,6 +56,13 @@ def _pixels() -> Classifier:
         return load(path)
 
 
+def read_naively(upload: bytes) -> npt.NDArray[np.uint8]:
+    """Read an upload as most tutorials do: grey, resized, inverted if bright."""
+    with Image.open(io.BytesIO(upload)) as picture:
+        levels = np.asarray(picture.convert("L").resize(IMAGE_SIZE))
+    return MAX_GREY - levels if levels.mean() > MAX_GREY / 2 else levels
+
+
 def _row(
     name: str,
     uploads: list[bytes],
@@ -61,7 +71,7 @@ def _row(
     pixels: Classifier,
 ) -> None:
     """Print the accuracies, and how often the default model is confident."""
-    images, refused = read_all(uploads)
+    images, refused = read_uploads(uploads)
     naive = np.stack([read_naively(upload) for upload in uploads])
     probabilities = default.predict_proba(images)
     correct = (probabilities.argmax(1) == labels) & ~refused

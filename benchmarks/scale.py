@@ -22,7 +22,7 @@ from benchmarks.uploads import find_mnist
 from training.data.dataset import DataSet
 from training.data.synthetic import draw_digits
 from training.descent import fit, xavier
-from training.design.design_matrix import BLOCK_ROWS
+from training.design.design_matrix import SHUFFLED_ROWS
 from training.design.rows import Rows
 from training.gradients import GRADIENTS
 from training.runs.state import begin
@@ -97,7 +97,7 @@ def main() -> None:
         (path,) = (often / "cache" / "digits" / "phi").glob("train-*.npy")
         matrix = torch.from_numpy(np.load(path, mmap_mode="c"))
         labels = torch.from_numpy(np.load(often / "train-labels.npy").astype(np.int64))
-        mapped = Rows(matrix, labels[: len(matrix)], 255, block=BLOCK_ROWS)
+        mapped = Rows(matrix, labels[: len(matrix)], 255, block=SHUFFLED_ROWS)
         held = dataclasses.replace(mapped, values=matrix.clone(), block=None)
         ways = {"in memory, fully shuffled": held, "mapped, in blocks": mapped}
         seconds = interleave(

@@ -22,8 +22,7 @@ from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import GRADIENTS
 from training.job import is_of_data, load_data, parts_of, train
 from training.recipes import METRICS
-from training.results.corruptions import RENDERINGS
-from training.results.model_card import CARDS
+from training.results.corruptions import CORRUPTIONS
 from training.results.run_files import Trained, read_curve, read_trained
 from training.runs.checkpoints import InvalidCheckpoint, Stopped, checkpoint_path
 from training.runs.distributed import (
@@ -35,7 +34,7 @@ from training.runs.distributed import (
 )
 from training.runs.progress import Diverged
 
-REPORT, COMPARISON = "report.html", "comparison.html"
+REPORT, COMPARISON, CARD = "report.html", "comparison.html", "model-card.md"
 ERRORS = (
     InvalidCheckpoint,
     InvalidData,
@@ -190,8 +189,7 @@ def _check(given: list[str], named: str) -> None:
 def _report(given: list[str], named: str) -> None:
     """Write a page on a weights file and its model card, or one on several."""
     # matplotlib is for this alone, and takes as long to load as all else together
-    from training.results.comparison import compare
-    from training.results.report import report
+    from training.results.report import compare, report
 
     flags = report_parser(named).parse_args(given)
     runs = read_trained(flags.weights)
@@ -226,13 +224,13 @@ def _data_of(
             f"{run.path} was trained on {trained.get('data', 'other data')}, and is "
             f"tested here on {data.name}: --data names another"
         )
-    print(f"reading {len(data.test):,} digits, some in {len(RENDERINGS)} renderings")
+    print(f"reading {len(data.test):,} digits, some in {len(CORRUPTIONS)} corruptions")
     return data
 
 
 def _report_paths(output: Path, runs: Sequence[Trained]) -> list[Path]:
     """Place the page, and of one run the model card beside it; overwrite no weights."""
-    cards = [output.with_name(name) for name in CARDS] if len(runs) == 1 else []
+    cards = [output.with_name(CARD)] if len(runs) == 1 else []
     if output in cards:
         raise InvalidData(f"--output: {output} is the place of the model card")
     for path in (output, *cards):

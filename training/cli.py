@@ -13,7 +13,7 @@ import torch
 from service.classifier import ALL_CLASSES
 from service.features import FEATURES
 from training.descent import MAX_SEED
-from training.design.augment import COPIES
+from training.design.augment import AUGMENTATIONS
 from training.design.rows import CPU
 from training.gradients import GRADIENTS
 from training.recipes import METRICS, RECIPES, Recipe
@@ -60,7 +60,9 @@ def _value(
 
 _count = _value(int, lambda n: 0 < n < 2**31, "a whole number above 0, below 2^31")
 _copies = _value(
-    int, lambda n: 0 <= n <= len(COPIES), f"a whole number from 0 to {len(COPIES)}"
+    int,
+    lambda n: 0 <= n <= len(AUGMENTATIONS),
+    f"a whole number from 0 to {len(AUGMENTATIONS)}",
 )
 _drawn = _value(int, lambda n: 0 <= n < 2**20, "a whole number from 0, below 2^20")
 _rate = _value(float, lambda x: 0 < x < 1e38, "a number above 0, below 1e38")

@@ -28,10 +28,9 @@ from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
 from training.gradients import GRADIENTS
 from training.recipes import METRICS, Recipe
-from training.results.calibration import LEAST, MOST, temperature
-from training.results.evaluation import evaluate
+from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
+from training.results.evaluation import evaluate, logits
 from training.results.export import export, to_classifier
-from training.results.scores import logits
 from training.runs.checkpoints import Keeper, checkpoint_path, read_checkpoint
 from training.runs.distributed import InvalidShards, LostRank, Shards
 from training.runs.progress import Progress
@@ -192,7 +191,8 @@ def _fitted(
         degrees = round(temperature(z, validation.labels), 4)
         if shards.is_first:
             limit = " (the limit: too few are misread to tell)"
-            print(f"temperature {degrees}{limit if degrees in (LEAST, MOST) else ''}")
+            is_limit = degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE)
+            print(f"temperature {degrees}{limit if is_limit else ''}")
     return run, learned(theta, degrees)
 
 

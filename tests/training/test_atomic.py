@@ -3,7 +3,7 @@ import pytest
 from training.data.atomic import replace_all, replacing
 
 
-def test_file_appears_whole_in_the_place_of_the_old(tmp_path):
+def test_file_replaces_the_old_one(tmp_path):
     path = tmp_path / "new" / "file"
     for content in ("first", "second"):
         with replacing(path) as partial:
@@ -13,7 +13,7 @@ def test_file_appears_whole_in_the_place_of_the_old(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_failure_leaves_the_old_file_and_nothing_else(error, tmp_path):
+def test_failure_keeps_the_old_file_and_no_other(error, tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -29,7 +29,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(error, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_texts_are_written_to_all_their_paths(tmp_path):
+def test_every_text_is_written_to_its_path(tmp_path):
     contents = {tmp_path / "first": "σ", tmp_path / "new" / "second": "2"}
 
     replace_all(contents)
@@ -37,7 +37,7 @@ def test_texts_are_written_to_all_their_paths(tmp_path):
     assert {path: path.read_text(encoding="utf-8") for path in contents} == contents
 
 
-def test_no_file_is_replaced_where_one_cannot_be_written(tmp_path):
+def test_no_file_is_replaced_if_one_cannot_be_written(tmp_path):
     old, blocked = tmp_path / "old", tmp_path / "old" / "below"
     old.write_text("old")
 

@@ -2,25 +2,29 @@ import numpy as np
 import pytest
 import torch
 
-from training.design.augment import COPIES, Jitter, jittered
-
-STILL = Jitter(0, 0, 0, (1, 0, 0, 0))
+from training.design.augment import AUGMENTATIONS, Augmentation, augment
 
 
-def test_copies_are_drawn_from_the_generator_alone(drawn):
-    def copy(seed: int) -> np.ndarray:
-        generator = torch.Generator().manual_seed(seed)
-        return jittered(drawn.train.images[:20], COPIES[0], generator)
-
-    np.testing.assert_array_equal(copy(1), copy(1))
-    assert (copy(1) != copy(2)).any()
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("jitter", COPIES)
-def test_copies_are_images_with_about_as_much_ink(jitter, drawn):
+def test_augmented_images_depend_on_the_generator_only(drawn):
+    images = drawn.train.images[:20]
+
+    first, again, other = (
+        augment(images, AUGMENTATIONS[0], seeded(seed)) for seed in (1, 1, 2)
+    )
+
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("limits", AUGMENTATIONS)
+def test_augmented_images_have_about_as_much_ink(limits, drawn):
     images = drawn.train.images[:200]
 
-    copies = jittered(images, jitter, torch.Generator().manual_seed(0))
+    copies = augment(images, limits, seeded(0))
 
     assert copies.shape == images.shape
     assert copies.dtype == np.uint8
@@ -30,12 +34,12 @@ def test_copies_are_images_with_about_as_much_ink(jitter, drawn):
 
 
 @pytest.mark.parametrize(
-    ("pen", "sign"), [((0, 1, 0, 0), 1), ((0, 0, 1, 0), -1), ((1, 0, 0, 0), 0)]
+    ("strokes", "sign"), [((0, 1, 0, 0), 1), ((0, 0, 1, 0), -1), ((1, 0, 0, 0), 0)]
 )
-def test_pens_are_thicker_thinner_or_the_same(pen, sign, drawn):
+def test_strokes_become_thicker_thinner_or_stay_the_same(strokes, sign, drawn):
     images = drawn.train.images[:100]
-    still = jittered(images, STILL, torch.Generator().manual_seed(0))
-    other = jittered(images, Jitter(0, 0, 0, pen), torch.Generator().manual_seed(0))
+    same = augment(images, Augmentation(0, 0, 0, (1, 0, 0, 0)), seeded(0))
+    other = augment(images, Augmentation(0, 0, 0, strokes), seeded(0))
 
-    change = other.astype(float).sum() - still.astype(float).sum()
+    change = other.astype(float).sum() - same.astype(float).sum()
     assert np.sign(change) == sign

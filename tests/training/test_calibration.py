@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from training.losses import cross_entropy
-from training.results.calibration import LEAST, temperature
+from training.results.calibration import MIN_TEMPERATURE, temperature
 
 
-def sampled(n: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and labels drawn from just their softmax: well calibrated."""
+def sampled(n: int = 8_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and labels drawn from their softmax: well calibrated."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(n, 5, generator=generator, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
@@ -14,7 +14,7 @@ def sampled(n: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.0, 2.5])
-def test_temperature_undoes_what_logits_were_multiplied_by(factor):
+def test_temperature_undoes_a_scaling_of_the_logits(factor):
     logits, labels = sampled()
 
     assert temperature(logits * factor, labels) == pytest.approx(factor, rel=0.03)
@@ -30,7 +30,7 @@ def test_no_other_temperature_has_a_lower_loss():
         assert cross_entropy(logits.T / other, labels) > loss
 
 
-def test_rows_that_are_all_read_right_do_not_make_certain():
+def test_rows_without_a_mistake_do_not_make_certain():
     logits = torch.eye(3, dtype=torch.float64)
 
-    assert temperature(logits, torch.arange(3)) == pytest.approx(LEAST)
+    assert temperature(logits, torch.arange(3)) == pytest.approx(MIN_TEMPERATURE)

@@ -3,7 +3,7 @@ import numpy as np
 from training.data.dataset import DataSet, Digits
 
 
-def test_classes_become_indices_in_the_order_asked_for():
+def test_labels_become_class_indices_in_the_requested_order():
     images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones(
         (1, 28, 28), np.uint8
     )
@@ -15,7 +15,7 @@ def test_classes_become_indices_in_the_order_asked_for():
     assert chosen.images[:, 0, 0].tolist() == [0, 1, 3, 4]
 
 
-def test_rows_of_another_are_put_behind(drawn):
+def test_sum_has_the_rows_of_both_in_order(drawn):
     both = drawn.test + drawn.train
 
     np.testing.assert_array_equal(both.images[: len(drawn.test)], drawn.test.images)

@@ -7,7 +7,7 @@ import torch
 
 from service.features import FEATURES
 from training.data.dataset import Digits
-from training.design.design_matrix import BLOCK_ROWS, design_matrix
+from training.design.design_matrix import SHUFFLED_ROWS, design_matrix
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def few(drawn) -> Digits:
 
 
 @pytest.mark.parametrize("features", FEATURES)
-def test_without_copies_the_rows_are_the_features_exactly(features, few, tmp_path):
+def test_rows_without_copies_are_exactly_the_features(features, few, tmp_path):
     phi, labels = design_matrix([few], features, 0, tmp_path).batch(slice(0, 60))
 
     np.testing.assert_array_equal(phi[:, :-1].numpy(), FEATURES[features](few.images))
@@ -26,14 +26,14 @@ def test_without_copies_the_rows_are_the_features_exactly(features, few, tmp_pat
 
 
 @pytest.mark.parametrize("n_copies", [0, 1])
-def test_pixels_stay_bytes(n_copies, few, tmp_path):
+def test_pixels_stay_uint8(n_copies, few, tmp_path):
     rows = design_matrix([few], "pixels", n_copies, tmp_path)
 
     assert rows.values.dtype == torch.uint8
     assert rows.values.shape == (60 * (1 + n_copies), 785)
 
 
-def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
+def test_augmented_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
     rows = design_matrix([few], "stroke-edges", 2, tmp_path)
 
     phi, labels = rows.batch(slice(0, 180))
@@ -45,7 +45,7 @@ def test_copies_follow_the_digits_with_the_same_labels(few, tmp_path):
     assert not torch.equal(phi[60:120], phi[120:])
 
 
-def test_matrix_is_found_again_and_only_the_last_is_kept(few, drawn, tmp_path):
+def test_matrix_is_read_from_the_cache_which_keeps_only_the_last(few, drawn, tmp_path):
     first = design_matrix([few], "stroke-edges", 1, tmp_path)
     (kept,) = tmp_path.iterdir()
     written = kept.stat().st_mtime_ns
@@ -61,11 +61,11 @@ def test_matrix_is_found_again_and_only_the_last_is_kept(few, drawn, tmp_path):
     assert other != kept
 
 
-def test_damaged_cache_is_computed_anew(few, tmp_path):
+def test_damaged_cache_is_computed_again(few, tmp_path):
     values = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()
     (kept,) = tmp_path.iterdir()
     content = kept.read_bytes()
-    kept.unlink()  # and not cut in place: it may be mapped yet
+    kept.unlink()  # not truncated in place, because it may still be mapped
     kept.write_bytes(content[:1000])
 
     again = design_matrix([few], "stroke-edges", 1, tmp_path)
@@ -74,7 +74,7 @@ def test_damaged_cache_is_computed_anew(few, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["shape", "dtype", "order", "header", "zip", "pipe"])
-def test_cache_of_another_kind_is_computed_anew(damage, few, tmp_path):
+def test_cache_of_another_kind_is_computed_again(damage, few, tmp_path):
     matrix = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()
     (kept,) = tmp_path.iterdir()
     content = kept.read_bytes()
@@ -97,7 +97,7 @@ def test_cache_of_another_kind_is_computed_anew(damage, few, tmp_path):
     assert torch.equal(matrix, again.values)
 
 
-def test_what_a_killed_job_left_long_ago_is_removed(few, tmp_path):
+def test_old_partial_file_of_a_killed_job_is_deleted(few, tmp_path):
     old, new = (tmp_path / f".train-{digest}.npy.7" for digest in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"half")
@@ -108,7 +108,7 @@ def test_what_a_killed_job_left_long_ago_is_removed(few, tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_cache_that_cannot_be_written_is_done_without(few, tmp_path):
+def test_matrix_is_computed_without_a_writable_cache(few, tmp_path):
     kept = design_matrix([few], "stroke-edges", 1, tmp_path)
 
     matrix = design_matrix([few], "stroke-edges", 1, Path("/proc/nowhere"))
@@ -117,31 +117,30 @@ def test_cache_that_cannot_be_written_is_done_without(few, tmp_path):
     assert torch.equal(matrix.values, kept.values)
 
 
-def test_what_is_large_is_mapped_and_each_purpose_has_its_own(
-    few, tmp_path, monkeypatch
-):
-    held = design_matrix([few], "pixels", 0, tmp_path)
-    monkeypatch.setattr("training.design.design_matrix.LARGE", 60 * 785 - 1)
+def test_large_matrix_is_mapped_and_each_purpose_has_its_own_file(few, tmp_path):
+    in_memory = design_matrix([few], "pixels", 0, tmp_path, max_held=60 * 785)
 
-    mapped = design_matrix([few], "pixels", 0, tmp_path)
-    design_matrix([few], "stroke-edges", 0, tmp_path, "check")
+    mapped = design_matrix([few], "pixels", 0, tmp_path, max_held=60 * 785 - 1)
+    design_matrix([few], "stroke-edges", 0, tmp_path, "check", max_held=0)
 
-    assert torch.equal(held.values, mapped.values)
-    assert held.values.data_ptr() % 64 == mapped.values.data_ptr() % 64 == 0
+    assert torch.equal(in_memory.values, mapped.values)
+    assert in_memory.values.data_ptr() % 64 == mapped.values.data_ptr() % 64 == 0
     names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
     assert names == ["check", "train"]
     maps = Path("/proc/self/maps").read_text()
     assert f"{tmp_path}/train-" in maps
 
 
-def test_what_is_vast_is_shuffled_in_blocks(few, tmp_path, monkeypatch):
-    assert design_matrix([few], "pixels", 0, tmp_path).block is None
-    monkeypatch.setattr("training.design.design_matrix.VAST", 60 * 785 - 1)
+def test_very_large_matrix_is_shuffled_in_blocks(few, tmp_path):
+    n_bytes = 60 * 785
+    whole = design_matrix([few], "pixels", 0, tmp_path, max_shuffled=n_bytes)
+    blocks = design_matrix([few], "pixels", 0, tmp_path, max_shuffled=n_bytes - 1)
 
-    assert design_matrix([few], "pixels", 0, tmp_path).block == BLOCK_ROWS
+    assert whole.block is None
+    assert blocks.block == SHUFFLED_ROWS
 
 
-def test_rows_of_two_parts_follow_each_other(few, drawn, tmp_path):
+def test_rows_of_the_second_part_follow_the_first(few, drawn, tmp_path):
     other = drawn.train.rows(60, 71)
 
     rows = design_matrix([few, other], "pixels", 0, tmp_path)

@@ -8,7 +8,7 @@ from training.results.evaluation import evaluate
 from training.results.export import export, to_classifier
 
 
-def test_binary_model_keeps_its_probabilities_as_two_columns(drawn):
+def test_binary_model_has_the_same_probabilities_as_two_columns(drawn):
     theta = xavier(784, 1, seed=3)
     theta[0, -1] = 0.3
     pair = to_classifier(theta, (3, 8), "pixels", {})
@@ -23,7 +23,7 @@ def test_binary_model_keeps_its_probabilities_as_two_columns(drawn):
     assert pair.bias[0] == 0
 
 
-def test_centre_and_temperature_are_folded_in(drawn):
+def test_centre_and_temperature_are_folded_into_the_weights(drawn):
     theta, centre = xavier(784, 10, seed=3), torch.rand(785)
     images = drawn.test.images[:50]
 
@@ -35,7 +35,7 @@ def test_centre_and_temperature_are_folded_in(drawn):
     np.testing.assert_allclose(folded.predict_proba(images), expected, rtol=1e-4)
 
 
-def test_exported_file_tells_the_figures_that_its_own_answers_give(drawn, tmp_path):
+def test_evaluation_in_the_file_is_that_of_its_own_predictions(drawn, tmp_path):
     classifier = to_classifier(xavier(784, 10, 0), tuple(range(10)), "pixels", {})
     path = tmp_path / "w.safetensors"
 
@@ -48,7 +48,7 @@ def test_exported_file_tells_the_figures_that_its_own_answers_give(drawn, tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_weights_that_cannot_be_served_never_replace_good_ones(drawn, tmp_path):
+def test_invalid_weights_do_not_replace_a_file(drawn, tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"what was there")
     theta = torch.full((10, 785), torch.nan)

@@ -24,7 +24,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def files(drawn: DataSet, monkeypatch) -> dict[str, bytes]:
-    """Small files under MNIST's names, their sums being the ones expected."""
+    """Small files with MNIST's names, whose checksums are the expected ones."""
     arrays = [
         drawn.train.images,
         drawn.train.labels,
@@ -46,7 +46,7 @@ def mirror(files) -> Iterator["Mirror"]:
 
 
 class Mirror:
-    """A web server of MNIST's files and of everything that goes wrong with mirrors."""
+    """A web server with MNIST's files, and with everything that can go wrong."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.asked: list[str] = []
@@ -81,7 +81,7 @@ class Mirror:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except OSError:  # the client gave up, as it should
+                except OSError:  # the client disconnects on a timeout
                     self.close_connection = True
 
             def log_message(self, *_: object) -> None:
@@ -114,7 +114,7 @@ def assert_same(read: DataSet, expected: DataSet) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_files_in_the_folder_are_read_plain_or_gzipped(
+def test_plain_and_gzipped_files_of_the_folder_are_read(
     compressed, files, drawn, tmp_path
 ):
     for name, content in files.items():
@@ -129,9 +129,7 @@ def test_files_in_the_folder_are_read_plain_or_gzipped(
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_was_downloaded_is_verified_cached_and_not_downloaded_again(
-    mirror, drawn, tmp_path
-):
+def test_download_is_verified_cached_and_not_repeated(mirror, drawn, tmp_path):
     first = load_mnist(None, tmp_path / "cache", [mirror.url("good")])
     asked = len(mirror.asked)
     second = load_mnist(None, tmp_path / "cache", [mirror.url("good")])
@@ -154,13 +152,13 @@ def test_bad_mirror_falls_through_to_the_next(kind, mirror, drawn, tmp_path):
     assert len(mirror.asked) == 8
 
 
-def test_mirror_that_is_not_there_falls_through_to_the_next(mirror, drawn, tmp_path):
+def test_unreachable_mirror_falls_through_to_the_next(mirror, drawn, tmp_path):
     gone = f"http://127.0.0.1:{free_port()}/"
 
     assert_same(load_mnist(None, tmp_path, [gone, mirror.url("good")]), drawn)
 
 
-def test_mirror_that_dribbles_is_left_after_its_time(mirror, drawn, tmp_path):
+def test_slow_mirror_times_out_and_falls_through_to_the_next(mirror, drawn, tmp_path):
     read = load_mnist(
         None, tmp_path, [mirror.url("slow"), mirror.url("good")], file_limit=0.3
     )
@@ -178,9 +176,7 @@ def test_damaged_file_in_the_folder_falls_through_to_the_mirror(
     assert_same(read, drawn)
 
 
-def test_when_all_fails_one_message_tells_what_was_tried_and_what_to_do(
-    mirror, tmp_path
-):
+def test_message_names_every_source_that_failed_and_what_to_do(mirror, tmp_path):
     (tmp_path / NAMES[0]).write_bytes(b"nothing")
     mirrors = [mirror.url(kind) for kind in ("404", "html", "cut")]
 
@@ -198,7 +194,7 @@ def test_when_all_fails_one_message_tells_what_was_tried_and_what_to_do(
     assert not (tmp_path / "cache").exists()
 
 
-def test_there_are_three_mirrors_or_more_and_all_are_https():
+def test_there_are_at_least_three_mirrors_and_all_use_https():
     assert len(mnist.MIRRORS) >= 3
     assert all(
         url.startswith("https://") and url.endswith("/") for url in mnist.MIRRORS
@@ -217,19 +213,19 @@ def test_there_are_three_mirrors_or_more_and_all_are_https():
         idx(np.zeros(3, np.uint8)) + b"\0",
     ],
 )
-def test_what_is_no_idx_file_of_digits_is_refused(content):
+def test_files_other_than_idx_files_of_digits_are_refused(content):
     with pytest.raises(InvalidData, match="IDX"):
         parse_idx(content)
 
 
-def test_mnist_is_what_it_is_known_to_be(mnist):
+def test_mnist_has_its_known_shape_and_first_labels(mnist):
     assert mnist.train.images.shape == (60_000, 28, 28)
     assert mnist.test.images.shape == (10_000, 28, 28)
     assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
-def test_the_cache_is_written_where_it_can_be_and_done_without_elsewhere(mirror, drawn):
+def test_cache_that_cannot_be_written_is_ignored(mirror, drawn):
     read = load_mnist(None, Path("/proc/nowhere"), [mirror.url("good")])
 
     assert_same(read, drawn)

@@ -12,7 +12,7 @@ from training.data.pickled import load_pickle
 
 
 def parts(drawn) -> tuple:
-    """The article's three pairs: rows of float32 in 256ths, labels int64."""
+    """The article's three pairs: rows of float32 in [0, 1), labels int64."""
     images = (drawn.train.images.reshape(-1, 784) / np.float32(256)).astype(np.float32)
     labels = drawn.train.labels.astype(np.int64)
     test = (drawn.test.images.reshape(-1, 784) / np.float32(256)).astype(np.float32)
@@ -29,7 +29,7 @@ def written(content: bytes, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
-def test_the_articles_pickle_gives_the_digits_back(protocol, drawn, tmp_path):
+def test_article_pickle_has_the_digits_it_was_made_of(protocol, drawn, tmp_path):
     content = pickle.dumps(parts(drawn), protocol)
 
     read = load_pickle(written(content, tmp_path / "mnist.pkl.gz"))
@@ -41,9 +41,9 @@ def test_the_articles_pickle_gives_the_digits_back(protocol, drawn, tmp_path):
 
 
 def as_python_2(content: bytes) -> bytes:
-    """Make a pickle of protocol 3 what Python 2 would have written.
+    """Rewrite a pickle of protocol 3 as Python 2 would have written it.
 
-    There, bytes and names are both str: BINSTRING with the same lengths before them.
+    There, bytes and names are both str: BINSTRING with the same lengths.
     """
     strings = {"SHORT_BINBYTES": b"U", "BINBYTES": b"T", "BINUNICODE": b"T"}
     old = bytearray(content.replace(b"numpy._core", b"numpy.core"))
@@ -82,7 +82,9 @@ class Runs:
         (lambda mark: np.array([Runs(os.system, f"touch {mark}")], object), "'O8'"),
     ],
 )
-def test_hostile_pickle_runs_nothing_and_is_refused_by_name(hostile, name, tmp_path):
+def test_hostile_pickle_runs_nothing_and_is_refused_with_the_name(
+    hostile, name, tmp_path
+):
     mark = tmp_path / "ran"
     content = pickle.dumps(hostile(mark))
 
@@ -92,7 +94,7 @@ def test_hostile_pickle_runs_nothing_and_is_refused_by_name(hostile, name, tmp_p
     assert not mark.exists()
 
 
-def test_array_cannot_claim_more_memory_than_the_file_holds(tmp_path):
+def test_array_larger_than_the_file_is_refused(tmp_path):
     class Vast:
         def __reduce__(self):
             array = np.zeros(1, np.float32)
@@ -117,16 +119,16 @@ def test_array_cannot_claim_more_memory_than_the_file_holds(tmp_path):
         pickle.dumps(((np.zeros((2, 783)), np.zeros(2)),) * 3),
     ],
 )
-def test_what_is_not_the_articles_pickle_is_refused_with_its_path(content, tmp_path):
+def test_other_pickles_are_refused_with_their_path(content, tmp_path):
     path = written(content, tmp_path / "mnist.pkl.gz")
 
     with pytest.raises(InvalidData, match=str(path)):
         load_pickle(path)
 
 
-def test_cut_pickle_is_refused(drawn, tmp_path):
+def test_truncated_pickle_is_refused(drawn, tmp_path):
     path = written(pickle.dumps(parts(drawn)), tmp_path / "mnist.pkl.gz")
     path.write_bytes(path.read_bytes()[:1000])
 
-    with pytest.raises(InvalidData, match="cut or damaged"):
+    with pytest.raises(InvalidData, match="truncated or damaged"):
         load_pickle(path)

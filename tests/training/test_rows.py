@@ -11,7 +11,7 @@ def rows() -> Rows:
     return Rows(torch.hstack([features, torch.ones(2500, 1)]), torch.arange(2500) % 3)
 
 
-def test_a_batch_is_the_same_by_range_and_by_index(rows):
+def test_batches_by_range_and_by_index_are_the_same(rows):
     by_range, by_index = rows.batch(slice(5, 9)), rows.batch(torch.arange(5, 9))
 
     for a, b in zip(by_range, by_index, strict=True):
@@ -19,7 +19,7 @@ def test_a_batch_is_the_same_by_range_and_by_index(rows):
     assert by_range[0].dtype == torch.float32
 
 
-def test_integers_are_divided_by_what_stands_for_one():
+def test_integers_are_divided_by_the_value_of_one():
     rows = Rows(torch.tensor([[0, 51, 255]], dtype=torch.uint8), torch.tensor([1]), 255)
 
     phi, _ = rows.batch(slice(0, 1))
@@ -28,7 +28,7 @@ def test_integers_are_divided_by_what_stands_for_one():
     assert phi.tolist() == [[0.0, pytest.approx(0.2), 1.0]]
 
 
-def test_centred_rows_have_the_mean_zero_and_keep_their_one(rows):
+def test_centred_rows_have_mean_zero_and_keep_their_one(rows):
     phi, _ = rows.centred().batch(slice(0, 2500))
 
     means = phi.double().mean(0)

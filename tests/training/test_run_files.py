@@ -10,7 +10,7 @@ from training.results.run_files import read_curve, read_trained
 POINT = '{"epoch": 1, "step": 100, "learning_rate": 0.5, "loss": 0.25}\n'
 
 
-def test_run_is_its_weights_and_the_curve_beside_them(weights):
+def test_run_has_its_weights_and_the_curve_beside_them(weights):
     (run,) = read_trained([weights])
 
     assert run.path == weights
@@ -19,7 +19,7 @@ def test_run_is_its_weights_and_the_curve_beside_them(weights):
     assert run.curve[-1]["validation"]["nll"] > 0
 
 
-def test_weights_without_a_curve_are_a_run_too(weights, tmp_path):
+def test_weights_without_a_curve_are_a_run_with_an_empty_curve(weights, tmp_path):
     shutil.copy(weights, tmp_path)
 
     (run,) = read_trained([tmp_path / weights.name])
@@ -27,9 +27,7 @@ def test_weights_without_a_curve_are_a_run_too(weights, tmp_path):
     assert run.curve == []
 
 
-def test_curve_of_another_run_into_the_folder_is_not_taken_for_its_own(
-    weights, tmp_path
-):
+def test_curve_of_another_run_in_the_same_folder_is_ignored(weights, tmp_path):
     copy = tmp_path / weights.name
     shutil.copy(weights, copy)
     curve = weights.with_name("metrics.jsonl").read_text()
@@ -41,7 +39,7 @@ def test_curve_of_another_run_into_the_folder_is_not_taken_for_its_own(
     assert read_trained([copy])[0].curve == []
 
 
-def test_same_run_twice_is_refused_by_its_name_though_it_be_a_copy(weights, tmp_path):
+def test_same_run_twice_is_refused_even_as_a_copy(weights, tmp_path):
     copy = tmp_path / "copy.safetensors"
     shutil.copy(weights, copy)
 
@@ -51,7 +49,7 @@ def test_same_run_twice_is_refused_by_its_name_though_it_be_a_copy(weights, tmp_
             read_trained([weights, again])
 
 
-def test_absent_weights_among_several_are_named(weights, tmp_path):
+def test_missing_weights_among_several_are_named(weights, tmp_path):
     with pytest.raises(InvalidWeights, match="absent: No such file"):
         read_trained([weights, tmp_path / "absent"])
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file replacement."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which replaces `path` if nothing goes wrong."""
+    """Yield a temporary path that replaces `path` if the block succeeds."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -17,14 +17,15 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not tell it
+        # the error of a full disk has no file name
+        error.filename = error.filename or str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
 def replace_all(contents: Mapping[Path, str]) -> None:
-    """Write texts to their paths: each is written before the first is replaced."""
+    """Write each text to its path; replace no file until all texts are written."""
     with contextlib.ExitStack() as stack:
         for path, text in contents.items():
             partial = stack.enter_context(replacing(path))

@@ -1,4 +1,4 @@
-"""MNIST: found on disk or downloaded, verified, and read from its own files."""
+"""MNIST from a folder, the cache or a mirror, with verified checksums."""
 
 import contextlib
 import gzip
@@ -24,7 +24,7 @@ from service.features import IMAGE_SIZE
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
 
-# of the uncompressed bytes: every mirror compresses them anew
+# of the uncompressed bytes, because each mirror has its own compressed files
 SHA256 = dict(
     line.split()[::-1]
     for line in """
@@ -40,16 +40,16 @@ MIRRORS = (
     "https://systemds.apache.org/assets/datasets/mnist/",
     "https://azureopendatastorage.blob.core.windows.net/mnist/",
 )
-SILENCE_LIMIT = 10.0  # seconds a mirror may say nothing
-FILE_LIMIT = 120.0  # seconds one file may take
-MAX_FILE_BYTES = 64 * 2**20  # the largest has 47,040,016
+SOCKET_TIMEOUT = 10.0  # seconds without a byte from a mirror
+FILE_LIMIT = 120.0  # seconds for one file
+MAX_FILE_BYTES = 64 * 2**20  # the largest file has 47,040,016
 CHUNK_BYTES = 2**16
 GZIP_MAGIC = b"\x1f\x8b"
-IDX_BYTES = {0x00000803: 3, 0x00000801: 1}  # magic number: dimensions of unsigned bytes
+IDX_DIMENSIONS = {0x00000803: 3, 0x00000801: 1}  # by magic number, unsigned bytes
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Name the user's cache folder; one for all where there is no user."""
+    """Return the user's cache folder, or a shared temporary one without HOME."""
     home = environment.get("HOME") or tempfile.gettempdir()
     return Path(environment.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
 
@@ -60,10 +60,10 @@ def load_mnist(
     mirrors: Sequence[str] = MIRRORS,
     file_limit: float = FILE_LIMIT,
 ) -> DataSet:
-    """Load MNIST from a folder, else from the cache, else from a mirror into the cache.
+    """Load MNIST from a folder, the cache or a mirror, and cache what was downloaded.
 
-    Every file is verified; a mirror has `file_limit` seconds for each. Raises
-    InvalidData, telling what was tried and what to do.
+    Every file is verified. A download times out after `file_limit` seconds per file.
+    Raises InvalidData with every source that was tried.
     """
     arrays = [
         parse_idx(_find(name, folder, cache, mirrors, file_limit)) for name in SHA256
@@ -77,13 +77,18 @@ def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
     A big-endian magic number, the length of each dimension, then the bytes, row-major
     (LeCun, Cortes, Burges, "The MNIST database", file formats).
     """
-    n_dimensions = IDX_BYTES.get(int.from_bytes(content[:4], "big"))
+    n_dimensions = IDX_DIMENSIONS.get(int.from_bytes(content[:4], "big"))
     if n_dimensions is None:
-        raise InvalidData(f"not an IDX file of bytes: it begins with {content[:4]!r}")
+        raise InvalidData(
+            f"not an IDX file of unsigned bytes: it starts with {content[:4]!r}"
+        )
     start = 4 + 4 * n_dimensions
     shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist()
     if len(content) - start != math.prod(shape) or shape[1:] not in ([*IMAGE_SIZE], []):
-        raise InvalidData(f"an IDX file of shape {shape} in {len(content)} bytes")
+        raise InvalidData(
+            f"IDX file of shape {shape} in {len(content)} bytes, expected one byte per "
+            "element of (n, 28, 28) or (n,)"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -94,56 +99,59 @@ def _find(
     mirrors: Sequence[str],
     file_limit: float,
 ) -> bytes:
-    """Get the verified bytes of one file from the first source that has them."""
-    places = [place for place in (folder, cache) if place]
-    paths = [place / file for place in places for file in (name, f"{name}.gz")]
+    """Return the verified bytes of one file from the first source that has them."""
+    files = (name, f"{name}.gz")
+    failures = []
+    if folder and not any((folder / file).exists() for file in files):
+        failures.append(f"  {folder}: no such file")
+    paths = [place / file for place in (folder, cache) if place for file in files]
     urls = [f"{mirror}{name}.gz" for mirror in mirrors]
     sources: dict[str, Callable[[], bytes]] = {
         **{str(path): path.read_bytes for path in paths if path.exists()},
         **{url: partial(_download, url, file_limit) for url in urls},
     }
-    tried = []
-    if folder and not any(path.exists() for path in paths if path.parent == folder):
-        tried.append(f"  {folder}: it is not there")
     for source, read in sources.items():
         try:
             received = read()
             content = _verified(name, received)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            tried.append(f"  {source}: {error}")
+            failures.append(f"  {source}: {error}")
             continue
         if source in urls:
-            _keep(cache / f"{name}.gz", received)
-        if tried:
-            print(
-                f"{name} comes from {source}, for:", *tried, sep="\n", file=sys.stderr
-            )
+            _write_cache(cache / f"{name}.gz", received)
+        if failures:
+            print(f"read {name} from {source}, because these failed:", file=sys.stderr)
+            print(*failures, sep="\n", file=sys.stderr)
         return content
+    raise InvalidData(_not_found(name, failures))
+
+
+def _not_found(name: str, failures: Sequence[str]) -> str:
     sums = "\n".join(f"  {name}  sha256 {digest}" for name, digest in SHA256.items())
-    raise InvalidData(
-        f"{name} is neither here nor to be downloaded. Put MNIST's four files, plain "
-        f"or as .gz, into a folder and name it with --data or DIGITS_MNIST:\n{sums}\n"
-        "(the sums are of the uncompressed bytes); or train on --data synthetic. What "
-        "was tried:\n" + "\n".join(tried)
+    return (
+        f"{name} not found. Put MNIST's four files, plain or as .gz, into a folder and "
+        f"pass it with --data or DIGITS_MNIST:\n{sums}\n"
+        "(SHA-256 of the uncompressed bytes); or train on --data synthetic. Tried:\n"
+        + "\n".join(failures)
     )
 
 
 def _verified(name: str, received: bytes) -> bytes:
-    """Uncompress what a source gave for a file, and hold it to the file's sum."""
+    """Decompress the bytes of a file; raise InvalidData for a wrong checksum."""
     content = gunzip(io.BytesIO(received), MAX_FILE_BYTES)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[name]:
-        start = content[:12]
         raise InvalidData(
-            f"{len(content)} bytes, the first {start!r}, of a wrong sha256 {digest}"
+            f"{len(content)} bytes, starting with {content[:12]!r}, have the wrong "
+            f"sha256 {digest}"
         )
     return content
 
 
 def gunzip(file: BinaryIO, limit: int) -> bytes:
-    """Read a file whole, uncompressed if it is gzip.
+    """Read a whole file and decompress it if it is gzip.
 
-    Raises InvalidData if it is cut, damaged, or longer than `limit` bytes.
+    Raises InvalidData if it is truncated, damaged or longer than `limit` bytes.
     """
     is_compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     file.seek(0)
@@ -152,34 +160,32 @@ def gunzip(file: BinaryIO, limit: int) -> bytes:
             limit + 1
         )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidData(f"a cut or damaged gzip file ({error})") from error
+        raise InvalidData(f"truncated or damaged gzip file ({error})") from error
     if len(content) > limit:
         raise InvalidData(f"more than {limit} bytes")
     return content
 
 
-def _download(
-    url: str, limit: float, clock: Callable[[], float] = time.monotonic
-) -> bytes:
-    """Fetch a file within `limit` seconds, showing how far it has come."""
-    deadline = clock() + limit
+def _download(url: str, limit: float) -> bytes:
+    """Download a file within `limit` seconds, with a progress bar."""
+    deadline = time.monotonic() + limit
     received = bytearray()
     request = urllib.request.Request(url, headers={"User-Agent": "digits"})
     with (
-        urllib.request.urlopen(request, timeout=min(SILENCE_LIMIT, limit)) as response,
+        urllib.request.urlopen(request, timeout=min(SOCKET_TIMEOUT, limit)) as response,
         tqdm(desc=url, total=response.length, unit="B", unit_scale=True) as bar,
     ):
         while chunk := response.read1(CHUNK_BYTES):
             received += chunk
             bar.update(len(chunk))
-            if clock() > deadline:
-                raise InvalidData(f"took more than {limit:g} seconds")
+            if time.monotonic() > deadline:
+                raise InvalidData(f"timeout: not received within {limit:g} s")
             if len(received) > MAX_FILE_BYTES:
                 raise InvalidData(f"more than {MAX_FILE_BYTES} bytes")
     return bytes(received)
 
 
-def _keep(path: Path, content: bytes) -> None:
-    """Put a file into the cache, whole; do without where there can be no cache."""
+def _write_cache(path: Path, content: bytes) -> None:
+    """Write a file to the cache; ignore a cache that cannot be written."""
     with contextlib.suppress(OSError), replacing(path) as partial_path:
         partial_path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The article's mnist.pkl.gz, read by an unpickler that builds arrays, nothing else."""
+"""The article's mnist.pkl.gz, read by an unpickler that can only build arrays."""
 
 import io
 import pickle
@@ -13,19 +13,17 @@ from service.features import IMAGE_SIZE, MAX_GREY
 from training.data.dataset import DataSet, Digits, InvalidData
 from training.data.mnist import gunzip
 
-MAX_PICKLE_BYTES = 512 * 2**20  # the article's has 220 million
-ARRAY_MAKERS = (  # before numpy 2, and since
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-)
+MAX_PICKLE_BYTES = 512 * 2**20  # the article's file has 220 million
+# the module of _reconstruct before numpy 2, and since
+ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 NUMBER_TYPES = ("u1", "i4", "i8", "f4", "f8")
 
 
 def load_pickle(path: Path) -> DataSet:
     """Read ((images, labels) to train, the same to validate, the same to test).
 
-    The images are rows of 784 float32, grey levels divided by 256. The rows to train
-    and to validate become the training rows, in this order. Raises InvalidData.
+    Images are (n, 784) float32, grey levels divided by 256 or 255. The validation rows
+    are appended to the training rows. Raises InvalidData with the path.
     """
     try:
         with path.open("rb") as file:
@@ -38,20 +36,24 @@ def load_pickle(path: Path) -> DataSet:
         raise InvalidData(f"{path}: {error}") from error
     except OSError as error:
         raise InvalidData(f"{path}: {error.strerror or error}") from error
-    # a pickle is a program: damaged, it fails in as many ways as it has instructions
+    # a pickle is a program: any error is possible in a damaged one
     except Exception as error:
-        raise InvalidData(f"{path}: not the article's pickle ({error!r})") from error
+        raise InvalidData(
+            f"{path}: not a pickle of three (images, labels) pairs ({error!r})"
+        ) from error
     return DataSet("MNIST, pickled", train + validation, test)
 
 
 def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
-    """Turn rows (n, 784) of shares of white into images (n, 28, 28) of grey levels."""
+    """Convert rows (n, 784) in [0, 1] to images (n, 28, 28) of grey levels."""
     levels = np.rint(images * (MAX_GREY + 1 if images.max() < 1 else MAX_GREY))
     if not (levels.min() >= 0 and levels.max() <= MAX_GREY):
-        raise InvalidData(f"images reach from {images.min()} to {images.max()}")
+        raise InvalidData(
+            f"images range from {images.min()} to {images.max()}, expected 0 to 1"
+        )
     if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
         raise InvalidData(
-            f"labels {labels.shape} are not digits of images {images.shape}"
+            f"labels {labels.shape} are not digits from 0 to 9 of images {images.shape}"
         )
     return Digits(
         levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8)
@@ -59,12 +61,12 @@ def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
 
 
 class _Type:
-    """Stands in for numpy's dtype: the plain numbers, never objects."""
+    """Replacement for numpy.dtype that allows plain numbers and no objects."""
 
     def __init__(self, code: bytes | str, *_flags: object) -> None:
         self.code = code.decode() if isinstance(code, bytes) else code
         if self.code not in NUMBER_TYPES:
-            raise InvalidData(f"holds an array of {self.code!r}")
+            raise InvalidData(f"an array has dtype {self.code!r}, expected numbers")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] in (">", b">"):
@@ -72,7 +74,7 @@ class _Type:
 
 
 class _Array:
-    """Stands in for numpy's array, whose own unpickling trusts what it is told."""
+    """Replacement for numpy.ndarray, whose own unpickling trusts the given shape."""
 
     def __init__(self, *_: object) -> None:
         self.array: npt.NDArray[Any] = np.zeros(0)
@@ -84,19 +86,19 @@ class _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stand in for _codecs.encode, by which old protocols carry bytes."""
+    """Replace _codecs.encode, which old pickle protocols use for bytes."""
     return text.encode(encoding)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows three names, each answered by a stand-in, and refuses all others."""
+    """Unpickler that resolves arrays, dtypes and bytes, and refuses all other names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Answer a name that the pickle wants to call."""
+        """Return the replacement for a global name in the pickle."""
         if module == "numpy" and name in ("ndarray", "dtype"):
             return _Type if name == "dtype" else _Array
-        if (module, name) in ARRAY_MAKERS:
+        if module in ARRAY_MODULES and name == "_reconstruct":
             return _Array
         if (module, name) == ("_codecs", "encode"):
             return _encode
-        raise InvalidData(f"wants {module}.{name}, which is not an array")
+        raise InvalidData(f"the pickle calls {module}.{name}, which is not allowed")

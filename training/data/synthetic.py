@@ -1,23 +1,30 @@
-"""Digits drawn from strokes: data for a job with no data set and no network."""
+"""Synthetic digits, drawn from strokes: training data without any file."""
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.features import IMAGE_SIZE, Images
+from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.reading.mnist_format import framed
 from service.reading.morphology import box_of
 from training.data.dataset import DataSet, Digits
 
 N_TRAIN, N_TEST = 3_000, 1_000
-# The set is one set, whatever the seed of a run; what is added to a set to train on is
-# another, so that none of it is among the rows to validate.
+# The data set does not depend on the seed of a run. The digits that are added to
+# another data set have their own seed, so that none of them is a validation row.
 SET_SEED, ADDED_SEED = 21, 20
-CANVAS = 84  # pixels, 3 times an image's side: drawn large, then reduced
-CURVE_POINTS = 8  # straight pieces between two points of a stroke
+CANVAS = (
+    84  # pixels, 3 times the side of an image: digits are drawn large, then reduced
+)
+ANGLE_AND_SHEAR = (0.1, 0.2)  # standard deviations of the rotation (radians), the shear
+HEIGHT = 0.55  # of the canvas
+WIDTH = (0.5, 0.9)  # of the height, uniform
+STROKE_WIDTH = (0.06, 0.13)  # of the canvas, uniform
+POINT_NOISE = 0.03  # standard deviation, of the bounding box
+CURVE_SEGMENTS = 8  # straight lines between two points of a stroke
 
-# Ways to write each digit, in America and in Europe: its strokes, parted by "/",
-# through points x,y in percents of its box, y downwards.
+# American and European shapes of each digit: strokes separated by "/", each a list of
+# points x,y in percent of the digit's bounding box, y pointing down.
 SHAPES = """
 0 50,0 10,25 10,75 50,100 90,75 90,25 50,0
 0 60,0 25,20 20,80 50,100 80,70 80,20 50,5
@@ -57,54 +64,54 @@ SHAPES = """
 def draw_digits(
     n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = SET_SEED
 ) -> DataSet:
-    """Draw a data set of digits, the same one every time."""
-    generator = np.random.default_rng(seed)
-    train, test = (_draw(n, generator) for n in (n_train, n_test))
+    """Draw a data set of synthetic digits, which depends on the seed only."""
+    rng = np.random.default_rng(seed)
+    train, test = (_draw(n, rng) for n in (n_train, n_test))
     return DataSet("synthetic", train, test)
 
 
-def _draw(n: int, generator: np.random.Generator) -> Digits:
-    labels = generator.permutation(np.arange(n) % 10).astype(np.uint8)
+def _draw(n: int, rng: np.random.Generator) -> Digits:
+    labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
     images: Images = np.empty((n, *IMAGE_SIZE), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[:] = _digit(int(label), generator)
+        image[:] = _digit(int(label), rng)
     return Digits(images, labels)
 
 
-def _digit(label: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Draw one digit as a hand might: shaky, slanted, narrow or wide: (28, 28)."""
-    ways = [way[1:] for way in SHAPES if way.startswith(str(label))]
-    strokes = str(generator.choice(ways)).split("/")
-    angle, slant = generator.normal(0, (0.1, 0.2))
-    width = generator.uniform(0.5, 0.9)
-    pen = round(generator.uniform(0.06, 0.13) * CANVAS)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    to_canvas = turn @ np.array([[width, -slant], [0, 1]]) * (0.55 * CANVAS)
+def _digit(label: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Draw a digit (28, 28) with random shape, slant, stroke width and noise."""
+    shapes = [shape[1:] for shape in SHAPES if shape.startswith(str(label))]
+    strokes = str(rng.choice(shapes)).split("/")
+    angle, shear = rng.normal(0, ANGLE_AND_SHEAR)
+    width = rng.uniform(*WIDTH)
+    pen = round(rng.uniform(*STROKE_WIDTH) * CANVAS)
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    to_canvas = rotation @ np.array([[width, -shear], [0, 1]]) * (HEIGHT * CANVAS)
     picture = Image.new("L", (CANVAS, CANVAS))
-    pencil = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(picture)
     for stroke in strokes:
         points = np.array([point.split(",") for point in stroke.split()], float) / 100
-        points += generator.normal(0, 0.03, points.shape)
+        points += rng.normal(0, POINT_NOISE, points.shape)
         line = (_curve(points) - 0.5) @ to_canvas.T + CANVAS / 2
-        pencil.line(list(map(tuple, line)), fill=255, width=pen, joint="curve")
+        canvas.line(list(map(tuple, line)), fill=MAX_GREY, width=pen, joint="curve")
         for end in line[[0, -1]]:
-            pencil.circle(tuple(end), pen / 2, fill=255)
-    ink = np.asarray(picture, np.float32) / 255
+            canvas.circle(tuple(end), pen / 2, fill=MAX_GREY)
+    ink = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
     top, bottom, left, right = box_of(ink > 0)
     digit = ink[top:bottom, left:right]
     return framed(digit, digit > 0.5)
 
 
 def _curve(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Lay a smooth line through points (n, 2): a cubic Hermite spline (Catmull-Rom)."""
+    """Interpolate points (n, 2) by a cubic Hermite spline (Catmull-Rom)."""
     slopes = np.gradient(points, axis=0)
-    t = np.linspace(0, 1, CURVE_POINTS + 1)[:, np.newaxis]
+    t = np.linspace(0, 1, CURVE_SEGMENTS + 1)[:, np.newaxis]
     start = (1 + 2 * t) * (1 - t) ** 2
+    segments = zip(points, points[1:], slopes, slopes[1:], strict=False)
     return np.concatenate(
         [
             start * a + t * (1 - t) ** 2 * da + (1 - start) * b - t**2 * (1 - t) * db
-            for a, b, da, db in zip(
-                points, points[1:], slopes, slopes[1:], strict=False
-            )
+            for a, b, da, db in segments
         ]
     )

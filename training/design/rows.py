@@ -1,25 +1,26 @@
-"""The rows that are trained on, of which batches are taken."""
+"""Rows of the design matrix, and batches of them."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-BLOCK = 1000  # rows that are averaged at a time
-CPU = torch.device("cpu")  # where rows are, and no call is made to move them
+BLOCK = 1000  # rows that are converted to float32 at a time
+CPU = torch.device("cpu")  # where rows are stored, so that no copy is needed
 Batch = slice | Tensor  # a range of rows, or their indices (n,) int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Φ (n, D + 1) and labels (n,): the features of each row, then φ_0 = 1.
 
-    The 1 makes the bias one weight more (Bishop, PRML, eq. 3.3). `values` are of any
-    type, and `one` is what stands for 1 among them. centre (D + 1,), if given, is
-    subtracted: around the features' mean the descent is better conditioned. Rows of
-    which not all are in memory are shuffled by the `block`. Batches are given on the
-    device.
+    φ_0 makes the bias one more weight (Bishop, PRML, eq. 3.3). `values` have any dtype,
+    and `one` is the value that stands for 1. centre (D + 1,) is subtracted from the
+    features, because gradient descent is better conditioned around their mean. With
+    `block`, rows are shuffled in blocks of this size, for matrices that do not fit in
+    memory. Batches are returned on `device`.
     """
 
     values: Tensor
@@ -33,11 +34,11 @@ class Rows:
         return len(self.labels)
 
     def batch(self, rows: Batch) -> tuple[Tensor, Tensor]:
-        """Take features (n, D + 1) float32 and labels (n,) of a range or of indices."""
+        """Return features (n, D + 1) float32 and labels (n,) of a range or indices."""
         if isinstance(rows, slice):
             values, labels = self.values[rows], self.labels[rows]
         else:
-            # a third to a sixth of the time that values[rows] takes
+            # takes a third to a sixth of the time of values[rows]
             values = self.values.index_select(0, rows)
             labels = self.labels.index_select(0, rows)
         if self.device is not CPU:
@@ -45,10 +46,16 @@ class Rows:
         phi = values.float() if self.one == 1 else values / self.one
         return (phi if self.centre is None else phi - self.centre), labels
 
+    def feature_blocks(self) -> Iterator[Tensor]:
+        """Yield the features (<= 1000, D + 1) float32 of all rows, in order."""
+        for start in range(0, len(self), BLOCK):
+            yield self.batch(slice(start, start + BLOCK))[0]
+
     def centred(self) -> "Rows":
         """Subtract the mean of the features, summed in float64; φ_0 stays 1."""
-        n = len(self)
-        blocks = (self.batch(slice(i, i + BLOCK))[0] for i in range(0, n, BLOCK))
-        centre = (sum(block.double().sum(dim=0) for block in blocks) / n).float()
+        total = torch.zeros(self.values.shape[1], dtype=torch.float64).to(self.device)
+        for phi in self.feature_blocks():
+            total += phi.double().sum(dim=0)
+        centre = (total / len(self)).float()
         centre[-1] = 0
         return dataclasses.replace(self, centre=centre)

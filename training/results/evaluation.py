@@ -1,25 +1,48 @@
-"""How good probabilities are: accuracy, NLL, Brier score, calibration, confusion."""
+"""Predictions of a classifier and their metrics."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service.classifier import Classifier
+from service.features import Images
+
+if TYPE_CHECKING:  # Rows import torch, which the metrics do not need
+    from training.design.rows import Rows
+
+BLOCK = 1000  # images that are classified at a time
 N_BINS = 15
-MEASURES = {  # the names of what is measured, and what they are for people
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "nll": "negative log-likelihood, nats",
     "brier": "Brier score",
     "ece": f"expected calibration error, {N_BINS} bins",
 }
 
+Confusion = Sequence[Sequence[int]]  # counts [K true][K predicted]
+Table = tuple[Sequence[object], Sequence[Sequence[object]]]  # the head and the rows
+
+
+def logits(classifier: Classifier, rows: "Rows") -> npt.NDArray[np.float32]:
+    """Compute the logits (n, K) of rows of the classifier's own features."""
+    blocks = (np.ascontiguousarray(phi[:, :-1]) for phi in rows.feature_blocks())
+    return np.concatenate([classifier.logits(block) for block in blocks])
+
+
+def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.float64]:
+    """Compute the probabilities (n, K) of images (n, 28, 28)."""
+    blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+    return np.concatenate([classifier.predict_proba(block) for block in blocks])
+
 
 def evaluate(
     probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]
 ) -> dict[str, Any]:
-    """Compare probabilities (n, K) with labels (n,) in 0..K-1; all but `n` are means.
+    """Compute the metrics of probabilities (n, K) for labels (n,) in 0..K-1.
 
+    n: number of rows; the others except `confusion` are means over them
     nll: -log p of the true class, in nats
     brier: Σ_k (p_k - y_k)², y one-hot    Brier, 1950
     ece: Σ_b n_b / n |accuracy_b - confidence_b| over 15 equal bins of the largest
@@ -44,20 +67,37 @@ def evaluate(
 
 
 def precision_and_recall(
-    confusion: Sequence[Sequence[int]],
+    confusion: Confusion,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give the share of each class's readings, and of its rows, that are right: (K,).
+    """Compute the precision and the recall of each class: (K,), (K,).
 
-    Of a class that was never read, or has no rows, it is 0.
+    0 for a class that was never predicted, or that has no rows.
     """
     counts = np.array(confusion)
     right = np.diag(counts)
-    read, true = counts.sum(axis=0), counts.sum(axis=1)
-    return right / np.maximum(read, 1), right / np.maximum(true, 1)
+    predicted, true = counts.sum(axis=0), counts.sum(axis=1)
+    return right / np.maximum(predicted, 1), right / np.maximum(true, 1)
+
+
+def named_metrics(figures: Mapping[str, Any]) -> Table:
+    """Lay out the metrics of `evaluate` on `data` under their full names."""
+    head = (f"{figures['n']:,} rows of {figures['data']}", "")
+    return head, [(text, f"{figures[k]:.4f}") for k, text in METRIC_NAMES.items()]
+
+
+def by_digit(classes: Sequence[int], confusion: Confusion) -> Table:
+    """Lay out the precision and the recall of each class."""
+    digits = zip(classes, confusion, *precision_and_recall(confusion), strict=True)
+    rows = [(k, sum(row), f"{p:.4f}", f"{r:.4f}") for k, row, p, r in digits]
+    return ("digit", "rows", "precision", "recall"), rows
+
+
+def bins_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the index of the calibration bin of each confidence (n,) in [0, 1]."""
+    return np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
 
 
 def _ece(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
-    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     # n_b accuracy_b - n_b confidence_b is one sum over the bin
-    gaps = np.bincount(bins, right - confidence, minlength=N_BINS)
+    gaps = np.bincount(bins_of(confidence), right - confidence, minlength=N_BINS)
     return float(np.abs(gaps).sum() / len(right))

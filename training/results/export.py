@@ -1,4 +1,4 @@
-"""What was learned becomes a weights file, evaluated as it will be served."""
+"""Export of trained weights, with an evaluation of the exported file."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,8 +11,7 @@ from torch import Tensor
 from service.classifier import Classifier, load, save
 from training.data.atomic import replacing
 from training.data.dataset import Digits
-from training.results.evaluation import evaluate
-from training.results.scores import probabilities
+from training.results.evaluation import evaluate, probabilities
 
 
 def to_classifier(
@@ -23,11 +22,11 @@ def to_classifier(
     centre: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Classifier:
-    """Turn θ (K, D + 1) into a classifier; raise InvalidWeights if it is not finite.
+    """Convert θ (K, D + 1) to a classifier.
 
     The centre μ (D + 1,) of the features and the temperature are folded in: W / T,
-    (b - W μ) / T. The binary model's one row becomes the second of two, the first
-    being zero: σ(z) = softmax([0, z])_1.
+    (b - W μ) / T. The single row of a binary model becomes the second of two, the first
+    being zero: σ(z) = softmax([0, z])_1. Raises InvalidWeights if θ is not finite.
     """
     theta = theta.cpu()
     if len(theta) == 1:
@@ -40,16 +39,14 @@ def to_classifier(
 
 
 def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Classifier:
-    """Save a classifier with its evaluation on the test digits; give what was saved.
+    """Save a classifier with its evaluation on the test digits, and return it.
 
-    The evaluation is that of the file, read back as the service reads it. `path` is
-    replaced whole, after all this has gone well.
+    The saved file is read back as the service reads it and then evaluated. `path` is
+    replaced atomically, and only after the evaluation.
     """
     with replacing(path) as partial:
         save(classifier, partial)
         figures = evaluate(probabilities(load(partial), test.images), test.labels)
-        save(
-            dataclasses.replace(classifier, evaluation={"data": data, **figures}),
-            partial,
-        )
+        evaluation = {"data": data, **figures}
+        save(dataclasses.replace(classifier, evaluation=evaluation), partial)
         return load(partial)

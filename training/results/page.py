@@ -1,12 +1,12 @@
-"""A page of HTML that needs nothing from elsewhere: its sections, tables, figures."""
+"""A self-contained HTML page of sections, tables and figures."""
 
 import base64
 import html
-import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+
+from training.results.plots import svg
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
@@ -19,9 +19,11 @@ tr:nth-child(even) { background: #f3f3f3 }
 """
 
 
-def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """Put sections, each a title and its HTML, on a page."""
-    body = "".join(f"<h2>{name}</h2>\n{content}\n" for name, content in sections)
+def page(title: str, sections: Mapping[str, str]) -> str:
+    """Return a page of sections, each a title and its HTML."""
+    body = "".join(
+        f"<h2>{name}</h2>\n{content}\n" for name, content in sections.items()
+    )
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style>\n<h1>{title}</h1>\n{body}</html>\n"
@@ -29,7 +31,7 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Lay out the text of cells as a table."""
+    """Return a table; the text of its cells is escaped."""
 
     def line(cells: Sequence[object], kind: str) -> str:
         return "".join(f"<{kind}>{html.escape(str(cell))}</{kind}>" for cell in cells)
@@ -38,17 +40,7 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><tr>{line(head, 'th')}</tr>\n{body}</table>"
 
 
-def subplots(
-    columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4)
-) -> Any:
-    """Make a figure and its axes, without a window and without global state."""
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
 def image(figure: Figure, alt: str) -> str:
-    """Draw a figure into the page."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    data = base64.b64encode(file.getvalue()).decode()
+    """Return a figure as an <img> element that contains its SVG."""
+    data = base64.b64encode(svg(figure)).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

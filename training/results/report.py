@@ -1,9 +1,8 @@
-"""A report on a weights file: one page of HTML with figures, to look at."""
+"""HTML reports on one run, or on several runs side by side."""
 
 import html
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,202 +10,157 @@ import numpy.typing as npt
 from service.classifier import Classifier
 from service.features import FEATURES
 from training.data.dataset import DataSet, Digits
-from training.results.contours import draw_descents
-from training.results.corruptions import RENDERINGS, read_all, rendered
-from training.results.evaluation import MEASURES, N_BINS, evaluate, precision_and_recall
-from training.results.model_card import as_json, as_markdown, card
-from training.results.page import image, page, subplots, table
+from training.results import plots
+from training.results.corruptions import CORRUPTIONS, corrupt, read_uploads
+from training.results.evaluation import (
+    METRIC_NAMES,
+    by_digit,
+    evaluate,
+    named_metrics,
+    probabilities,
+)
+from training.results.model_card import model_card
+from training.results.page import image, page, table
 from training.results.run_files import Trained
 
-N_WORST = 36
-N_ROBUSTNESS = 300  # digits a row: enough to see, few enough to wait for
+N_MISTAKES = 36
+N_CORRUPTED = 300  # digits per corruption
+N_AVERAGED = 50  # digits in the template of a class
+NOT_COMPARED = {"sha256", "versions"}
 Floats = npt.NDArray[np.float64]
 
 
-def report(run: Trained, data: DataSet) -> tuple[str, str, str]:
-    """Make the page on a run, tested on the data's test digits, and its model card.
+def report(run: Trained, data: DataSet) -> tuple[str, str]:
+    """Return the HTML report on a run and its model card in Markdown.
 
-    The card is given twice, as Markdown and as JSON.
+    The run is evaluated on the test digits of `data`.
     """
     classifier = run.classifier
     test = data.test.of_classes(classifier.classes)
-    probabilities = classifier.predict_proba(test.images)
-    figures = {"data": f"{data.name} test", **evaluate(probabilities, test.labels)}
-    confusion = figures["confusion"]
-    sections = [
-        ("How good it is", _summary(classifier, figures)),
-        ("How it was trained", _curve(run.curve)),
-        ("How each rule descends", _descents(classifier, confusion, data.train)),
-        ("What is taken for what", _confusion(classifier, confusion)),
-        ("Digit by digit", _per_digit(classifier, confusion)),
-        ("Whether it is as sure as it should be", _reliability(probabilities, test)),
-        ("What refusing the unsure gains", _coverage(probabilities, test)),
-        ("Its worst mistakes", _worst(classifier, probabilities, test)),
-        ("What the weights look for", _templates(classifier, test)),
-        ("Digits as people post them", _robustness(classifier, test)),
-    ]
-    facts = card(run.path.name, classifier, figures)
-    text = page(f"Model {classifier.version}", sections)
-    return text, as_markdown(facts), as_json(facts)
+    p = probabilities(classifier, test.images)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == test.labels
+    figures = {"data": f"{data.name} test", **evaluate(p, test.labels)}
+    confusion = plots.confusion_matrix(figures["confusion"], classifier.classes)
+    reliability = plots.reliability_diagram(confidence, right)
+    coverage = plots.coverage_curve(confidence, right)
+    digits = by_digit(classifier.classes, figures["confusion"])
+    sections = {
+        "Test metrics": table(*named_metrics(figures)) + _metadata(classifier),
+        "Training curve": _training_curves([run]),
+        "Confusion matrix": image(confusion, "confusion matrix"),
+        "Precision and recall": table(*digits),
+        "Calibration": image(reliability, "reliability diagram and histogram"),
+        "Accuracy against coverage": image(coverage, "accuracy against coverage"),
+        "Most confident mistakes": _mistakes(classifier, p, test),
+        "What each class responds to": _templates(classifier, test),
+        "Accuracy on corrupted digits": _corruptions(classifier, test),
+    }
+    return page(f"Model {classifier.version}", sections), model_card(run, figures)
 
 
-def _summary(classifier: Classifier, figures: dict[str, Any]) -> str:
-    rows = [(text, f"{figures[name]:.4f}") for name, text in MEASURES.items()]
+def compare(runs: Sequence[Trained]) -> str:
+    """Return an HTML page that compares runs by the contents of their files."""
+    sections = {
+        "Metrics and hyperparameters": _side_by_side(runs),
+        "Training curves": _training_curves(runs),
+    }
+    return page(f"{len(runs)} models", sections)
+
+
+def _metadata(classifier: Classifier) -> str:
     facts = html.escape(json.dumps(dict(classifier.training), indent=1))
-    return (
-        table((f"{figures['n']:,} rows of {figures['data']}", ""), rows)
-        + f"<details><summary>How it was made</summary><pre>{facts}</pre></details>"
-    )
+    return f"<details><summary>Training metadata</summary><pre>{facts}</pre></details>"
 
 
-def _curve(curve: Sequence[dict[str, Any]]) -> str:
-    if not curve:
-        return "<p>There is no curve of this run beside the weights.</p>"
-    steps = [point["step"] for point in curve]
-    ends = [point for point in curve if "validation" in point]
-    figure, (loss, rate) = subplots(columns=2)
-    loss.plot(steps, [point["loss"] for point in curve], label="training", lw=0.8)
-    nll = [point["validation"]["nll"] for point in ends]
-    loss.plot([point["step"] for point in ends], nll, "o-", label="validation")
-    loss.set(xlabel="step", ylabel="loss, nats", yscale="log")
-    loss.legend()
-    rate.plot(steps, [point["learning_rate"] for point in curve])
-    rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
-    return image(figure, "loss and learning rate over the steps")
+def _training_curves(runs: Sequence[Trained]) -> str:
+    curves = {f"{run.classifier.version} {run.path}": run.curve for run in runs}
+    missing = html.escape(", ".join(name for name in curves if not curves[name]))
+    note = f"<p>No training curve found beside {missing}.</p>" if missing else ""
+    found = {name: curve for name, curve in curves.items() if curve}
+    if not found:
+        return note
+    return image(plots.training_curves(found), "losses and learning rate") + note
 
 
-def _descents(classifier: Classifier, confusion: list[list[int]], train: Digits) -> str:
-    """Draw the descents of a small model for the two digits that are confused most."""
-    mistakes = np.array(confusion) + np.transpose(confusion)
-    np.fill_diagonal(mistakes, -1)
-    pair = divmod(int(mistakes.argmax()), len(mistakes))
-    first, second = (classifier.classes[i] for i in pair)
-    text = f"<p>{first} and {second} are the two digits that it confuses most.</p>"
-    drawn = draw_descents(first, second, train.of_classes((first, second)))
-    return (text if mistakes.max() > 0 else "") + drawn
-
-
-def _confusion(classifier: Classifier, confusion: list[list[int]]) -> str:
-    counts = np.array(confusion)
-    wrong = counts * (1 - np.eye(len(counts), dtype=int))
-    figure, (axes,) = subplots(size=(6, 5))
-    axes.imshow(wrong, cmap="Oranges")
-    ticks = range(len(counts))
-    axes.set(xlabel="read as", ylabel="is", xticks=ticks, yticks=ticks)
-    axes.set_xticklabels(classifier.classes)
-    axes.set_yticklabels(classifier.classes)
-    for y, x in np.ndindex(counts.shape):
-        colour = "white" if wrong[y, x] > wrong.max() / 2 else "black"
-        axes.text(
-            x, y, counts[y, x], ha="center", va="center", fontsize=8, color=colour
-        )
-    return image(figure, "confusion matrix; the mistakes are coloured")
-
-
-def _per_digit(classifier: Classifier, confusion: list[list[int]]) -> str:
-    counts = np.array(confusion)
-    precision, recall = precision_and_recall(confusion)
-    rows = [
-        (digit, total, f"{100 * p:.2f} %", f"{100 * r:.2f} %")
-        for digit, total, p, r in zip(
-            classifier.classes, counts.sum(axis=1), precision, recall, strict=True
-        )
-    ]
-    return table(("digit", "rows", "precision", "recall"), rows)
-
-
-def _reliability(probabilities: Floats, test: Digits) -> str:
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels
-    bins = np.minimum((sure * N_BINS).astype(int), N_BINS - 1)
-    filled = np.unique(bins)
-    figure, (axes, counts) = subplots(columns=2)
-    axes.plot([0, 1], [0, 1], color="grey", lw=0.8)
-    axes.plot(
-        [sure[bins == b].mean() for b in filled],
-        [right[bins == b].mean() for b in filled],
-        "o-",
-    )
-    axes.set(xlabel="probability given", ylabel="share that is right")
-    counts.hist(sure, bins=N_BINS, range=(0, 1))
-    counts.set(xlabel="probability given", ylabel="answers", yscale="log")
-    return image(figure, "reliability diagram, and how often each probability is given")
-
-
-def _coverage(probabilities: Floats, test: Digits) -> str:
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels
-    order = np.argsort(-sure)
-    coverage = np.arange(1, len(order) + 1) / len(order)
-    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    figure, (axes,) = subplots()
-    axes.plot(100 * coverage, 100 * accuracy)
-    for limit in (0.5, 0.9, 0.99):
-        share = (sure >= limit).mean()
-        if share > 0:
-            axes.plot(100 * share, 100 * right[sure >= limit].mean(), "o", label=limit)
-    axes.set(xlabel="answers given, %", ylabel="of these right, %")
-    axes.legend(title="probability at least")
-    return image(figure, "accuracy against coverage")
-
-
-def _worst(classifier: Classifier, probabilities: Floats, test: Digits) -> str:
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != test.labels)
+def _mistakes(classifier: Classifier, p: Floats, test: Digits) -> str:
+    predicted, confidence = p.argmax(axis=1), p.max(axis=1)
+    wrong = np.flatnonzero(predicted != test.labels)
     if len(wrong) == 0:
-        return "<p>It made none.</p>"
-    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:N_WORST]
-    figure, cells = subplots(columns=9, rows=4, size=(9, 5))
-    for axes in cells:
-        axes.set_axis_off()
-    for axes, i in zip(cells, worst, strict=False):
-        read = classifier.classes[int(probabilities[i].argmax())]
-        axes.imshow(test.images[i], cmap="gray_r")
-        true = classifier.classes[test.labels[i]]
-        axes.set_title(f"{true} as {read}, {probabilities[i].max():.2f}", fontsize=8)
-    return image(figure, "the mistakes that it was surest of")
+        return "<p>No test digit was misread.</p>"
+    worst = wrong[np.argsort(-confidence[wrong])][:N_MISTAKES]
+    name = classifier.classes
+    titles = [
+        f"{name[test.labels[i]]} as {name[predicted[i]]}, {confidence[i]:.2f}"
+        for i in worst
+    ]
+    figure = plots.image_grid(
+        test.images[worst], titles, columns=9, size=(9, 5), cmap="gray_r"
+    )
+    return image(figure, "the most confident mistakes")
 
 
 def _templates(classifier: Classifier, test: Digits) -> str:
-    """Show the weights of pixels as images, and of others what they answer to most."""
-    n_classes = len(classifier.classes)
-    figure, cells = subplots(columns=5, rows=-(-n_classes // 5), size=(9, 4))
-    for axes in cells:
-        axes.set_axis_off()
+    """Show pixel weights as images; for other features, average digits."""
     if classifier.features == "pixels":
-        # softmax does not change by what is the same for all classes
+        # softmax is invariant to what is added to all classes
         weight = classifier.weight - classifier.weight.mean(axis=1, keepdims=True)
-        templates = weight.T.reshape(n_classes, *test.images.shape[1:])
+        templates = weight.T.reshape(-1, *test.images.shape[1:])
         text = (
-            "The weights themselves, less their mean over the classes: blue speaks for "
-            "the digit, red against it."
+            "The weights minus their mean over the classes: blue is evidence for the "
+            "digit, red against it."
         )
     else:
         logits = classifier.logits(FEATURES[classifier.features](test.images))
-        signed = logits - logits.mean(axis=1, keepdims=True)
-        most = np.argsort(-signed, axis=0)[:50]
-        average = test.images.mean(axis=0)
-        templates = np.stack(
-            [test.images[rows].mean(axis=0) - average for rows in most.T]
-        )
+        relative = logits - logits.mean(axis=1, keepdims=True)
+        largest = np.argsort(-relative, axis=0)[:N_AVERAGED]
+        averages = [test.images[rows].mean(axis=0) for rows in largest.T]
+        templates = np.stack(averages) - test.images.mean(axis=0)
         text = (
-            "The fifty test digits that each class's weights answer to most, averaged, "
-            "less the average of all: blue is more ink than usual, red is less."
+            f"The average of the {N_AVERAGED} test digits with the largest logit of "
+            "each class, minus the average of all: blue is more ink, red is less."
         )
-    largest = np.abs(templates).max()
-    for axes, digit, template in zip(
-        cells, classifier.classes, templates, strict=False
-    ):
-        axes.imshow(template, cmap="RdBu", vmin=-largest, vmax=largest)
-        axes.set_title(digit)
-    return f"<p>{text}</p>" + image(figure, "a template for each class")
+    limit = np.abs(templates).max()
+    style = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
+    titles = [str(digit) for digit in classifier.classes]
+    figure = plots.image_grid(templates, titles, columns=5, size=(9, 4), **style)
+    return f"<p>{text}</p>" + image(figure, "a template of each class")
 
 
-def _robustness(classifier: Classifier, test: Digits) -> str:
-    n = min(N_ROBUSTNESS, len(test))
-    images, labels = test.images[:n], test.labels[:n]
+def _corruptions(classifier: Classifier, test: Digits) -> str:
+    digits = test.rows(0, N_CORRUPTED)
     rows = []
-    for name, rendering in RENDERINGS.items():
-        read, refused = read_all(rendered(images, rendering, seed=0))
-        right = (classifier.predict_proba(read).argmax(axis=1) == labels) & ~refused
+    for name, corruption in CORRUPTIONS.items():
+        images, refused = read_uploads(corrupt(digits.images, corruption, seed=0))
+        predicted = classifier.predict_proba(images).argmax(axis=1)
+        right = (predicted == digits.labels) & ~refused
         rows.append((name, f"{100 * right.mean():.1f} %", refused.sum()))
-    return f"<p>{n} test digits a row.</p>" + table(
-        ("posted", "right", "refused"), rows
-    )
+    text = f"<p>{len(digits)} test digits per row; a refused picture is not right.</p>"
+    return text + table(("corruption", "accuracy", "refused"), rows)
+
+
+def _side_by_side(runs: Sequence[Trained]) -> str:
+    """Lay out the metrics, and the hyperparameters that are not the same for all."""
+    choices = _rows([_choices(run) for run in runs])
+    differing = [row for row in choices if len(set(row[1:])) > 1]
+    head = ("", *(str(run.path) for run in runs))
+    return table(head, _rows([_figures(run) for run in runs]) + differing)
+
+
+def _rows(columns: Sequence[dict[str, object]]) -> list[tuple[str, ...]]:
+    """Turn the named values of each run into rows."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(str(c.get(name, "–")) for c in columns)) for name in names]
+
+
+def _figures(run: Trained) -> dict[str, object]:
+    figures = run.classifier.evaluation
+    shown = {t: f"{figures[k]:.4f}" for k, t in METRIC_NAMES.items() if k in figures}
+    if {"n", "data"} <= figures.keys():
+        shown["tested on"] = f"{figures['n']:,} rows of {figures['data']}"
+    return {"model": run.classifier.version, **shown}
+
+
+def _choices(run: Trained) -> dict[str, object]:
+    classes = ", ".join(map(str, run.classifier.classes))
+    choices = {"classes": classes, **run.training()}
+    return {name: value for name, value in choices.items() if name not in NOT_COMPARED}

@@ -1,43 +1,48 @@
-"""What a run left: its weights file, and the curve beside it."""
+"""Finished runs: a weights file and the training curve beside it."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.classifier import Classifier, load
 from training.data.dataset import InvalidData
-from training.recipes import METRICS
+from training.recipes import DEFAULTS, METRICS
+
+Curve = Sequence[Mapping[str, Any]]  # points: step, loss, learning_rate, validation
 
 
 class Trained(NamedTuple):
-    """A weights file, what is in it, and the points of its curve, if it is there."""
+    """A weights file, its classifier and its training curve, empty if missing."""
 
     path: Path
     classifier: Classifier
-    curve: list[dict[str, Any]]
+    curve: Curve
+
+    def training(self) -> dict[str, Any]:
+        """Return the training metadata, with the defaults that a file leaves out."""
+        return {**DEFAULTS, **self.classifier.training}
 
 
 def read_trained(paths: Sequence[Path]) -> list[Trained]:
-    """Read runs by their weights files; raise InvalidData for the same run twice."""
+    """Read runs by their weights files; raise InvalidData if two are the same run."""
     runs: dict[str, Trained] = {}
     for path in paths:
         classifier, curve = load(path), read_curve(path.with_name(METRICS))
         version = classifier.version
         if curve and curve[-1].get("model") != version:
-            curve = []  # of another run into the same folder
-        run = Trained(path, classifier, curve)
+            curve = []  # a later run wrote its curve into the same folder
         if version in runs:
             raise InvalidData(
                 f"{path}: the same run as {runs[version].path} ({version})"
             )
-        runs[version] = run
+        runs[version] = Trained(path, classifier, curve)
     return list(runs.values())
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
-    """Read the points of metrics.jsonl: none where there is no such file."""
+    """Read the points of metrics.jsonl; return an empty list if there is no file."""
     if not path.exists():
         return []
     points = []
@@ -45,15 +50,9 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             points.append(_point(line))
-        except (
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except Exception as error:  # any error is possible in a damaged line
             raise InvalidData(
-                f"{path}, line {number}: not of the curve of a run ({error!r})"
+                f"{path}, line {number}: not a point of a training curve ({error!r})"
             ) from error
     return points
 

@@ -10,8 +10,7 @@ from tqdm import tqdm
 from service.classifier import Classifier, InvalidWeights, softmax
 from training.descent import Step
 from training.design.rows import Rows
-from training.results.evaluation import evaluate
-from training.results.scores import logits
+from training.results.evaluation import evaluate, logits
 from training.runs.state import Run
 
 CURVE_STEPS = 100  # between points of the curve, which tell their mean loss

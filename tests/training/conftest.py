@@ -1,0 +1,25 @@
+"""Fixtures of the training tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data.dataset import DataSet, Digits
+
+
+@pytest.fixture(scope="session")
+def source(drawn: DataSet, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of synthetic digits, 30 of them to test on; quicker than drawing."""
+    folder = tmp_path_factory.mktemp("source")
+    first = [np.flatnonzero(drawn.test.labels == label)[:3] for label in range(10)]
+    rows = np.concatenate(first)
+    few = Digits(drawn.test.images[rows], drawn.test.labels[rows])
+    write_arrays(DataSet("small", drawn.train, few), folder)
+    return str(folder)
+
+
+def write_arrays(data: DataSet, folder: Path) -> None:
+    for part, digits in (("train", data.train), ("test", data.test)):
+        np.save(folder / f"{part}-images.npy", digits.images)
+        np.save(folder / f"{part}-labels.npy", digits.labels)
