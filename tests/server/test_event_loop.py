@@ -14,7 +14,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import ReceiveLimits
+from service.server.connection import MAX_HELD, MIN_HELD, ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
 from service.server.wsgi_keys import DEFER, REQUEST_ID
@@ -268,3 +268,18 @@ def test_request_id_is_the_clients_if_it_is_usable():
     assert own.endswith(b"\r\n\r\nabc-1")
     assert b"\r\nX-Request-ID: abc-1\r\n" in own
     assert len(twice.rpartition(b"\r\n\r\n")[2]) == 16
+
+
+def test_large_request_over_the_memory_budget_is_refused_and_small_ones_are_not():
+    limits = ReceiveLimits(Config(), max_body_bytes=2**20)
+    limits.held = MAX_HELD
+    message = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    with running_loop(echo, limits=limits) as (port, _):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(message + bytes(2 * MIN_HELD))
+            reply = read_to_end(client)
+        assert ask(port, "GET /b").endswith(b"/b")
+
+    assert reply.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in reply
+    assert limits.held == MAX_HELD
