@@ -1,4 +1,4 @@
-"""What a picture can be refused for.
+"""Reasons to refuse a picture.
 
 ValueError
 └── InvalidImage
@@ -7,8 +7,8 @@ ValueError
 
 
 class InvalidImage(ValueError):
-    """A picture in which no digit can be read; the message says what was found."""
+    """A picture that no digit can be read from; the message says why."""
 
 
 class UnknownFormat(InvalidImage):
-    """Bytes that are not a picture in a format that is taken."""
+    """Bytes that are not a picture in a supported format."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.reading.background import ink_plane, otsu
+from service.reading.background import separate_ink, otsu
 from service.reading.errors import InvalidImage
 
 H = 96
@@ -17,7 +17,7 @@ def strokes() -> np.ndarray:
 
 
 def reads_as_ink(levels: np.ndarray, strokes: np.ndarray) -> bool:
-    ink, share = ink_plane(levels.astype(np.float32))
+    ink, share = separate_ink(levels.astype(np.float32))
     return bool(((ink > share * np.median(ink[strokes])) == strokes).mean() > 0.99)
 
 
@@ -57,7 +57,7 @@ def test_paper_without_ink_is_refused(shape):
 
     for levels in (np.full(shape, 0.4, np.float32), slope):
         with pytest.raises(InvalidImage, match="blank"):
-            ink_plane(levels)
+            separate_ink(levels)
 
 
 def test_otsu_parts_two_classes_between_them():
@@ -77,7 +77,7 @@ def test_ink_is_told_from_a_sheet_that_lies_on_a_desk(desk):
     strokes[70:130, 90:96] = strokes[70:76, 75:115] = True
     levels[strokes] = 0.15
 
-    ink, share = ink_plane(levels)
+    ink, share = separate_ink(levels)
 
     inside = np.s_[45:150, 45:150]
     mask = ink > share * np.median(ink[strokes])

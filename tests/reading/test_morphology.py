@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.reading.morphology import (
-    components_of,
-    count_lone,
-    despeckled,
-    dilated,
-    grown,
-    opened,
-    runs_of,
+    label_runs,
+    count_isolated,
+    despeckle,
+    grey_dilation,
+    binary_dilation,
+    opening,
+    horizontal_runs,
     stroke_width,
 )
 
@@ -37,9 +37,9 @@ def flood(mask: np.ndarray) -> np.ndarray:
 @settings(max_examples=300, deadline=None)
 @given(masks)
 def test_components_are_those_that_a_flood_finds(mask):
-    runs = runs_of(mask)
+    runs = horizontal_runs(mask)
     labels = np.zeros(mask.shape, int)
-    labels[mask] = np.repeat(components_of(runs, mask.shape[1]) + 1, runs.length)
+    labels[mask] = np.repeat(label_runs(runs, mask.shape[1]) + 1, runs.length)
 
     expected = flood(mask)
     pairs = set(zip(labels[mask].tolist(), expected[mask].tolist(), strict=True))
@@ -49,7 +49,7 @@ def test_components_are_those_that_a_flood_finds(mask):
 @settings(max_examples=100, deadline=None)
 @given(masks)
 def test_runs_draw_the_mask_they_come_from(mask):
-    runs = runs_of(mask)
+    runs = horizontal_runs(mask)
     drawn = np.zeros_like(mask)
     for row, start, end in zip(runs.row, runs.start, runs.end, strict=True):
         assert not drawn[row, start:end].any()
@@ -64,7 +64,7 @@ def test_opening_removes_what_is_narrower_and_keeps_what_is_wider(size):
     a[5 : 5 + size, 5:30] = 1
     a[20 : 20 + size - 1, 5:30] = 1
 
-    kept = opened(a, size)
+    kept = opening(a, size)
 
     np.testing.assert_array_equal(kept[:16], a[:16])
     assert not kept[16:].any()
@@ -74,9 +74,9 @@ def test_growing_reaches_all_eight_neighbours():
     mask = np.zeros((5, 5), bool)
     mask[2, 2] = True
 
-    assert grown(mask).sum() == 9
-    assert dilated(mask.astype(np.float32), corners=True).sum() == 9
-    assert dilated(mask.astype(np.float32), corners=False).sum() == 5
+    assert binary_dilation(mask).sum() == 9
+    assert grey_dilation(mask.astype(np.float32), corners=True).sum() == 9
+    assert grey_dilation(mask.astype(np.float32), corners=False).sum() == 5
 
 
 def test_despeckling_removes_lone_pixels_and_keeps_lines():
@@ -84,9 +84,9 @@ def test_despeckling_removes_lone_pixels_and_keeps_lines():
     a[3, 3] = a[15, 12] = 1
     a[10] = 1
 
-    cleaned = despeckled(a)
+    cleaned = despeckle(a)
 
-    assert count_lone(a > 0) == 2
+    assert count_isolated(a > 0) == 2
     assert cleaned.sum() == cleaned[10].sum() == 20
 
 

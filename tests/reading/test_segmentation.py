@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.reading.errors import InvalidImage
-from service.reading.segmentation import digit_part, without_rules
+from service.reading.segmentation import select_digit, remove_ruled_lines
 
 SIDE = 100
 
@@ -20,7 +20,7 @@ def five() -> np.ndarray:
 
 
 def kept(mask: np.ndarray) -> np.ndarray:
-    return digit_part(mask, mask.astype(np.float32))
+    return select_digit(mask, mask.astype(np.float32))
 
 
 def test_parts_of_a_digit_stay_together(five):
@@ -66,7 +66,7 @@ def test_ruled_and_squared_paper_lose_their_lines(slope, both, five):
     if both:
         lines |= (x + slope * y) % 17 < 1.5
 
-    left = kept(without_rules(five | lines))
+    left = kept(remove_ruled_lines(five | lines))
 
     assert (left & five).sum() > 0.8 * (left | five).sum()
 
@@ -76,7 +76,7 @@ def test_bar_of_a_digit_that_fills_its_picture_is_no_rule():
     seven[2:7] = True
     seven[2:38, 22:27] = True
 
-    np.testing.assert_array_equal(without_rules(seven), seven)
+    np.testing.assert_array_equal(remove_ruled_lines(seven), seven)
 
 
 def test_foot_of_a_small_two_that_fills_its_picture_is_no_rule():
@@ -86,7 +86,7 @@ def test_foot_of_a_small_two_that_fills_its_picture_is_no_rule():
     two[7:14, 4:8] = True
     two[14:16] = True
 
-    np.testing.assert_array_equal(without_rules(two), two)
+    np.testing.assert_array_equal(remove_ruled_lines(two), two)
 
 
 def test_lines_alone_are_refused():
@@ -94,7 +94,7 @@ def test_lines_alone_are_refused():
     mask[10::12] = True
 
     with pytest.raises(InvalidImage, match="ruled lines and nothing else"):
-        without_rules(mask)
+        remove_ruled_lines(mask)
 
 
 def test_dust_alone_is_refused():
