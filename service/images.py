@@ -9,14 +9,15 @@ from PIL import Image
 from service.features import MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import binarise
-from service.reading.decode import MAX_PIXELS, decode, decode_mnist_png, levels_of
-from service.reading.errors import InvalidImage as InvalidImage
-from service.reading.errors import UnknownFormat as UnknownFormat
+from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
+from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
 from service.reading.mnist_format import is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.scale import closer_crop, reduced
 from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
+
+__all__ = ["InvalidImage", "UnknownFormat", "read_image", "read_mnist_png"]
 
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
@@ -41,15 +42,6 @@ def read_image(
     return image
 
 
-def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
-    """Read the PNG of an MNIST-shaped image in a fraction of read_image's time.
-
-    Return the image (28, 28), the same as read_image's, or None for any other upload.
-    """
-    image = decode_mnist_png(upload)
-    return image if image is not None and is_mnist_shaped(image) else None
-
-
 def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     """Find the digit: its ink (h, w) in [0, 1] and the mask of its strokes, cropped.
 
@@ -57,19 +49,17 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     """
     size = picture.size
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
-        raise InvalidImage(
-            f"no digit found: the picture has only {size[0]} x {size[1]} pixels"
-        )
+        raise NoDigit(f"the picture has only {size[0]} x {size[1]} pixels")
     digit = _segment(reduced(picture), show)
-    top, bottom, left, right = bounding_box(digit.ink > FAINT)
-    crop = closer_crop(picture, (top, bottom, left, right))
+    box = bounding_box(digit.ink > FAINT)
+    crop = closer_crop(picture, box)
     if crop is not None:
         show("crop", np.asarray(crop))
         # where no digit is found in the crop, the one found before stands
         with contextlib.suppress(InvalidImage):
             return find_digit(crop, show)
     refuse_other_shapes(digit)
-    return digit.ink[top:bottom, left:right], digit.mask[top:bottom, left:right]
+    return digit.ink[box], digit.mask[box]
 
 
 def _segment(picture: Image.Image, show: Show) -> Digit:

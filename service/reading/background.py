@@ -5,23 +5,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.reading.errors import InvalidImage
-from service.reading.morphology import (
-    Grey,
-    Mask,
-    border_pixels,
-    bounding_box,
-    opening,
-    smooth,
-    stroke_width,
-)
+from service.reading import morphology
+from service.reading.errors import NoDigit
+from service.reading.morphology import Grey, Mask
 from service.reading.stages import Show, ignore
 
 # Levels and contrasts are in [0, 1], reaches and widths in parts of a side.
 MIN_CONTRAST = 6 / 255  # anything fainter is no ink
 SAME_COLOUR = 2.5 / 255  # colours no further apart count as one
-FIT_POINTS = 32  # per side: about so many points fit the background
-FIT_ROUNDS = 10
+FIT_POINTS, FIT_ROUNDS = 32, 10  # points per side that the background is fitted to
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 # holds the surface flat where there is much ink; by coefficient of the quadratic
 RIDGE = (0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2)
@@ -29,14 +21,14 @@ RIDGE = (0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2)
 # The ink's colour is taken from the pixels with this part of the strongest difference's
 # energy, which is at this rank from the top, or lower, in a large picture.
 STRONG_ENERGY, STRONGEST_RANK, PIXELS_PER_RANK = 0.25, 8, 200
-OTSU_BINS = 64
-OTSU_TIE = 0.9999  # of the largest variance: cuts so close to it are averaged
+# cuts whose variance is this close to the largest are averaged
+OTSU_BINS, OTSU_TIE = 64, 0.9999
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 
 MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
-FLAT = 0.12  # of the ink's contrast: an even background varies less
-FLAT_PERCENTILES = (10, 90)  # between which the background's variation is measured
-FLAT_CELLS = 32  # per side: levels are averaged over about so many cells
+# of the ink's contrast: an even background, averaged over about so many cells per side,
+# varies less between these percentiles
+FLAT, FLAT_CELLS, FLAT_PERCENTILES = 0.12, 32, (10, 90)
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
 # A sheet on a desk: the desk holds DESK_BORDER of the picture's border, the sheet has
 # SHEET_SIDE of the picture's shorter side and fills SHEET_FILLED of its box (thick
@@ -51,13 +43,14 @@ HALVED_SIDE = 128  # pixels: larger pictures are halved to compare light and dar
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
 SHADOW_STROKES = 3.5  # stroke widths: the reach once these are known
 MIN_REACH, MIN_FINER_REACH = 3, 5  # pixels
-STRONG_STROKE = 0.5  # of the strongest detail: what counts for the stroke width
-STRAY_PIXELS = 8  # the strongest detail is at this rank: stray pixels may be stronger
-RANGE_PERCENTILES = (2, 98)  # the darkest and the brightest light on the background
-MIN_SHARE = 0.15  # of the light's range: ink has more contrast
-BRIGHT_PERCENTILE = 90  # of the background: the light that contrast is scaled to
-MIN_LIGHT = 0.2  # level: in less light, contrast is not scaled
-MAX_GAIN = 2.0  # times: the most that contrast is scaled
+# The strongest detail is at this rank, as stray pixels may be stronger; what exceeds
+# this part of it counts for the stroke width.
+STRAY_PIXELS, STRONG_STROKE = 8, 0.5
+# of the range of the light between these percentiles: ink has more contrast
+MIN_SHARE, RANGE_PERCENTILES = 0.15, (2, 98)
+# Contrast is scaled to this percentile of the light, but not in light below this level
+# and not by more than this factor.
+BRIGHT_PERCENTILE, MIN_LIGHT, MAX_GAIN = 90, 0.2, 2.0
 # of the ink's level: pixels above it are ink, on an even background and where shadows
 # were removed
 THRESHOLD, SHADOW_THRESHOLD = 0.3, 0.45
@@ -83,9 +76,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         direction = _ink_direction(difference)
         difference = difference @ direction
     if float(np.abs(difference).max()) < MIN_CONTRAST:
-        raise InvalidImage(
-            "no digit found: the picture is blank (one colour or a smooth gradient)"
-        )
+        raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     bright = difference > otsu(difference)
     is_light = _ink_is_light(bright)
     ink: Grey = difference if is_light else -difference
@@ -153,10 +144,10 @@ def _ink_is_light(bright: Mask) -> bool:
     Ink covers less of the picture, seldom touches its border, and vanishes when opened:
     each is a share that is 0 where bright is clearly ink, 1 where it is background.
     """
-    border = border_pixels(bright).mean()
+    border = morphology.border_pixels(bright).mean()
     reach = max(MIN_REACH, round(max(bright.shape) * POLARITY_REACH) | 1)
     stays, dark_stays = (
-        opening(mask, reach, np.logical_and, np.logical_or).mean()
+        morphology.opening(mask, reach, np.logical_and, np.logical_or).mean()
         for mask in (bright, ~bright)
     )
     return bool(border + bright.mean() + stays - dark_stays <= 1)
@@ -195,7 +186,9 @@ def _is_even(ink: Grey) -> bool:
     if high - low >= FLAT * (soft[soft > cut].mean() - low):
         return False
     reach = int(PLUMP * min(h, w)) | 1
-    return not opening(soft > cut, reach, np.logical_and, np.logical_or).any()
+    return not morphology.opening(
+        soft > cut, reach, np.logical_and, np.logical_or
+    ).any()
 
 
 def _has_two_levels(ink: Grey, cut: float) -> bool:
@@ -217,13 +210,14 @@ def _has_sheet(mask: Mask) -> bool:
 
     The desk is the class along the border; the sheet is large and fills its box.
     """
-    border = border_pixels(mask).mean()
+    border = morphology.border_pixels(mask).mean()
     sheet = ~mask if border > 0.5 else mask
     if max(border, 1 - border) < DESK_BORDER or not sheet.any():
         return False
-    top, bottom, left, right = bounding_box(sheet)
-    is_large = min(bottom - top, right - left) > SHEET_SIDE * min(mask.shape)
-    return bool(is_large and sheet[top:bottom, left:right].mean() > SHEET_FILLED)
+    box = sheet[morphology.bounding_box(sheet)]
+    return bool(
+        min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED
+    )
 
 
 def _remove_shadows(raw: Grey, show: Show) -> Grey:
@@ -234,23 +228,21 @@ def _remove_shadows(raw: Grey, show: Show) -> Grey:
     """
     is_light = _strokes_are_light(raw)
     raw = raw if is_light else -raw
-    soft = smooth(raw)
+    soft = morphology.smooth(raw)
     reach = int(SHADOW_REACH * min(raw.shape)) | 1
-    ground = opening(soft, reach)
+    ground = morphology.opening(soft, reach)
     top = soft - ground
     if _strongest(top) < MIN_CONTRAST:
-        raise InvalidImage("no digit found: the ink is a blob or a shadow, no stroke")
+        raise NoDigit("the ink is a blob or a shadow, no stroke")
     finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * _width_of_strongest(top)) | 1)
     if finer < reach:
-        ground = opening(soft, finer)
+        ground = morphology.opening(soft, finer)
     show("shadows", ground if is_light else -ground)
     ink = raw - ground
     ink -= np.median(ink)
     dark, bright = np.percentile(ground, RANGE_PERCENTILES)
     if _strongest(ink) < MIN_SHARE * (bright - dark):
-        raise InvalidImage(
-            "no digit found: the picture shows light and shadow, no stroke"
-        )
+        raise NoDigit("the picture shows light and shadow, no stroke")
     if not is_light:  # then -ground is the brightness of the background
         light = float(np.percentile(-ground, BRIGHT_PERCENTILE))
         if light > MIN_LIGHT:
@@ -260,20 +252,20 @@ def _remove_shadows(raw: Grey, show: Show) -> Grey:
 
 def _strokes_are_light(raw: Grey) -> bool:
     """Return whether light details have more energy than dark ones of stroke width."""
-    soft = smooth(raw)
+    soft = morphology.smooth(raw)
     if min(raw.shape) >= HALVED_SIDE:
         soft = soft[::2, ::2]
     vote = 0.0
     for share in HAT_REACHES:
         reach = max(MIN_REACH, int(share * min(soft.shape)) | 1)
-        light = soft - opening(soft, reach)
-        dark = opening(soft, reach, np.maximum, np.minimum) - soft
+        light = soft - morphology.opening(soft, reach)
+        dark = morphology.opening(soft, reach, np.maximum, np.minimum) - soft
         vote += float((light * light).sum() - (dark * dark).sum())
     return vote > 0
 
 
 def _width_of_strongest(top: Grey) -> float:
-    return stroke_width(top > STRONG_STROKE * _strongest(top))
+    return morphology.stroke_width(top > STRONG_STROKE * _strongest(top))
 
 
 def _strongest(a: npt.NDArray[np.float32]) -> float:

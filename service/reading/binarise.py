@@ -5,24 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from service.reading.background import MIN_CONTRAST, Ink
-from service.reading.errors import InvalidImage
-from service.reading.morphology import (
-    Grey,
-    Mask,
-    count_isolated,
-    despeckle,
-    smooth,
-)
+from service.reading.errors import NoDigit
+from service.reading.morphology import Grey, Mask, count_isolated, despeckle, smooth
 
-MIN_SIGNAL = 3.0  # standard deviations of the noise: the strongest ink rises above
-NOISE_THRESHOLD = 3.5  # standard deviations of the noise: the least threshold
+# standard deviations of the noise: the least of the strongest ink, and of the threshold
+MIN_SIGNAL, NOISE_THRESHOLD = 3.0, 3.5
 MAX_THRESHOLD = 0.5  # of the ink's level: the largest threshold
-STRONG = 0.5  # of the strongest ink: the ink's level is the median of what is stronger
-STRONGEST_RANK = 3  # the strongest ink is this one from the top, or, in a large
-PIXELS_PER_RANK = 20_000  # picture, one lower for each so many pixels
+# The ink's level is the median of what exceeds this part of the strongest ink, which
+# is at this rank from the top, or lower, in a picture of many pixels.
+STRONG, STRONGEST_RANK, PIXELS_PER_RANK = 0.5, 3, 20_000
 MAX_INK = 0.75  # of the picture
-SALT_SIDE = 64  # pixels: the longest side of a picture that is searched for salt
-MAX_ISOLATED = 5  # pixels: more isolated ones are salt noise
+# pixels: in a picture whose longer side is this, more isolated ones are salt noise
+SALT_SIDE, MAX_ISOLATED = 64, 5
 # of the threshold: ink fainter than this is black in the image
 FLOOR, NOISY_FLOOR = 0.1, 0.25
 # A normal variable's median deviation is this part of its standard deviation; the norm
@@ -48,14 +42,11 @@ def binarise(ink: Ink) -> Strokes:
     noise = estimate_noise(plane)
     seen = smooth(plane) if noise > 0 else plane
     level = _ink_level(seen, noise)
-    threshold = max(ink.threshold * level, NOISE_THRESHOLD * noise)
-    threshold = min(threshold, MAX_THRESHOLD * level)
+    least = max(ink.threshold * level, NOISE_THRESHOLD * noise)
+    threshold = min(least, MAX_THRESHOLD * level)
     mask = seen > threshold
     if mask.mean() > MAX_INK:
-        raise InvalidImage(
-            f"no digit found: {mask.mean():.0%} of the picture is ink; leave some "
-            "background on every side of the digit"
-        )
+        raise NoDigit("nearly all is ink; leave some background around the digit")
     if max(mask.shape) <= SALT_SIDE and count_isolated(mask) > MAX_ISOLATED:
         plane = despeckle(plane)
         mask = plane > threshold
@@ -71,9 +62,8 @@ def estimate_noise(plane: Grey) -> float:
     """
     p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
     p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
-    if not p.size:
-        return 0.0
-    return float(np.median(np.abs(p))) / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
+    deviation = float(np.median(np.abs(p))) if p.size else 0.0
+    return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
 
 
 def _ink_level(seen: Grey, noise: float) -> float:
@@ -81,8 +71,5 @@ def _ink_level(seen: Grey, noise: float) -> float:
     rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
     strongest = float(np.partition(seen.ravel(), -rank)[-rank])
     if strongest < max(MIN_CONTRAST, MIN_SIGNAL * noise):
-        raise InvalidImage(
-            "no digit found: the picture is blank (no ink stands out from the "
-            "background and its noise)"
-        )
+        raise NoDigit("the picture is blank (no ink stands out from its noise)")
     return float(np.median(seen[seen > STRONG * strongest]))

@@ -2,12 +2,20 @@
 
 ValueError
 └── InvalidImage
+    ├── NoDigit
     └── UnknownFormat
 """
 
 
 class InvalidImage(ValueError):
     """A picture that no digit can be read from; the message says why."""
+
+
+class NoDigit(InvalidImage):
+    """A picture without a digit that can be read; its argument is the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no digit found: {reason}")
 
 
 class UnknownFormat(InvalidImage):

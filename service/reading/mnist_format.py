@@ -7,13 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.reading.morphology import (
-    Grey,
-    Mask,
-    bounding_box,
-    grey_dilation,
-    stroke_width,
-)
+from service.reading.morphology import Grey, Mask, bounding_box, dilation, stroke_width
 
 # LeCun, Cortes, Burges, "The MNIST database of handwritten digits"
 BOX = 20
@@ -109,9 +103,7 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     for i in range(int(radius) + 1):
         # a cross and a square in alternation approximate a disc by an octagon
         corners = i % 2 == 1
-        wider = (
-            grey_dilation(fine, corners) if thickens else -grey_dilation(-fine, corners)
-        )
+        wider = dilation(fine, corners) if thickens else -dilation(-fine, corners)
         fine = fine + (wider - fine) * np.float32(min(radius - i, 1.0))
     h, w = fine.shape
     result: Grey = fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
@@ -121,8 +113,7 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
 def _centre(ink: Grey) -> npt.NDArray[np.uint8]:
     """Place ink (h, w) in [0, 1] with its centre of mass at the centre of (28, 28)."""
     levels = np.rint(ink * MAX_GREY).astype(np.uint8)
-    top, bottom, left, right = bounding_box(levels > 0)
-    levels = levels[top:bottom, left:right][: IMAGE_SIZE[0], : IMAGE_SIZE[1]]
+    levels = levels[bounding_box(levels > 0)][: IMAGE_SIZE[0], : IMAGE_SIZE[1]]
     y, x = (
         min(max(round(MIDDLE - centre), 0), side - length)
         for centre, side, length in zip(

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Grey = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+Box = tuple[slice, slice]
 Pick = Callable[..., npt.NDArray[Any]]
 
 # Counting pixel sides misjudges the length of slanted edges; this factor, measured on
@@ -35,23 +37,16 @@ def smooth(grey: Grey) -> Grey:
     return result
 
 
-def binary_dilation(mask: Mask) -> Mask:
-    """Dilate a mask (h, w) by one pixel in all 8 directions."""
-    p = _padded(mask)
-    p = p[:-2] | p[1:-1] | p[2:]
-    return p[:, :-2] | p[:, 1:-1] | p[:, 2:]
+def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
+    """Dilate a mask or grey levels (h, w) by one pixel.
 
-
-def grey_dilation(grey: Grey, corners: bool) -> Grey:
-    """Dilate grey levels (h, w) by one pixel.
-
-    Return the maximum over each pixel and its 4 neighbours; with `corners`, its 8.
+    Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
-    p = _padded(grey, repeat=True)
+    p = _padded(a, repeat=True)
     if corners:
         p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
         return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
-    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), grey)
+    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), a)
     return np.maximum(np.maximum(p[1:-1, :-2], p[1:-1, 2:]), vertical)
 
 
@@ -102,10 +97,10 @@ def count_isolated(mask: Mask) -> int:
     return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
 
 
-def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
-    """Return top, bottom, left and right of the set pixels; the ends are exclusive."""
+def bounding_box(mask: Mask) -> Box:
+    """Return the rows and the columns of the box around the set pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def border_pixels(mask: Mask) -> Mask:
@@ -119,9 +114,8 @@ def stroke_width(mask: Mask) -> float:
     At least one pixel of the mask must be set.
     """
     p = _padded(mask)
-    perimeter = np.count_nonzero(p[1:] != p[:-1]) + np.count_nonzero(
-        p[:, 1:] != p[:, :-1]
-    )
+    level, upright = p[1:] != p[:-1], p[:, 1:] != p[:, :-1]
+    perimeter = np.count_nonzero(level) + np.count_nonzero(upright)
     return 2 * np.count_nonzero(mask) / perimeter * EDGE_CORRECTION
 
 
@@ -132,12 +126,12 @@ class Runs:
     A run covers the columns from `start` to `end`, exclusive, of its row.
     """
 
-    row: npt.NDArray[np.intp]
-    start: npt.NDArray[np.intp]
-    end: npt.NDArray[np.intp]
+    row: Ints
+    start: Ints
+    end: Ints
 
     @property
-    def length(self) -> npt.NDArray[np.intp]:
+    def length(self) -> Ints:
         """The number of pixels of each run."""
         return self.end - self.start
 
@@ -152,7 +146,7 @@ def horizontal_runs(mask: Mask) -> Runs:
     return Runs(row, edges[::2] - row * (w + 2), edges[1::2] - row * (w + 2))
 
 
-def label_runs(runs: Runs, width: int) -> npt.NDArray[np.intp]:
+def label_runs(runs: Runs, width: int) -> Ints:
     """Label each run of a mask `width` pixels wide with its component, 0..n-1.
 
     Components are 8-connected.

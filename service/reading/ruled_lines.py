@@ -1,10 +1,9 @@
 """Removal of the lines of ruled and squared paper."""
 
 import numpy as np
-import numpy.typing as npt
 
-from service.reading.errors import InvalidImage
-from service.reading.morphology import Mask, horizontal_runs
+from service.reading.errors import NoDigit
+from service.reading.morphology import Ints, Mask, horizontal_runs
 
 # slopes of ruled lines, the most likely first
 SLOPES = (0.0, *(sign * percent / 100 for percent in range(1, 8) for sign in (1, -1)))
@@ -34,7 +33,7 @@ def remove_ruled_lines(mask: Mask) -> Mask:
     left = left & ~_find_lines(left.T, may_be_one=not rows.any()).T
     least = max(MIN_REST_PIXELS, MIN_REST * mask.sum())
     if left.sum() < least and left.sum() < mask.sum():
-        raise InvalidImage("no digit found: the picture holds only ruled lines")
+        raise NoDigit("the picture holds only ruled lines")
     return left
 
 
@@ -76,9 +75,7 @@ def _are_bars(mask: Mask, lines: Mask) -> bool:
     )
 
 
-def _best_slope(
-    mask: Mask, y: npt.NDArray[np.intp], x: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _best_slope(mask: Mask, y: Ints, x: Ints) -> tuple[Ints, Ints]:
     """Find the slope along which the set pixels (y, x) gather in the fewest rows.
 
     Return each pixel's row along that slope, and the number of pixels in each row.
@@ -96,7 +93,7 @@ def _best_slope(
     return best
 
 
-def _thin_peaks(profile: npt.NDArray[np.intp], h: int, w: int) -> tuple[int, Mask]:
+def _thin_peaks(profile: Ints, h: int, w: int) -> tuple[int, Mask]:
     """Find the rows of a profile that lines fill.
 
     Return the lines' thickness in pixels, 0 if there are none, and a mask of the rows.
@@ -116,7 +113,7 @@ def _thin_peaks(profile: npt.NDArray[np.intp], h: int, w: int) -> tuple[int, Mas
     return thickness, near[1:-1]
 
 
-def _heights(mask: Mask) -> npt.NDArray[np.intp]:
+def _heights(mask: Mask) -> Ints:
     """Return, for each set pixel of (h, w), the length of its vertical run."""
     lengths = horizontal_runs(mask.T).length
     result = np.zeros(mask.shape, np.intp)

@@ -1,6 +1,9 @@
 """Working size of a picture, and the closer crop of a digit that is small in it."""
 
+import numpy as np
 from PIL import Image
+
+from service.reading.morphology import Box
 
 WORKING_SIDE = 256  # pixels: a picture is averaged down to about this longer side
 MIN_WORKING_SIDE = 8  # pixels: the shorter side is not averaged down below this
@@ -19,25 +22,19 @@ def reduced(picture: Image.Image) -> Image.Image:
     return picture.reduce(factor) if factor > 1 else picture
 
 
-def closer_crop(
-    picture: Image.Image, box: tuple[int, int, int, int]
-) -> Image.Image | None:
+def closer_crop(picture: Image.Image, box: Box) -> Image.Image | None:
     """Crop a picture around a digit whose box, at working size, is small.
 
-    box: top, bottom, left and right. Return None where a crop would show no more.
+    Return None where a crop would show no more detail.
     """
     factor = reduction(picture.size)
-    top, bottom, left, right = box
-    length = max(bottom - top, right - left)
+    rows, columns = box
+    length = max(rows.stop - rows.start, columns.stop - columns.start)
     if factor == 1 or length >= CLOSE_BELOW:
         return None
     margin = length / 2 + CROP_MARGIN
-    crop = picture.crop(
-        (
-            int(max(left - margin, 0) * factor),
-            int(max(top - margin, 0) * factor),
-            int(min((right + margin) * factor, picture.width)),
-            int(min((bottom + margin) * factor, picture.height)),
-        )
-    )
+    starts, ends = (columns.start, rows.start), (columns.stop, rows.stop)
+    corners = np.array([starts, ends]) + np.array([[-margin], [margin]])
+    corners = np.clip(corners * factor, 0, picture.size).astype(int)
+    crop = picture.crop(corners.ravel().tolist())
     return crop if reduction(crop.size) < factor else None

@@ -1,24 +1,14 @@
 """Selection of the components that form the digit, without borders and specks."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service.reading import morphology
 from service.reading.binarise import Strokes
-from service.reading.errors import InvalidImage
-from service.reading.morphology import (
-    Grey,
-    Mask,
-    Runs,
-    binary_dilation,
-    bounding_box,
-    horizontal_runs,
-    label_runs,
-    smooth,
-    stroke_width,
-)
+from service.reading.errors import NoDigit
+from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
@@ -39,9 +29,9 @@ MANY = 12  # components: fewer specks are no noise
 
 WHITE = 85  # percentile of the digit's ink that becomes white
 MIN_PIXELS = 4  # of strokes
-MIN_REST = 16  # pixels: with less outside the digit, its spread is not estimated
-ONE_SIGMA = 68  # percentile: of a normal variable, so many are within one deviation
-MAX_SPREAD = 0.2  # of the ink's level: the most that the rest of the picture varies
+# of the ink's level: the most that the rest of the picture, of more than so many
+# pixels, varies by at this percentile, one standard deviation of a normal variable
+MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 68
 MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 
@@ -51,9 +41,8 @@ class Digit(NamedTuple):
 
     ink: Grey  # in [0, 1]
     mask: Mask  # of its strokes
-    lines: Mask  # ruled lines that were removed
-    plane: Grey  # the ink of the whole picture
-    level: float  # of strong ink
+    strokes: Strokes  # all that was found
+    lines: Mask  # ruled lines among them, which were removed
 
 
 def select_digit(strokes: Strokes) -> Digit:
@@ -64,35 +53,28 @@ def select_digit(strokes: Strokes) -> Digit:
     """
     without_lines = remove_ruled_lines(strokes.mask)
     digit = digit_components(without_lines, strokes.plane)
-    white = float(np.percentile(strokes.plane[digit], WHITE))
-    black = np.float32(strokes.floor)
-    ink = np.clip((strokes.plane - black) / np.float32(white - strokes.floor), 0, 1)
-    ink = ink * binary_dilation(digit)
-    lines = strokes.mask & ~without_lines
-    return Digit(ink, digit, lines, strokes.plane, strokes.level)
+    black, white = strokes.floor, float(np.percentile(strokes.plane[digit], WHITE))
+    ink = (strokes.plane - np.float32(black)) / np.float32(white - black)
+    ink = np.clip(ink, 0, 1) * morphology.dilation(digit)
+    return Digit(ink, digit, strokes, strokes.mask & ~without_lines)
 
 
 def refuse_other_shapes(digit: Digit) -> None:
     """Raise InvalidImage for a shape that no digit has, or one lost in texture."""
     n_pixels = np.count_nonzero(digit.mask)
     if n_pixels < MIN_PIXELS:
-        raise InvalidImage(
-            f"no digit found: the ink is a single speck of {n_pixels} pixels"
-        )
-    near = binary_dilation(binary_dilation(digit.mask | digit.lines))
-    rest = smooth(digit.plane)[~near]
+        raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
+    near = morphology.dilation(morphology.dilation(digit.mask | digit.lines))
+    rest = morphology.smooth(digit.strokes.plane)[~near]
     if rest.size > MIN_REST:
         spread = float(np.percentile(np.abs(rest - np.median(rest)), ONE_SIGMA))
-        if spread > MAX_SPREAD * digit.level:
-            raise InvalidImage(
-                "no digit found: the background varies as much as the ink (noise or "
-                "texture); send a picture of the digit on plain paper"
-            )
-    top, bottom, left, right = bounding_box(digit.mask)
-    if stroke_width(digit.mask) > MAX_PLUMP * max(bottom - top, right - left):
-        raise InvalidImage("no digit found: the ink is a blob or a shadow, no stroke")
-    if right - left > MAX_ASPECT * (bottom - top):
-        raise InvalidImage("no digit found: the ink is a single horizontal line")
+        if spread > MAX_SPREAD * digit.strokes.level:
+            raise NoDigit("the background varies as much as the ink; use plain paper")
+    height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
+    if morphology.stroke_width(digit.mask) > MAX_PLUMP * max(height, width):
+        raise NoDigit("the ink is a blob or a shadow, no stroke")
+    if width > MAX_ASPECT * height:
+        raise NoDigit("the ink is a single horizontal line")
 
 
 def digit_components(mask: Mask, plane: Grey) -> Mask:
@@ -101,8 +83,8 @@ def digit_components(mask: Mask, plane: Grey) -> Mask:
     Raises InvalidImage where there is no ink, or only a frame or specks.
     """
     if not mask.any():
-        raise InvalidImage("no digit found: no ink stands out from the background")
-    parts = Components.of(mask)
+        raise NoDigit("no ink stands out from the background")
+    parts = Components(mask)
     possible = _not_frames(parts)
     main = _main(parts, possible, plane[mask])
     if not parts.touches[main]:
@@ -113,44 +95,31 @@ def digit_components(mask: Mask, plane: Grey) -> Mask:
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
-        raise InvalidImage("no digit found: the ink is only specks or noise")
+        raise NoDigit("the ink is only specks or noise")
     digit = np.zeros_like(mask)
     digit[mask] = np.repeat(kept[parts.label], parts.runs.length)
     return digit
 
 
-@dataclass(frozen=True, eq=False)
 class Components:
     """The connected components of a mask (h, w): the box and the area of each."""
 
-    shape: tuple[int, int]
-    runs: Runs
-    label: npt.NDArray[np.intp]  # of each run
-    area: npt.NDArray[np.intp]
-    top: npt.NDArray[np.intp]
-    bottom: npt.NDArray[np.intp]
-    left: npt.NDArray[np.intp]
-    right: npt.NDArray[np.intp]
-
-    @classmethod
-    def of(cls, mask: Mask) -> "Components":
-        """Label the 8-connected components of a mask with at least one set pixel."""
-        h, w = mask.shape
-        runs = horizontal_runs(mask)
-        label = label_runs(runs, w)
+    def __init__(self, mask: Mask) -> None:
+        h, w = self.shape = mask.shape
+        self.runs = runs = morphology.horizontal_runs(mask)
+        self.label = label = morphology.label_runs(runs, w)
         n = int(label.max()) + 1
-        area = np.zeros(n, np.intp)
-        np.add.at(area, label, runs.length)
-        top, left = np.full(n, h), np.full(n, w)
-        bottom, right = np.zeros(n, np.intp), np.zeros(n, np.intp)
-        np.minimum.at(top, label, runs.row)
-        np.maximum.at(bottom, label, runs.row + 1)
-        np.minimum.at(left, label, runs.start)
-        np.maximum.at(right, label, runs.end)
-        return cls((h, w), runs, label, area, top, bottom, left, right)
+        self.area = np.zeros(n, np.intp)
+        np.add.at(self.area, label, runs.length)
+        self.top, self.left = np.full(n, h), np.full(n, w)
+        self.bottom, self.right = np.zeros(n, np.intp), np.zeros(n, np.intp)
+        np.minimum.at(self.top, label, runs.row)
+        np.maximum.at(self.bottom, label, runs.row + 1)
+        np.minimum.at(self.left, label, runs.start)
+        np.maximum.at(self.right, label, runs.end)
 
     @property
-    def size(self) -> npt.NDArray[np.intp]:
+    def size(self) -> Ints:
         """The longer side of each box, in pixels."""
         return np.maximum(self.bottom - self.top, self.right - self.left)
 
@@ -161,9 +130,7 @@ class Components:
         ends = (self.bottom == h) | (self.right == w)
         return (self.top == 0) | (self.left == 0) | ends
 
-    def area_within(
-        self, top: int, bottom: int, left: int, right: int
-    ) -> npt.NDArray[np.intp]:
+    def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
         """Count the pixels of each component within a box whose ends are exclusive."""
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
@@ -190,11 +157,11 @@ def _not_frames(parts: Components) -> Mask:
         if core < BOX_CORE * parts.area[i] and within.any():
             result[i] = False
     least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
-    if (parts.area * result).max() < least:
-        if min(h, w) >= MIN_FRAMED_SIDE:
-            raise InvalidImage("no digit found: the ink is only a frame")
-        return np.ones_like(result)
-    return result
+    if (parts.area * result).max() >= least:
+        return result
+    if min(h, w) >= MIN_FRAMED_SIDE:
+        raise NoDigit("the ink is only a frame")
+    return np.ones_like(result)
 
 
 def _main(parts: Components, possible: Mask, ink: Grey) -> int:

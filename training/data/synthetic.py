@@ -89,9 +89,8 @@ def _digit(label: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
         pencil.line(list(map(tuple, line)), fill=255, width=pen, joint="curve")
         for end in line[[0, -1]]:
             pencil.circle(tuple(end), pen / 2, fill=255)
-    ink = np.asarray(picture, np.float32) / 255
-    top, bottom, left, right = bounding_box(ink > 0)
-    digit = ink[top:bottom, left:right]
+    ink = np.asarray(picture, np.float32) / np.float32(255)
+    digit = ink[bounding_box(ink > 0)]
     return to_mnist_format(digit, digit > 0.5)
 
 
