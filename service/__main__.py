@@ -1,33 +1,91 @@
-"""Tell how the service would be run: python -m service settings."""
+"""Command line of the service: its settings, and the reading of one picture."""
 
+import argparse
+import itertools
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.classifier import InvalidWeights, load_first
+from service.features import MAX_GREY
+from service.images import InvalidImage, read_image
+from service.reading.background import MIN_CONTRAST
+from service.reading.stages import Show, ignore
 from service.settings import (
     PREFIX,
     InvalidSetting,
+    ServerSettings,
+    Settings,
     read_server_settings,
     read_settings,
 )
 
+SHOWN_SIDE = 280  # pixels: smaller stages are enlarged to about this longer side
+
 
 def main() -> None:
-    """Print the settings in effect, one a line."""
-    if sys.argv[1:] != ["settings"]:
-        sys.exit("usage: python -m service settings")
+    """Run the command that the arguments name."""
+    parser = argparse.ArgumentParser("python -m service", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("settings", help="print the settings in effect, one per line")
+    reading = "print the digit in a picture and its probability"
+    read = commands.add_parser("read", help=reading, description=reading)
+    read.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
+    stages = "create this folder and write every intermediate image as a numbered PNG"
+    read.add_argument("--stages", type=Path, metavar="FOLDER", help=stages)
+    arguments = parser.parse_args()
     try:
         settings = read_settings(os.environ)
-        server = read_server_settings(os.environ)
-    except InvalidSetting as error:
+        if arguments.command == "settings":
+            _print_settings(settings, read_server_settings(os.environ))
+        else:
+            _read(arguments.picture, arguments.stages, settings)
+    except (InvalidSetting, InvalidWeights, InvalidImage, OSError) as error:
         sys.exit(f"digits: {error}")
+
+
+def _print_settings(settings: Settings, server: ServerSettings) -> None:
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")
     print(f"DIGITS_ACCESS_LOG={server.access_log:d}")
-    print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # a star for each
+    print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
     for name, limit in settings.limits._asdict().items():
         print(f"{PREFIX}{name.upper()}={limit}")
     print(f"PORT={server.port}")
     print(f"WEB_CONCURRENCY={server.workers}")
+
+
+def _read(path: Path, stages: Path | None, settings: Settings) -> None:
+    """Print the digit in a picture file; write the stages of its reading."""
+    classifier = load_first(settings.weights)
+    show = _writer(stages) if stages else ignore
+    image = read_image(path.read_bytes(), settings.limits.max_pixels, show)
+    (probabilities,) = classifier.predict_proba(image[np.newaxis])
+    best = probabilities.argmax()
+    print(f"digit: {classifier.classes[best]}")
+    print(f"probability: {probabilities[best]:.4f}")
+
+
+def _writer(folder: Path) -> Show:
+    """Return a function that writes each stage as a numbered PNG into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = itertools.count(1)
+
+    def write(stage: str, image: npt.NDArray[Any]) -> None:
+        if stage == "ink":  # of any level: show it from black to white
+            image = image / max(image.max(), MIN_CONTRAST)
+        if image.dtype != np.uint8:
+            image = np.rint(np.clip(image, 0, 1) * MAX_GREY).astype(np.uint8)
+        factor = max(1, SHOWN_SIDE // max(image.shape[:2]))
+        enlarged = image.repeat(factor, 0).repeat(factor, 1)
+        Image.fromarray(enlarged).save(folder / f"{next(numbers)}-{stage}.png")
+
+    return write
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Logistic regression as it is served: the weights file in, probabilities out."""
+"""Multinomial logistic regression and its weights file."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,35 +18,35 @@ from service.features import FEATURES, n_features
 FORMAT = "1"
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
-MAX_WEIGHT = 1e6  # of either sign: sums of larger ones may not be finite
-VERSION_DIGITS = 12
-HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian count, the JSON header, the data
+MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
+VERSION_DIGITS = 12  # hexadecimal digits of the file's SHA-256
+HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian length, a JSON header, data
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
 class InvalidWeights(ValueError):
-    """A weights file, or the arrays meant for one, that cannot be served."""
+    """A weights file, or its arrays, that cannot be served; the message says why."""
 
 
 def softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Turn logits (n, K) into probabilities (n, K) whose rows sum to 1.
+    """Compute probabilities (n, K), whose rows sum to 1, of logits (n, K).
 
     p_k = exp z_k / Σ_j exp z_j    Bishop, PRML, eq. 4.104
     """
     z = logits.astype(np.float64)
-    # the largest first: exp(710) overflows, and softmax does not change under a shift
+    # exp(710) overflows; subtracting the largest logit does not change the softmax
     exponentials = np.exp(z - z.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classifier:
     """Multinomial logistic regression over the feature map named `features`.
 
     weight (D, K) float32, bias (K,) float32, classes: K distinct digits in column
-    order; `training` and `evaluation` are what the weights file says of itself.
-    Raises InvalidWeights if these do not fit together.
+    order; `training` and `evaluation` are metadata of the weights file. Raises
+    InvalidWeights if these do not fit together.
     """
 
     weight: npt.NDArray[np.float32]
@@ -60,39 +60,32 @@ class Classifier:
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
             known = ", ".join(FEATURES)
-            raise InvalidWeights(
-                f"feature map {self.features!r} is not one of: {known}"
-            )
+            raise InvalidWeights(f"unknown feature map {self.features!r}; use {known}")
         if not _are_classes(self.classes):
-            raise InvalidWeights(
-                f"classes {self.classes!r} are not two or more distinct digits"
-            )
-        n_classes = len(self.classes)
-        expected = {
-            "weight": (n_features(self.features), n_classes),
-            "bias": (n_classes,),
-        }
-        for name, shape in expected.items():
+            raise InvalidWeights(f"classes {self.classes!r}, expected distinct digits")
+        k = len(self.classes)
+        shapes = {"weight": (n_features(self.features), k), "bias": (k,)}
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape:
                 raise InvalidWeights(
                     f"{name} is {array.dtype} {array.shape}, expected float32 {shape}"
                 )
             if not np.isfinite(array).all():
-                raise InvalidWeights(f"{name} holds a value that is not finite")
+                raise InvalidWeights(f"{name} has a value that is not finite")
             if np.abs(array).max() > MAX_WEIGHT:
-                raise InvalidWeights(f"{name} holds a value beyond {MAX_WEIGHT:,.0f}")
+                raise InvalidWeights(f"{name} has a value beyond ±{MAX_WEIGHT:,.0f}")
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Give each image's class probabilities: (n, 28, 28) -> (n, K), in class order.
+        """Compute class probabilities (n, K), in class order, of images (n, 28, 28).
 
         p(C_k | φ) = softmax_k(φ(x) W + b)    Bishop, PRML, eq. 4.104, 4.105
         """
         return softmax(self.logits(FEATURES[self.features](images)))
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Map features (n, D) to logits (n, K): φ W + b."""
-        # one product a row: the same picture gets the same bits alone and among others
+        """Compute the logits (n, K), φ W + b, of features (n, D)."""
+        # one product per row: an image gets the same bits alone as in a batch
         product: npt.NDArray[np.float32] = features[:, np.newaxis] @ self.weight
         return product[:, 0] + self.bias
 
@@ -106,7 +99,7 @@ def _are_classes(classes: object) -> bool:
 
 
 def save(classifier: Classifier, path: Path) -> None:
-    """Write the weights file; the same classifier gives the same bytes."""
+    """Write the weights file: the same bytes every time for the same classifier."""
     metadata = {
         "format": FORMAT,
         "features": classifier.features,
@@ -119,7 +112,7 @@ def save(classifier: Classifier, path: Path) -> None:
         "bias": np.ascontiguousarray(classifier.bias),
     }
     header, data = _split(safetensors.numpy.save(arrays, metadata))
-    # the library writes the metadata in an order that differs from process to process
+    # the library writes metadata in an order that differs between processes
     ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     ordered += b" " * (-len(ordered) % HEADER_LENGTH_BYTES)
     length = len(ordered).to_bytes(HEADER_LENGTH_BYTES, "little")
@@ -129,7 +122,7 @@ def save(classifier: Classifier, path: Path) -> None:
 def load(path: Path) -> Classifier:
     """Read a weights file.
 
-    Raises InvalidWeights, naming the file, for whatever keeps it from being served.
+    Raises InvalidWeights, which names the file and the reason, if it cannot be served.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
@@ -141,20 +134,37 @@ def load(path: Path) -> Classifier:
         raise InvalidWeights(f"weights {path}: {error}") from error
 
 
+def load_first(paths: Sequence[Path]) -> Classifier:
+    """Load the first existing file; raise InvalidWeights if it cannot be served."""
+    return load(first_existing(paths))
+
+
+def first_existing(paths: Sequence[Path]) -> Path:
+    """Return the first path that exists, or the last; raise InvalidWeights."""
+    for path in paths:
+        try:
+            if path.exists():
+                return path
+        except OSError as error:
+            raise InvalidWeights(f"weights {path}: {error.strerror}") from error
+    # loading this one reports that it does not exist
+    return paths[-1]
+
+
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; where it is a pipe, do not wait for who writes to it."""
+    """Open a file; do not block on a pipe that nobody writes to."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parse(content: bytes) -> Classifier:
     if len(content) > MAX_WEIGHTS_BYTES:
-        raise InvalidWeights(f"the file is larger than {MAX_WEIGHTS_BYTES} bytes")
+        raise InvalidWeights(f"the file is larger than {MAX_WEIGHTS_BYTES:,} bytes")
     try:
         arrays = safetensors.numpy.load(content)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InvalidWeights(f"not a safetensors file: {error}") from error
     if set(arrays) != {"weight", "bias"}:
-        raise InvalidWeights(f"holds {sorted(arrays)}, expected ['bias', 'weight']")
+        raise InvalidWeights(f"arrays {sorted(arrays)}, expected ['bias', 'weight']")
     metadata = _split(content)[0].get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise InvalidWeights(f"format {metadata.get('format')!r}, expected {FORMAT!r}")

@@ -1,5 +1,6 @@
-"""Why an answer: each region's exact share in the logits. The model is linear in φ."""
+"""Explanation of a prediction: the exact additive evidence of each region."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -7,31 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classifier import Classifier
-from service.features import (
-    CELLS,
-    FEATURES,
-    GRID,
-    IMAGE_SIZE,
-    N_STROKE_EDGES,
-    Images,
-    placement_of,
-)
+from service.features import CELLS, FEATURES, GRID, IMAGE_SIZE, Images, placement_of
 
-BLOCK = 4  # pixels a side of a region, where the features are pixels
-DIGITS = 6  # after the point: finer than float32 adds up
+BLOCK = 4  # pixels per side of a region, where the features are pixels
+DECIMALS = 6  # of logits: finer than float32 adds up
+OUTLINE_DECIMALS = 2  # of pixels
 
 Outlines = npt.NDArray[np.float64]  # (regions, 4 corners, x and y), in pixels
+Regions = tuple[npt.NDArray[np.intp], Outlines]  # the region of each feature; outlines
 
 
 def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
-    """Share the logits of one image (28, 28) out among the regions of the image.
+    """Split the logits of one image (28, 28) among the regions of the image.
 
-    logit_k = bias_k + Σ_regions logits_k, for every class k; a region's `evidence` is
-    what it adds to the logit of the answer beyond that of the runner-up. Outlines are
-    in pixels, x to the right and y down from the image's upper left corner.
+    The model is linear in φ, so that logit_k = bias_k + Σ_regions logits_k exactly for
+    every class k. The `evidence` of a region is what it adds to the logit of the answer
+    minus what it adds to that of the runner-up. Outlines are in pixels, x to the right
+    and y down from the image's upper left corner.
     """
     phi = FEATURES[classifier.features](image[np.newaxis])[0]
-    region, outlines = _REGIONS[classifier.features](image)
+    regions_of = REGIONS.get(classifier.features, _whole_image)
+    region, outlines = regions_of(image, len(phi))
     shares = np.zeros((len(outlines), len(classifier.classes)))
     np.add.at(shares, region, phi[:, np.newaxis].astype(np.float64) * classifier.weight)
     logits = shares.sum(axis=0) + classifier.bias
@@ -40,53 +37,59 @@ def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
         "image": image.tolist(),
         "answer": classifier.classes[answer],
         "runner_up": classifier.classes[runner_up],
-        "logits": logits.round(DIGITS).tolist(),
-        "bias": classifier.bias.astype(np.float64).round(DIGITS).tolist(),
+        "logits": logits.round(DECIMALS).tolist(),
+        "bias": classifier.bias.astype(np.float64).round(DECIMALS).tolist(),
         "regions": [
             {
-                "outline": outline.round(2).tolist(),
-                "evidence": round(share[answer] - share[runner_up], DIGITS),
-                "logits": share.round(DIGITS).tolist(),
+                "outline": outline.round(OUTLINE_DECIMALS).tolist(),
+                "evidence": round(share[answer] - share[runner_up], DECIMALS),
+                "logits": share.round(DECIMALS).tolist(),
             }
             for outline, share in zip(outlines, shares, strict=True)
         ],
     }
 
 
-def _regions_of_pixels(image: Images) -> tuple[npt.NDArray[np.intp], Outlines]:
-    """Give each pixel's region (784,), and the regions: blocks of 4 x 4 pixels."""
+def _whole_image(image: Images, n_features: int) -> Regions:
+    """Return the image as the one region of all features."""
     height, width = IMAGE_SIZE
-    y, x = np.divmod(np.arange(height * width), width)
+    return np.zeros(n_features, np.intp), _cells((0, width), (0, height))
+
+
+def _blocks_of_pixels(image: Images, n_features: int) -> Regions:
+    """Return each pixel's region (784,), and the regions: blocks of 4 x 4 pixels."""
+    height, width = IMAGE_SIZE
+    y, x = np.divmod(np.arange(n_features), width)
     outlines = _cells(np.arange(0, width + 1, BLOCK), np.arange(0, height + 1, BLOCK))
     return y // BLOCK * (width // BLOCK) + x // BLOCK, outlines
 
 
-def _regions_of_stroke_edges(image: Images) -> tuple[npt.NDArray[np.intp], Outlines]:
-    """Give each feature's cell (720,), and the cells where they lie on the image.
+def _cells_of_stroke_edges(image: Images, n_features: int) -> Regions:
+    """Return each feature's cell (720,), and the cells where they lie on the image.
 
-    Cells overlap, being triangular windows: an outline is where one weighs the most.
+    Cells are triangular windows, which overlap; an outline encloses the points where
+    its cell has the largest weight.
     """
     ends = (np.arange(CELLS + 1) - CELLS / 2) * _CELL
     u, v = np.moveaxis(_cells(ends, ends), -1, 0)
     place = placement_of(image)
     x = place.x + place.width * u + place.slant * v + IMAGE_SIZE[1] / 2
     y = place.y + place.height * v + IMAGE_SIZE[0] / 2
-    return np.arange(N_STROKE_EDGES) % CELLS**2, np.stack([x, y], axis=-1)
+    return np.arange(n_features) % CELLS**2, np.stack([x, y], axis=-1)
 
 
-_CELL = (GRID + 2) / CELLS  # points of the grid from the middle of a cell to the next's
+_CELL = (GRID + 2) / CELLS  # points of the grid between the centres of two cells
 
 
-def _cells(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Outlines:
-    """Outline the cells between the lines x and y, row by row: (cells, 4, 2)."""
-    return np.array(
-        [
-            [(left, top), (right, top), (right, bottom), (left, bottom)]
-            for top, bottom in pairwise(y)
-            for left, right in pairwise(x)
-        ],
-        float,
-    )
+def _cells(x: Iterable[float], y: Iterable[float]) -> Outlines:
+    """Return the outlines of the cells between the lines x and y, row by row."""
+    cells = [
+        [(left, top), (right, top), (right, bottom), (left, bottom)]
+        for top, bottom in pairwise(y)
+        for left, right in pairwise(x)
+    ]
+    return np.array(cells, float)
 
 
-_REGIONS = {"pixels": _regions_of_pixels, "stroke-edges": _regions_of_stroke_edges}
+# Maps whose features lie in known places; all others are explained as one region.
+REGIONS = {"pixels": _blocks_of_pixels, "stroke-edges": _cells_of_stroke_edges}

@@ -1,8 +1,8 @@
-"""φ: the fixed feature maps, shared by training and serving so they cannot disagree."""
+"""Feature maps φ, shared by training and serving so that they cannot disagree."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
 from math import cos, pi, sqrt
 from typing import Any, NamedTuple
 
@@ -17,36 +17,37 @@ Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 FeatureMap = Callable[[Images], Floats]
 
-# The normalised digit: GRID x GRID points, in whose steps the ink's standard deviations
-# are HEIGHT along y and, as far as WIDTH_POWER goes, WIDTH along x.
+# The normalised digit has GRID x GRID points. In steps of this grid, the standard
+# deviation of its ink is HEIGHT along y. Along x it approaches WIDTH by WIDTH_POWER: 1
+# would normalise the width completely, 0 would keep the digit's own.
 GRID = 22
 HEIGHT, WIDTH, WIDTH_POWER = 4.8, 3.9, 0.8
 NARROWEST = 0.5  # of WIDTH: narrower digits, such as 1, stay narrow
 FLATTEST = 0.45  # of the width's scale: flatter digits stay flat
-MAX_SLANT = 0.8
-PIXEL_VARIANCE = 0.08  # what a pixel's own extent adds to the ink's
-MIN_VARIANCE = 0.05
-MIN_MASS = 1e-3  # of one white pixel
+MAX_SLANT = 0.8  # pixels along x per pixel along y
+PIXEL_VARIANCE = 0.08  # pixels²: the extent of a pixel itself
+MIN_VARIANCE = 0.05  # pixels²
+MIN_MASS = 1e-3  # of one white pixel: with less ink, an image counts as blank
 
 DIRECTIONS = 10  # of the gradient, around the circle
-COARSE = 10  # points a side of each direction's map after the first pooling
-CELLS = 3  # a side after the second
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # along which the maps are differenced
-# Instead of 0, below which the rectifiers do not go: a root magnifies rounding near 0.
+COARSE = 10  # points per side of each direction's map after the first pooling
+CELLS = 3  # per side, after the second pooling
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (y, x) steps of the differences
+# The rectifiers' minimum, in place of 0: a root magnifies rounding errors near 0.
 RECTIFIER_FLOOR = np.float32(0.05)
-SCALE = 1.32  # gives the features a total variance of about 80: rates near 1 suit them
+SCALE = 1.32  # makes the total variance about 80, which suits learning rates near 1
 
-CHUNK = 16  # images whose working arrays stay in a processor's cache
-MARGIN = 6  # empty columns on both sides of an image, into which a warp may reach
+CHUNK = 16  # images: their working arrays fit a processor's cache
+MARGIN = 6  # empty columns on both sides of an image, which a warp may reach into
 
-_RINGED = GRID + 2  # one more point on every side, for the differences
+_RINGED = GRID + 2  # one more point on every side, for the gradient
 _COARSE_RINGED = COARSE + 2
 _PADDED = IMAGE_SIZE[1] + 2 * MARGIN
 _ZERO, _LAST_COLUMN = np.float32(0), np.float32(_PADDED - 1.01)
 
 
 def pixels(images: Images) -> Floats:
-    """Take the grey levels themselves as features.
+    """Return the grey levels themselves as features.
 
     images (n, 28, 28) in 0..255 -> features (n, 784) in [0, 1]
     """
@@ -55,27 +56,27 @@ def pixels(images: Images) -> Floats:
 
 
 def stroke_edges(images: Images) -> Floats:
-    """Describe where edges of each direction begin and end, on a normalised digit.
+    """Compute where edges of each direction begin and end on a normalised digit.
 
     images (n, 28, 28), light on dark -> features (n, 720): for each of 10 directions,
     both signs of 4 differences, each in 3 x 3 cells.
 
-    1  The ink's moments give its centre, slant, height and width; one bilinear warp
-       brings all four to a standard.
+    1  The moments of the ink give its centre, slant, height and width. One bilinear
+       warp normalises all four.
     2  With the gradient g and directions u_k at equal angles w, the maps
-       max(0, (g·u_k - |g| cos w) / (1 - cos w)) tell how much edge runs along u_k; they
-       are pooled to 10 x 10 by triangular windows, and their roots taken.
+       max(0, (g·u_k - |g| cos w) / (1 - cos w)) measure how much edge runs along u_k.
+       They are pooled to 10 x 10 by triangular windows; their square roots follow.
     3  Each map is differenced along rows, columns and both diagonals. The positive and
-       the negative parts are pooled to 3 x 3, and their roots are the features.
+       the negative parts are pooled to 3 x 3; their square roots are the features.
 
     The second half of a direction histogram (Dalal, Triggs, "Histograms of oriented
-    gradients", 2005) is replaced by step 3, which tells a stroke's ends, corners and
-    bends apart from its middle.
+    gradients", 2005) is replaced by step 3, which distinguishes the ends, corners and
+    bends of a stroke from its middle.
     """
     features = np.empty((len(images), N_STROKE_EDGES), np.float32)
     for first in range(0, len(images), CHUNK):
         chunk = images[first : first + CHUNK]
-        with _workspace(len(chunk)) as work:
+        with _WORKSPACES.use(len(chunk)) as work:
             _normalise(chunk, work)
             _pool_directions(work)
             _pool_differences(work, features[first : first + CHUNK])
@@ -86,9 +87,10 @@ N_STROKE_EDGES = DIRECTIONS * len(NEIGHBOURS) * 2 * CELLS * CELLS
 
 
 def _windows(size: int, count: int, first: float, last: float) -> Array:
-    """Space `count` triangular windows over 0..size-1: (size, count).
+    """Compute the weights of `count` triangular windows over 0..size-1: (size, count).
 
-    Their centres lie evenly from first to last, and each reaches to its neighbours'.
+    Their centres are evenly spaced from first to last, and each window reaches the
+    centres of its neighbours.
     """
     reach = (last - first) / (count - 1)
     distance = np.abs(np.arange(size)[:, np.newaxis] - np.linspace(first, last, count))
@@ -101,7 +103,7 @@ def _constant(array: Array) -> Floats:
 
 
 def _moments_of_pixels() -> Floats:
-    """Give every pixel's 1, x, y, x², xy, y² from the image's middle: (28 * w, 6)."""
+    """Compute 1, x, y, x², xy, y² of every pixel, from the centre: (28 * w, 6)."""
     height, _ = IMAGE_SIZE
     y, x = np.mgrid[:height, :_PADDED].astype(float)
     y, x = y - (height - 1) / 2, x - (_PADDED - 1) / 2
@@ -110,25 +112,25 @@ def _moments_of_pixels() -> Floats:
 
 
 def _points() -> Array:
-    """Give the normalised grid's coordinates along one side, from its middle."""
+    """Return the coordinates of the normalised grid along a side, from its centre."""
     return np.arange(_RINGED) - (_RINGED - 1) / 2
 
 
 def _row_terms() -> Floats:
-    """Give 1, v and -y of grid rows v and image rows y: (3, grid rows * image rows)."""
+    """Compute 1, v, -y of grid rows v, image rows y: (3, grid rows * image rows)."""
     height, _ = IMAGE_SIZE
     v, y = np.meshgrid(_points(), np.arange(height) - (height - 1) / 2, indexing="ij")
     return _constant(np.stack([np.ones_like(v), v, -y]).reshape(3, -1))
 
 
 def _column_terms() -> Floats:
-    """Give 1, u and v of every point of the grid: (3, grid rows * grid columns)."""
+    """Compute 1, u, v of every point of the grid: (3, grid rows * grid columns)."""
     v, u = np.meshgrid(_points(), _points(), indexing="ij")
     return _constant(np.stack([np.ones_like(v), u, v]).reshape(3, -1))
 
 
 def _direction_terms() -> Floats:
-    """Give the weights of g_x, g_y and |g| for each direction: (directions, 3)."""
+    """Compute the weights of g_x, g_y and |g| in each direction: (directions, 3)."""
     step = 2 * pi / DIRECTIONS
     angle = step * np.arange(DIRECTIONS)
     terms = np.stack([np.cos(angle), np.sin(angle), np.full(DIRECTIONS, -cos(step))], 1)
@@ -137,14 +139,13 @@ def _direction_terms() -> Floats:
 
 _MOMENTS, _ROWS, _COLUMNS = _moments_of_pixels(), _row_terms(), _column_terms()
 _DIRECTIONS = _direction_terms()
-# The rings are carried along, because cutting them off costs more than they do: the
-# windows hold zeros there.
+# The windows are 0 on the outer points: cutting these off would take more time.
 _POOL = np.pad(_windows(GRID, COARSE, 1.5, GRID - 2.5), ((0, 0), (1, 1)))
 _POOL_X = _constant(np.pad(_POOL, ((1, 1), (0, 0))))  # (ringed, coarse ringed)
 _POOL_Y = _constant(_POOL.T)  # (coarse ringed, grid)
 _CELLS = np.pad(_windows(COARSE, CELLS, 0.5, COARSE - 1.5), ((1, 1), (0, 0)))
-# Neighbours on a coarse map laid out flat; between the first point that has all of them
-# and the last, a difference is one subtraction of two slices.
+# Distances of neighbours on a flattened coarse map. From the first point that has all
+# neighbours to the last, a difference is one subtraction of two slices.
 _OFFSETS = [dy * _COARSE_RINGED + dx for dy, dx in NEIGHBOURS]
 _INNER = _COARSE_RINGED + 1
 _N_FLAT = _COARSE_RINGED**2
@@ -152,84 +153,72 @@ _N_DIFFERENCES = _N_FLAT - 2 * _INNER
 _POOL_CELLS = _constant(np.kron(_CELLS, _CELLS)[_INNER : _N_FLAT - _INNER] * SCALE**2)
 
 
-@dataclass(frozen=True)
 class _Workspace:
-    """The arrays that n images pass through, each named for what is left in it."""
+    """The working arrays for n images, each named for the result it holds."""
 
-    padded: Floats
-    row_weights: Floats
-    rows: Floats
-    column: Floats
-    whole: Floats
-    index: npt.NDArray[np.intp]
-    row_start: Floats
-    digit: Floats
-    right: Floats
-    gradient: Floats
-    squares: Floats
-    edges: Floats
-    pooled_x: Floats
-    coarse: Floats
-    differences: Floats
-    rectified: Floats
-
-    @classmethod
-    def of(cls, n: int) -> "_Workspace":
+    def __init__(self, n: int) -> None:
         def empty(*shape: int) -> Floats:
-            return np.empty(shape, np.float32)
+            return np.empty((n, *shape), np.float32)
 
         height, points = IMAGE_SIZE[0], _RINGED**2
         start = np.arange(n * _RINGED, dtype=np.float32) * _PADDED
-        return cls(
-            padded=np.zeros((n, height, _PADDED), np.float32),
-            row_weights=empty(n, 1, _RINGED * height),
-            rows=empty(n, _RINGED, _PADDED),
-            column=empty(n, 1, points),
-            whole=empty(n, 1, points),
-            index=np.empty((n, 1, points), np.intp),
-            row_start=np.repeat(start, _RINGED).reshape(n, 1, points),
-            digit=empty(n, 1, points),
-            right=empty(n, 1, points),
-            gradient=empty(n, 3, GRID * _RINGED),
-            squares=empty(n, 2, GRID * _RINGED),
-            edges=empty(n, DIRECTIONS, GRID * _RINGED),
-            pooled_x=empty(n, DIRECTIONS * GRID, _COARSE_RINGED),
-            coarse=empty(n, DIRECTIONS, _COARSE_RINGED, _COARSE_RINGED),
-            differences=empty(n, DIRECTIONS, len(NEIGHBOURS), _N_DIFFERENCES),
-            rectified=empty(n, DIRECTIONS, 2, len(NEIGHBOURS), _N_DIFFERENCES),
-        )
+        self.padded = np.zeros((n, height, _PADDED), np.float32)
+        self.row_weights = empty(1, _RINGED * height)
+        self.rows = empty(_RINGED, _PADDED)
+        self.column = empty(1, points)
+        self.whole = empty(1, points)
+        self.index = np.empty((n, 1, points), np.intp)
+        self.row_start = np.repeat(start, _RINGED).reshape(n, 1, points)
+        self.digit = empty(1, points)
+        self.right = empty(1, points)
+        self.gradient = empty(3, GRID * _RINGED)
+        self.squares = empty(2, GRID * _RINGED)
+        self.edges = empty(DIRECTIONS, GRID * _RINGED)
+        self.pooled_x = empty(DIRECTIONS * GRID, _COARSE_RINGED)
+        self.coarse = empty(DIRECTIONS, _COARSE_RINGED, _COARSE_RINGED)
+        self.differences = empty(DIRECTIONS, len(NEIGHBOURS), _N_DIFFERENCES)
+        self.rectified = empty(DIRECTIONS, 2, len(NEIGHBOURS), _N_DIFFERENCES)
 
     def first(self, n: int) -> "_Workspace":
-        """Give the arrays for the first n images alone."""
-        return _Workspace(**{name: array[:n] for name, array in vars(self).items()})
+        """Return the parts of the arrays for the first n images."""
+        part = copy(self)
+        vars(part).update({name: array[:n] for name, array in vars(self).items()})
+        return part
 
 
-# Sets of working arrays that no thread is using, each with its parts for fewer images.
-# Fresh arrays would be given back to the system and faulted in again by every call,
-# which costs more than the arithmetic.
-_idle: list[dict[int, _Workspace]] = []
+class _Workspaces:
+    """Working arrays for as many threads as compute φ at once.
+
+    The system would take back fresh arrays after every call; faulting them in again
+    takes longer than the arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[dict[int, _Workspace]] = []  # by the number of images
+
+    @contextmanager
+    def use(self, n: int) -> Iterator[_Workspace]:
+        """Lend working arrays for n images, at most CHUNK, to one thread."""
+        try:
+            works = self._idle.pop()
+        except IndexError:
+            works = {CHUNK: _Workspace(CHUNK)}
+        if n not in works:
+            works[n] = works[CHUNK].first(n)
+        try:
+            yield works[n]
+        finally:
+            self._idle.append(works)
 
 
-@contextmanager
-def _workspace(n: int) -> Iterator[_Workspace]:
-    """Use working arrays for n images, CHUNK at most."""
-    try:
-        works = _idle.pop()
-    except IndexError:
-        works = {CHUNK: _Workspace.of(CHUNK)}
-    if n not in works:
-        works[n] = works[CHUNK].first(n)
-    try:
-        yield works[n]
-    finally:
-        _idle.append(works)
+_WORKSPACES = _Workspaces()
 
 
 class Placement(NamedTuple):
-    """Where the normalised grid lies in an image, in pixels from its middle.
+    """Position of the normalised grid in an image, in pixels from the image's centre.
 
-    The grid's row v lies at y + height v, and on it the column u at x + width u +
-    slant v, u and v being counted from the grid's middle.
+    The point in row v and column u of the grid, counted from the grid's centre, lies at
+    (x + width u + slant v, y + height v).
     """
 
     y: float
@@ -240,7 +229,7 @@ class Placement(NamedTuple):
 
 
 def placement_of(image: Images) -> Placement:
-    """Place the grid on one image (28, 28)."""
+    """Compute the position of the grid on one image (28, 28)."""
     padded = np.pad(image, ((0, 0), (MARGIN, MARGIN))).astype(np.float32)
     return _placement(*(padded.reshape(-1) @ _MOMENTS).tolist())
 
@@ -248,7 +237,7 @@ def placement_of(image: Images) -> Placement:
 def _placement(
     mass: float, x: float, y: float, xx: float, xy: float, yy: float
 ) -> Placement:
-    """Place the grid by the moments of the ink."""
+    """Compute the position of the grid from the moments of the ink."""
     inverse = 1 / mass if mass > MIN_MASS else 0.0
     x, y = x * inverse, y * inverse
     variance_x = max(xx * inverse - x * x, 0.0) + PIXEL_VARIANCE
@@ -263,10 +252,10 @@ def _placement(
 
 
 def _warp_of(moments: list[float]) -> tuple[float, ...]:
-    """Turn the moments of an image into the coefficients of its warp.
+    """Compute the coefficients of an image's warp from its moments.
 
-    Three for the rows, three for the columns, and w, the rows' weight: where the digit
-    shrinks, w < 1 widens the windows that average its rows.
+    There are three for the rows, three for the columns, and the weight w of the rows:
+    where the digit shrinks, w < 1 widens the windows that average its rows.
     """
     y, height, x, width, slant = _placement(*moments)
     w = 1 / max(height, 1.0)
@@ -277,8 +266,8 @@ def _warp_of(moments: list[float]) -> tuple[float, ...]:
 def _normalise(images: Images, work: _Workspace) -> None:
     """Warp images (n, 28, 28) into work.digit: (n, ringed grid laid out flat).
 
-    A bilinear warp in two halves: grid rows are weighted sums of image rows, then each
-    is resampled along x.
+    The bilinear warp has two steps: rows of the grid are weighted sums of image rows,
+    and each is then resampled along x.
     """
     n = len(images)
     work.padded[:, :, MARGIN : MARGIN + IMAGE_SIZE[1]] = images
@@ -300,7 +289,7 @@ def _normalise(images: Images, work: _Workspace) -> None:
     whole += work.row_start
     work.index[...] = whole
     rows = work.rows.reshape(-1)
-    # no index is out of range; "clip" is the mode that writes straight into out
+    # no index is out of range; mode "clip" writes into out without a copy
     rows.take(work.index, out=work.digit, mode="clip")
     rows[1:].take(work.index, out=work.right, mode="clip")
     np.subtract(work.right, work.digit, out=work.right)
@@ -309,7 +298,7 @@ def _normalise(images: Images, work: _Workspace) -> None:
 
 
 def _pool_directions(work: _Workspace) -> None:
-    """Leave the roots of the pooled direction maps of work.digit in work.coarse."""
+    """Write the roots of the pooled direction maps of work.digit into work.coarse."""
     digit, gradient = work.digit[:, 0], work.gradient
     n, end = digit.shape
     np.subtract(
@@ -332,7 +321,7 @@ def _pool_directions(work: _Workspace) -> None:
 
 
 def _pool_differences(work: _Workspace, features: Floats) -> None:
-    """Leave the roots of the pooled differences of work.coarse in features (n, 720)."""
+    """Write the roots of work.coarse's pooled differences into features (n, 720)."""
     n = len(features)
     coarse = work.coarse.reshape(n, DIRECTIONS, _N_FLAT)
     for i, offset in enumerate(_OFFSETS):
@@ -349,10 +338,11 @@ def _pool_differences(work: _Workspace, features: Floats) -> None:
     np.sqrt(cells, out=cells)
 
 
+# The one declaration of a feature map: whatever is listed here trains, serves and
+# explains its answers.
 FEATURES: dict[str, FeatureMap] = {"pixels": pixels, "stroke-edges": stroke_edges}
 
 
 def n_features(name: str) -> int:
-    """Count the features D that the map `name` gives, by applying it to no image."""
-    width: int = FEATURES[name](np.zeros((0, *IMAGE_SIZE), np.uint8)).shape[1]
-    return width
+    """Return the number of features D of a map, found by applying it to no image."""
+    return FEATURES[name](np.zeros((0, *IMAGE_SIZE), np.uint8)).shape[1]

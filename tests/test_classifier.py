@@ -48,6 +48,16 @@ def test_softmax_is_the_formula_and_sums_to_one():
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
 
 
+def test_classifiers_compare_by_identity_and_can_be_hashed():
+    one, other = (
+        Classifier(**arrays(), classes=tuple(range(10)), features="pixels")
+        for _ in range(2)
+    )
+
+    assert one == one
+    assert len({one, other}) == 2
+
+
 def test_softmax_of_huge_logits_does_not_overflow():
     np.testing.assert_array_equal(softmax(np.array([[1e4, 0.0]])), [[1, 0]])
 
@@ -138,15 +148,15 @@ def not_finite() -> bytes:
         (changed_arrays()[:-1], "not a safetensors file"),
         (changed_arrays()[:200], "not a safetensors file"),
         (changed_arrays() + b"\0", "not a safetensors file"),
-        (changed_arrays(extra=np.zeros(1, np.float32)), "holds ['bias', 'extra'"),
-        (safetensors.numpy.save({"weight": arrays()["weight"]}, METADATA), "holds"),
+        (changed_arrays(extra=np.zeros(1, np.float32)), "arrays ['bias', 'extra'"),
+        (safetensors.numpy.save({"weight": arrays()["weight"]}, METADATA), "arrays"),
         (changed_arrays(weight=np.zeros((784, 10))), "weight is float64"),
         (changed_arrays(weight=np.zeros((10, 784), np.float32)), "(10, 784)"),
         (changed_arrays(bias=np.zeros(9, np.float32)), "bias is float32 (9,)"),
-        (not_finite(), "weight holds a value that is not finite"),
+        (not_finite(), "weight has a value that is not finite"),
         (safetensors.numpy.save(arrays()), "format None"),
         (changed_metadata(format="2"), "format '2'"),
-        (changed_metadata(features="magic"), "'magic' is not one of: pixels"),
+        (changed_metadata(features="magic"), "unknown feature map 'magic'; use pixels"),
         (changed_metadata(classes="[1, 1]"), "distinct"),
         (changed_metadata(classes="[7]"), "distinct"),
         (changed_metadata(classes="[1, 12]"), "distinct"),
@@ -171,7 +181,7 @@ def test_a_file_that_cannot_be_served_is_refused_with_its_reason(
     assert str(path) in str(caught.value)
 
 
-def test_a_file_far_too_large_is_refused_without_reading_it(tmp_path):
+def test_a_file_over_the_size_limit_is_refused_without_reading_it(tmp_path):
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(100 * MAX_WEIGHTS_BYTES)
@@ -181,12 +191,12 @@ def test_a_file_far_too_large_is_refused_without_reading_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["absent", "."])
-def test_what_is_no_file_is_refused_by_name(name, tmp_path):
+def test_a_missing_file_and_a_folder_are_refused_with_the_reason(name, tmp_path):
     with pytest.raises(InvalidWeights, match=r"No such file|Is a directory"):
         load(tmp_path / name)
 
 
-def test_the_weights_that_ship_load_and_tell_how_good_they_are():
+def test_the_embedded_weights_load_with_their_evaluation():
     shipped = load(Path(ROOT / "service/weights/digits.safetensors"))
 
     assert shipped.classes == tuple(range(10))

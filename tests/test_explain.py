@@ -21,33 +21,55 @@ def classifier_of(features: str) -> Classifier:
 def test_regions_and_bias_add_up_to_the_logits(features, drawn):
     model = classifier_of(features)
     for image in drawn.test.images[:20]:
-        told = explain(model, image)
+        explanation = explain(model, image)
 
         logits = model.logits(FEATURES[features](image[None]))[0]
-        shares = np.array([region["logits"] for region in told["regions"]])
-        bias = np.array(told["bias"])
+        shares = np.array([r["logits"] for r in explanation["regions"]])
+        bias = np.array(explanation["bias"])
         np.testing.assert_allclose(shares.sum(0) + bias, logits, atol=1e-4)
-        np.testing.assert_allclose(told["logits"], logits, atol=1e-4)
+        np.testing.assert_allclose(explanation["logits"], logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("features", FEATURES)
 def test_evidence_and_bias_difference_are_the_difference_of_the_logits(features, drawn):
-    told = explain(classifier_of(features), drawn.test.images[0])
+    explanation = explain(classifier_of(features), drawn.test.images[0])
 
-    answer, runner_up = told["answer"], told["runner_up"]
-    evidence = sum(region["evidence"] for region in told["regions"])
-    bias = told["bias"][answer] - told["bias"][runner_up]
-    margin = told["logits"][answer] - told["logits"][runner_up]
-    assert evidence + bias == pytest.approx(margin, abs=1e-4)
-    assert sorted(told["logits"])[-2:] == [
-        told["logits"][runner_up],
-        told["logits"][answer],
-    ]
+    answer, runner_up = explanation["answer"], explanation["runner_up"]
+    evidence = sum(region["evidence"] for region in explanation["regions"])
+    bias, logits = explanation["bias"], explanation["logits"]
+    margin = logits[answer] - logits[runner_up]
+    assert evidence + bias[answer] - bias[runner_up] == pytest.approx(margin, abs=1e-4)
+    assert sorted(logits)[-2:] == [logits[runner_up], logits[answer]]
+
+
+def rows_and_columns(images: np.ndarray) -> np.ndarray:
+    """A feature map of the sums of rows and columns: (n, 28, 28) -> (n, 56)."""
+    sums = [images.sum(axis, dtype=np.float32) / 2550 for axis in (1, 2)]
+    return np.concatenate(sums, axis=1)
+
+
+def test_a_map_that_is_only_added_to_features_is_served_and_explained(
+    drawn, monkeypatch
+):
+    monkeypatch.setitem(FEATURES, "rows-and-columns", rows_and_columns)
+    model = classifier_of("rows-and-columns")
+    image = drawn.test.images[0]
+    client = create_app(model).test_client()
+
+    reply = client.post(
+        "/predict?explain=1", data=encode(image), content_type="image/png"
+    ).json
+
+    (region,) = reply["explanation"]["regions"]
+    logits = model.logits(rows_and_columns(image[None]))[0]
+    assert region["outline"] == [[0, 0], [28, 0], [28, 28], [0, 28]]
+    np.testing.assert_allclose(region["logits"] + model.bias, logits, atol=1e-4)
+    assert reply["digit"] == reply["explanation"]["answer"] == logits.argmax()
 
 
 @pytest.mark.parametrize("features", FEATURES)
-def test_regions_lie_on_the_ink(features, drawn):
-    """Together their outlines cover the digit, wherever it is and however slanted."""
+def test_regions_cover_the_ink(features, drawn):
+    """Their outlines together cover the digit, at any place and slant."""
     for image in drawn.test.images[:20]:
         corners = np.concatenate(
             [r["outline"] for r in explain(classifier_of(features), image)["regions"]]
@@ -59,7 +81,7 @@ def test_regions_lie_on_the_ink(features, drawn):
         assert corners[:, 1].max() >= rows[-1]
 
 
-def test_service_explains_when_asked(drawn):
+def test_the_service_explains_on_request(drawn):
     client = create_app(classifier_of("stroke-edges")).test_client()
     image = drawn.test.images[3]
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def test_pixels_are_the_grey_levels_row_by_row_from_0_to_1():
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_every_feature_map_gives_float32_and_tells_its_width(name):
+def test_every_feature_map_returns_float32_of_its_declared_width(name):
     features = FEATURES[name](np.full((3, 28, 28), 7, np.uint8))
 
     assert features.dtype == np.float32
@@ -32,3 +34,15 @@ def test_features_of_an_image_do_not_depend_on_its_batch(name, drawn):
     alone = np.concatenate([FEATURES[name](image[None]) for image in images])
 
     np.testing.assert_allclose(FEATURES[name](images), alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_are_the_same_when_threads_compute_at_once(name, drawn):
+    batches = [drawn.test.images[i : i + 1 + i % 20] for i in range(100)]
+    expected = [FEATURES[name](batch) for batch in batches]
+
+    with ThreadPoolExecutor(4) as threads:
+        computed = list(threads.map(FEATURES[name], batches * 4))
+
+    for i, features in enumerate(computed):
+        np.testing.assert_array_equal(features, expected[i % 100])

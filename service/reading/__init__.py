@@ -1,1 +1,1 @@
-"""Pictures: the bytes of an upload to one MNIST-like image."""
+"""Reading of pictures: from the bytes of an upload to one MNIST-like image."""

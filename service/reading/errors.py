@@ -1,14 +1,22 @@
-"""What a picture can be refused for.
+"""Reasons to refuse a picture.
 
 ValueError
 └── InvalidImage
+    ├── NoDigit
     └── UnknownFormat
 """
 
 
 class InvalidImage(ValueError):
-    """A picture in which no digit can be read; the message says what was found."""
+    """A picture that no digit can be read from; the message says why."""
+
+
+class NoDigit(InvalidImage):
+    """A picture without a digit that can be read; its argument is the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no digit found: {reason}")
 
 
 class UnknownFormat(InvalidImage):
-    """Bytes that are not a picture in a format that is taken."""
+    """Bytes that are not a picture in a supported format."""

@@ -1,4 +1,4 @@
-"""Mathematical morphology of pictures: extremes, components, runs, stroke width."""
+"""Morphology of grey levels and masks: opening, dilation, runs, components."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +9,17 @@ import numpy.typing as npt
 
 Grey = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+Box = tuple[slice, slice]
 Pick = Callable[..., npt.NDArray[Any]]
 
-# A slanted edge is longer than its pixels' sides are counted: measured on digits.
+# Counting pixel sides misjudges the length of slanted edges; this factor, measured on
+# digits, corrects the stroke width for it.
 EDGE_CORRECTION = 1.15
 
 
-def _ringed(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
-    """Add a ring of zeros to (h, w), or of its own edge, much faster than np.pad."""
+def _padded(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
+    """Pad (h, w) by one pixel of zeros or of its own edge, much faster than np.pad."""
     h, w = a.shape
     p = np.zeros((h + 2, w + 2), a.dtype)
     p[1:-1, 1:-1] = a
@@ -26,43 +29,40 @@ def _ringed(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
     return p
 
 
-def blurred(grey: Grey) -> Grey:
-    """Average (h, w) over 3 x 3 pixels, the middle weighing four times a corner."""
-    p = _ringed(grey, repeat=True)
+def smooth(grey: Grey) -> Grey:
+    """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
+    p = _padded(grey, repeat=True)
     p = p[:-2] + 2 * p[1:-1] + p[2:]
     result: Grey = (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
     return result
 
 
-def grown(mask: Mask) -> Mask:
-    """Set every pixel that has a set one among its 8 neighbours or is set itself."""
-    p = _ringed(mask)
-    p = p[:-2] | p[1:-1] | p[2:]
-    return p[:, :-2] | p[:, 1:-1] | p[:, 2:]
+def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
+    """Dilate a mask or grey levels (h, w) by one pixel.
 
-
-def dilated(grey: Grey, corners: bool) -> Grey:
-    """Take the largest of the 4 neighbours and the pixel itself, or of all 8."""
-    p = _ringed(grey, repeat=True)
+    Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
+    """
+    p = _padded(a, repeat=True)
     if corners:
         p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
         return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
-    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), grey)
+    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), a)
     return np.maximum(np.maximum(p[1:-1, :-2], p[1:-1, 2:]), vertical)
 
 
-def opened(
+def opening(
     a: npt.NDArray[Any], size: int, shrink: Pick = np.minimum, widen: Pick = np.maximum
 ) -> npt.NDArray[Any]:
-    """Remove what is narrower than `size`, an odd number of pixels, in any direction.
+    """Open (h, w) with a square of `size` x `size` pixels, `size` being odd.
 
-    A closing, which fills instead, with `shrink` and `widen` changed over.
+    Bright details narrower than the square vanish. With `shrink` and `widen` swapped
+    it is the closing, which fills narrow dark details.
     """
-    return _extreme(_extreme(a, size, shrink), size, widen)
+    return _filter_extreme(_filter_extreme(a, size, shrink), size, widen)
 
 
-def _extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
-    """Take the extreme over size x size pixels: rows, then columns, by doubling."""
+def _filter_extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
+    """Filter by the extreme over size x size pixels; rows first, by doubling."""
     half = size // 2
     for _ in range(2):
         p = np.concatenate([a[:1].repeat(half, 0), a, a[-1:].repeat(half, 0)])
@@ -71,17 +71,18 @@ def _extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
             p = pick(p[:-width], p[width:])
             width *= 2
         rest = size - width
-        # the two windows that overlap within `size`
+        # two overlapping windows of `width` pixels cover `size`
         a = (pick(p[: len(p) - rest], p[rest:]) if rest else p).T
     return a
 
 
-def despeckled(grey: Grey) -> Grey:
-    """Hold each pixel within the second least and second most of its 8 neighbours.
+def despeckle(grey: Grey) -> Grey:
+    """Clip each pixel to the second lowest and second highest of its 8 neighbours.
 
-    Single pixels go; lines, whose pixels have two neighbours on them, stay.
+    Isolated pixels vanish. Lines stay, because each of their pixels has two neighbours
+    on the line.
     """
-    p = _ringed(grey, repeat=True)
+    p = _padded(grey, repeat=True)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -89,55 +90,54 @@ def despeckled(grey: Grey) -> Grey:
     return np.clip(grey, around[1], around[6])
 
 
-def count_lone(mask: Mask) -> int:
-    """Count the set pixels without a set neighbour."""
-    p = _ringed(mask).astype(np.int8)
+def count_isolated(mask: Mask) -> int:
+    """Count the set pixels of a mask (h, w) without a set pixel among 8 neighbours."""
+    p = _padded(mask).astype(np.int8)
     p = p[:-2] + p[1:-1] + p[2:]
     return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
 
 
-def box_of(mask: Mask) -> tuple[int, int, int, int]:
-    """Find the top, bottom, left and right of what is set, ends exclusive."""
+def bounding_box(mask: Mask) -> Box:
+    """Return the rows and the columns of the box around the set pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def border_of(mask: Mask) -> Mask:
-    """List the pixels along the four sides of (h, w), the corners twice."""
+def border_pixels(mask: Mask) -> Mask:
+    """Return the pixels along the four sides of (h, w) as one row, corners twice."""
     return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
 
 
 def stroke_width(mask: Mask) -> float:
-    """Estimate the width of strokes, in pixels: twice the area over the perimeter.
+    """Estimate the width of strokes in pixels as twice the area over the perimeter.
 
-    The mask has at least one pixel set.
+    At least one pixel of the mask must be set.
     """
-    p = _ringed(mask)
-    perimeter = np.count_nonzero(p[1:] != p[:-1]) + np.count_nonzero(
-        p[:, 1:] != p[:, :-1]
-    )
+    p = _padded(mask)
+    level, upright = p[1:] != p[:-1], p[:, 1:] != p[:, :-1]
+    perimeter = np.count_nonzero(level) + np.count_nonzero(upright)
     return 2 * np.count_nonzero(mask) / perimeter * EDGE_CORRECTION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
-    """The horizontal runs of a mask (h, w), in reading order.
+    """Horizontal runs of set pixels in a mask (h, w), in reading order.
 
-    Their rows, and their columns from `start` to `end`, the end exclusive.
+    A run covers the columns from `start` to `end`, exclusive, of its row.
     """
 
-    row: npt.NDArray[np.intp]
-    start: npt.NDArray[np.intp]
-    end: npt.NDArray[np.intp]
+    row: Ints
+    start: Ints
+    end: Ints
 
     @property
-    def length(self) -> npt.NDArray[np.intp]:
-        """Their numbers of pixels."""
+    def length(self) -> Ints:
+        """The number of pixels of each run."""
         return self.end - self.start
 
 
-def runs_of(mask: Mask) -> Runs:
-    """Find the horizontal runs of a mask."""
+def horizontal_runs(mask: Mask) -> Runs:
+    """Find the horizontal runs of a mask (h, w)."""
     h, w = mask.shape
     padded = np.zeros((h, w + 2), np.int8)
     padded[:, 1:-1] = mask
@@ -146,11 +146,14 @@ def runs_of(mask: Mask) -> Runs:
     return Runs(row, edges[::2] - row * (w + 2), edges[1::2] - row * (w + 2))
 
 
-def components_of(runs: Runs, width: int) -> npt.NDArray[np.intp]:
-    """Label each run with its 8-connected component, 0..n-1, in a mask so many wide."""
-    stride = width + 2  # so that the runs of one row never touch those of the next
+def label_runs(runs: Runs, width: int) -> Ints:
+    """Label each run of a mask `width` pixels wide with its component, 0..n-1.
+
+    Components are 8-connected.
+    """
+    stride = width + 2  # keeps the runs of one row from touching those of the next
     start, end = runs.row * stride + runs.start, runs.row * stride + runs.end
-    # the runs of the next row that touch: those neither ended before nor not yet begun
+    # runs of the next row touch this one unless they end before it or start after it
     first = np.searchsorted(end, start + stride, "left")
     count = np.maximum(np.searchsorted(start, end + stride, "right") - first, 0)
     a = np.repeat(np.arange(len(start)), count)
@@ -161,7 +164,7 @@ def components_of(runs: Runs, width: int) -> npt.NDArray[np.intp]:
         apart = one != other
         a, b, one, other = a[apart], b[apart], one[apart], other[apart]
         np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
-        # follow the labels of labels to their roots
+        # replace every label by its root
         while (label[label] != label).any():
             label = label[label]
     return np.unique(label, return_inverse=True)[1]

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
-from service.classifier import Classifier, InvalidWeights, load
+from service.classifier import (
+    Classifier,
+    InvalidWeights,
+    first_existing,
+    load_first,
+)
 from service.server.metrics import Metrics
 
 __all__ = ["Classifier", "InvalidWeights", "ModelStore", "load_first"]
@@ -64,26 +69,10 @@ class ModelStore:
             self._classifier = classifier
 
 
-def load_first(paths: Sequence[Path]) -> Classifier:
-    """Load the first existing file; raise InvalidWeights if it cannot be served."""
-    return load(_first(paths))
-
-
-def _first(paths: Sequence[Path]) -> Path:
-    for path in paths:
-        try:
-            if path.exists():
-                return path
-        except OSError as error:
-            raise InvalidWeights(f"weights {path}: {error.strerror}") from error
-    # loading this one reports that it does not exist
-    return paths[-1]
-
-
 def _signature(paths: Sequence[Path]) -> Signature | None:
     """Return values of which at least one changes when the file is replaced."""
     try:
-        path = _first(paths)
+        path = first_existing(paths)
         found = path.stat()
     except (OSError, InvalidWeights):
         return None

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.reading.background import ink_plane, otsu
+from service.reading.background import otsu, separate_ink
 from service.reading.errors import InvalidImage
 
 H = 96
@@ -16,14 +16,16 @@ def strokes() -> np.ndarray:
     return mask
 
 
-def reads_as_ink(levels: np.ndarray, strokes: np.ndarray) -> bool:
-    ink, share = ink_plane(levels.astype(np.float32))
+def is_separated(levels: np.ndarray, strokes: np.ndarray) -> bool:
+    ink, share = separate_ink(levels.astype(np.float32))
     return bool(((ink > share * np.median(ink[strokes])) == strokes).mean() > 0.99)
 
 
 @pytest.mark.parametrize("ground", ["even", "slope", "vignette", "shadow"])
 @pytest.mark.parametrize("is_light", [False, True])
-def test_ink_is_told_from_paper_of_any_light_and_polarity(ground, is_light, strokes):
+def test_ink_is_separated_from_a_background_of_any_light_and_polarity(
+    ground, is_light, strokes
+):
     y, x = np.mgrid[:H, :H] / H - 0.5
     paper = {
         "even": np.full((H, H), 0.6),
@@ -32,7 +34,7 @@ def test_ink_is_told_from_paper_of_any_light_and_polarity(ground, is_light, stro
         "shadow": np.where(x + 0.3 * y > 0.1, 0.45, 0.75),
     }[ground]
 
-    assert reads_as_ink(np.where(strokes, 1.0 if is_light else 0.1, paper), strokes)
+    assert is_separated(np.where(strokes, 1.0 if is_light else 0.1, paper), strokes)
 
 
 @pytest.mark.parametrize(
@@ -44,23 +46,23 @@ def test_ink_is_told_from_paper_of_any_light_and_polarity(ground, is_light, stro
     ],
     ids=["yellow on white", "red on blue", "the same grey"],
 )
-def test_ink_is_told_from_paper_by_its_colour(pen, sheet, strokes):
+def test_ink_is_separated_from_a_background_by_its_colour(pen, sheet, strokes):
     levels = np.where(strokes[..., np.newaxis], pen, sheet)
 
-    assert reads_as_ink(levels, strokes)
+    assert is_separated(levels, strokes)
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)])
-def test_paper_without_ink_is_refused(shape):
+def test_a_background_without_ink_is_refused(shape):
     slope = np.zeros(shape, np.float32)
     slope += np.linspace(0.3, 0.9, 40).reshape(-1, *[1] * (len(shape) - 1))
 
     for levels in (np.full(shape, 0.4, np.float32), slope):
         with pytest.raises(InvalidImage, match="blank"):
-            ink_plane(levels)
+            separate_ink(levels)
 
 
-def test_otsu_parts_two_classes_between_them():
+def test_otsu_separates_two_classes_at_a_level_between_them():
     generator = np.random.default_rng(0)
     dark, light = generator.normal(0.2, 0.05, 900), generator.normal(0.8, 0.05, 100)
 
@@ -68,8 +70,8 @@ def test_otsu_parts_two_classes_between_them():
 
 
 @pytest.mark.parametrize("desk", [0.15, 0.3])
-def test_ink_is_told_from_a_sheet_that_lies_on_a_desk(desk):
-    """The desk is as dark as the ink, and the sheet lies a little askew."""
+def test_ink_is_separated_from_a_sheet_that_lies_on_a_desk(desk):
+    """The desk is as dark as the ink, and the sheet is slightly tilted."""
     levels = np.full((200, 200), desk, np.float32)
     y, x = np.mgrid[:200, :200]
     levels[(abs(x - 100 + 0.08 * y) < 80) & (abs(y - 100 - 0.08 * x) < 80)] = 0.85
@@ -77,7 +79,7 @@ def test_ink_is_told_from_a_sheet_that_lies_on_a_desk(desk):
     strokes[70:130, 90:96] = strokes[70:76, 75:115] = True
     levels[strokes] = 0.15
 
-    ink, share = ink_plane(levels)
+    ink, share = separate_ink(levels)
 
     inside = np.s_[45:150, 45:150]
     mask = ink > share * np.median(ink[strokes])

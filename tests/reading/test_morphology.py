@@ -5,13 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.reading.morphology import (
-    components_of,
-    count_lone,
-    despeckled,
-    dilated,
-    grown,
-    opened,
-    runs_of,
+    count_isolated,
+    despeckle,
+    dilation,
+    horizontal_runs,
+    label_runs,
+    opening,
     stroke_width,
 )
 
@@ -36,10 +35,10 @@ def flood(mask: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=300, deadline=None)
 @given(masks)
-def test_components_are_those_that_a_flood_finds(mask):
-    runs = runs_of(mask)
+def test_components_are_those_of_a_flood_fill(mask):
+    runs = horizontal_runs(mask)
     labels = np.zeros(mask.shape, int)
-    labels[mask] = np.repeat(components_of(runs, mask.shape[1]) + 1, runs.length)
+    labels[mask] = np.repeat(label_runs(runs, mask.shape[1]) + 1, runs.length)
 
     expected = flood(mask)
     pairs = set(zip(labels[mask].tolist(), expected[mask].tolist(), strict=True))
@@ -48,8 +47,8 @@ def test_components_are_those_that_a_flood_finds(mask):
 
 @settings(max_examples=100, deadline=None)
 @given(masks)
-def test_runs_draw_the_mask_they_come_from(mask):
-    runs = runs_of(mask)
+def test_runs_cover_exactly_the_mask(mask):
+    runs = horizontal_runs(mask)
     drawn = np.zeros_like(mask)
     for row, start, end in zip(runs.row, runs.start, runs.end, strict=True):
         assert not drawn[row, start:end].any()
@@ -59,39 +58,39 @@ def test_runs_draw_the_mask_they_come_from(mask):
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 11])
-def test_opening_removes_what_is_narrower_and_keeps_what_is_wider(size):
+def test_opening_removes_narrower_details_and_keeps_wider_ones(size):
     a = np.zeros((40, 40))
     a[5 : 5 + size, 5:30] = 1
     a[20 : 20 + size - 1, 5:30] = 1
 
-    kept = opened(a, size)
+    kept = opening(a, size)
 
     np.testing.assert_array_equal(kept[:16], a[:16])
     assert not kept[16:].any()
 
 
-def test_growing_reaches_all_eight_neighbours():
+def test_dilation_reaches_four_or_eight_neighbours():
     mask = np.zeros((5, 5), bool)
     mask[2, 2] = True
 
-    assert grown(mask).sum() == 9
-    assert dilated(mask.astype(np.float32), corners=True).sum() == 9
-    assert dilated(mask.astype(np.float32), corners=False).sum() == 5
+    assert dilation(mask).sum() == 9
+    assert dilation(mask.astype(np.float32), corners=True).sum() == 9
+    assert dilation(mask.astype(np.float32), corners=False).sum() == 5
 
 
-def test_despeckling_removes_lone_pixels_and_keeps_lines():
+def test_despeckling_removes_isolated_pixels_and_keeps_lines():
     a = np.zeros((20, 20), np.float32)
     a[3, 3] = a[15, 12] = 1
     a[10] = 1
 
-    cleaned = despeckled(a)
+    cleaned = despeckle(a)
 
-    assert count_lone(a > 0) == 2
+    assert count_isolated(a > 0) == 2
     assert cleaned.sum() == cleaned[10].sum() == 20
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])
-def test_stroke_width_is_about_that_of_a_long_stroke(width):
+def test_stroke_width_is_estimated_to_within_a_fifth(width):
     mask = np.zeros((40, 200), bool)
     mask[10 : 10 + width, 5:195] = True
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from service.reading.errors import InvalidImage
-from service.reading.segmentation import digit_part, without_rules
+from service.reading.ruled_lines import remove_ruled_lines
+from service.reading.segmentation import digit_components
 
 SIDE = 100
 
@@ -20,14 +21,14 @@ def five() -> np.ndarray:
 
 
 def kept(mask: np.ndarray) -> np.ndarray:
-    return digit_part(mask, mask.astype(np.float32))
+    return digit_components(mask, mask.astype(np.float32))
 
 
 def test_parts_of_a_digit_stay_together(five):
     np.testing.assert_array_equal(kept(five), five)
 
 
-def test_specks_are_left_out(five):
+def test_specks_are_dropped(five):
     specks = np.zeros_like(five)
     specks[5:8, 10:13] = specks[90:92, 80:83] = True
 
@@ -35,7 +36,7 @@ def test_specks_are_left_out(five):
 
 
 @pytest.mark.parametrize("sides", [1, 2, 4])
-def test_frame_at_the_edge_is_left_out(sides, five):
+def test_a_frame_at_the_border_is_dropped(sides, five):
     frame = np.zeros_like(five)
     for side in range(sides):
         np.rot90(frame, side)[1:4] = True
@@ -43,7 +44,7 @@ def test_frame_at_the_edge_is_left_out(sides, five):
     np.testing.assert_array_equal(kept(five | frame), five)
 
 
-def test_printed_box_around_the_digit_is_left_out(five):
+def test_a_printed_box_around_the_digit_is_dropped(five):
     box = np.zeros_like(five)
     box[15:85, 25:75] = True
     box[18:82, 28:72] = False
@@ -51,7 +52,7 @@ def test_printed_box_around_the_digit_is_left_out(five):
     np.testing.assert_array_equal(kept(five | box), five)
 
 
-def test_stroke_that_runs_over_the_edge_is_a_stroke():
+def test_a_stroke_that_touches_the_border_is_kept():
     mask = np.zeros((SIDE, SIDE), bool)
     mask[:80, 48:54] = True
 
@@ -60,41 +61,41 @@ def test_stroke_that_runs_over_the_edge_is_a_stroke():
 
 @pytest.mark.parametrize("slope", [0.0, 0.03, -0.05])
 @pytest.mark.parametrize("both", [False, True])
-def test_ruled_and_squared_paper_lose_their_lines(slope, both, five):
+def test_the_lines_of_ruled_and_squared_paper_are_removed(slope, both, five):
     y, x = np.mgrid[:SIDE, :SIDE]
     lines = (y - slope * x) % 17 < 1.5
     if both:
         lines |= (x + slope * y) % 17 < 1.5
 
-    left = kept(without_rules(five | lines))
+    left = kept(remove_ruled_lines(five | lines))
 
     assert (left & five).sum() > 0.8 * (left | five).sum()
 
 
-def test_bar_of_a_digit_that_fills_its_picture_is_no_rule():
+def test_the_bar_of_a_digit_that_fills_its_picture_is_kept():
     seven = np.zeros((40, 30), bool)
     seven[2:7] = True
     seven[2:38, 22:27] = True
 
-    np.testing.assert_array_equal(without_rules(seven), seven)
+    np.testing.assert_array_equal(remove_ruled_lines(seven), seven)
 
 
-def test_foot_of_a_small_two_that_fills_its_picture_is_no_rule():
+def test_the_foot_of_a_small_two_that_fills_its_picture_is_kept():
     two = np.zeros((16, 16), bool)
     two[0:2, 2:12] = True
     two[2:8, 10:13] = True
     two[7:14, 4:8] = True
     two[14:16] = True
 
-    np.testing.assert_array_equal(without_rules(two), two)
+    np.testing.assert_array_equal(remove_ruled_lines(two), two)
 
 
 def test_lines_alone_are_refused():
     mask = np.zeros((SIDE, SIDE), bool)
     mask[10::12] = True
 
-    with pytest.raises(InvalidImage, match="ruled lines and nothing else"):
-        without_rules(mask)
+    with pytest.raises(InvalidImage, match="only ruled lines"):
+        remove_ruled_lines(mask)
 
 
 def test_dust_alone_is_refused():
@@ -104,6 +105,6 @@ def test_dust_alone_is_refused():
         kept(mask)
 
 
-def test_nothing_is_refused():
+def test_an_empty_mask_is_refused():
     with pytest.raises(InvalidImage, match="no ink"):
         kept(np.zeros((SIDE, SIDE), bool))

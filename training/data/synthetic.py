@@ -5,8 +5,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from service.features import IMAGE_SIZE, MAX_GREY, Images
-from service.reading.mnist_format import framed
-from service.reading.morphology import box_of
+from service.reading.mnist_format import to_mnist_format
+from service.reading.morphology import bounding_box
 from training.data.dataset import DataSet, Digits
 
 N_TRAIN, N_TEST = 3_000, 1_000
@@ -98,9 +98,8 @@ def _digit(label: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         for end in line[[0, -1]]:
             canvas.circle(tuple(end), pen / 2, fill=MAX_GREY)
     ink = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
-    top, bottom, left, right = box_of(ink > 0)
-    digit = ink[top:bottom, left:right]
-    return framed(digit, digit > 0.5)
+    digit = ink[bounding_box(ink > 0)]
+    return to_mnist_format(digit, digit > 0.5)
 
 
 def _curve(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

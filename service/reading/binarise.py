@@ -1,0 +1,75 @@
+"""Binarisation: which pixels are ink, by the noise and the level of the ink."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from service.reading.background import MIN_CONTRAST, Ink
+from service.reading.errors import NoDigit
+from service.reading.morphology import Grey, Mask, count_isolated, despeckle, smooth
+
+# standard deviations of the noise: the least of the strongest ink, and of the threshold
+MIN_SIGNAL, NOISE_THRESHOLD = 3.0, 3.5
+MAX_THRESHOLD = 0.5  # of the ink's level: the largest threshold
+# The ink's level is the median of what exceeds this part of the strongest ink, which
+# is at this rank from the top, or lower, in a picture of many pixels.
+STRONG, STRONGEST_RANK, PIXELS_PER_RANK = 0.5, 3, 20_000
+MAX_INK = 0.75  # of the picture
+# pixels: in a picture whose longer side is this, more isolated ones are salt noise
+SALT_SIDE, MAX_ISOLATED = 64, 5
+# of the threshold: ink fainter than this is black in the image
+FLOOR, NOISY_FLOOR = 0.1, 0.25
+# A normal variable's median deviation is this part of its standard deviation; the norm
+# of the mask of second differences is 6.
+MEDIAN_DEVIATION, DIFFERENCE_NORM = 0.6745, 6
+
+
+class Strokes(NamedTuple):
+    """Ink that has been binarised."""
+
+    plane: Grey  # (h, w): the ink, without salt noise
+    mask: Mask  # (h, w): which pixels are ink
+    level: float  # of strong ink
+    floor: float  # the level up to which ink is black in the image
+
+
+def binarise(ink: Ink) -> Strokes:
+    """Choose the pixels of ink by a threshold over the background and its noise.
+
+    Raises InvalidImage where nothing stands out, or nearly everything does.
+    """
+    plane = ink.plane
+    noise = estimate_noise(plane)
+    seen = smooth(plane) if noise > 0 else plane
+    level = _ink_level(seen, noise)
+    least = max(ink.threshold * level, NOISE_THRESHOLD * noise)
+    threshold = min(least, MAX_THRESHOLD * level)
+    mask = seen > threshold
+    if mask.mean() > MAX_INK:
+        raise NoDigit("nearly all is ink; leave some background around the digit")
+    if max(mask.shape) <= SALT_SIDE and count_isolated(mask) > MAX_ISOLATED:
+        plane = despeckle(plane)
+        mask = plane > threshold
+    floor = (NOISY_FLOOR if noise else FLOOR) * threshold
+    return Strokes(plane, mask, level, floor)
+
+
+def estimate_noise(plane: Grey) -> float:
+    """Estimate the standard deviation of the noise from second differences.
+
+    Immerkær, "Fast noise variance estimation", 1996; with the median in place of the
+    mean, so that strokes do not count.
+    """
+    p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
+    p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
+    deviation = float(np.median(np.abs(p))) if p.size else 0.0
+    return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
+
+
+def _ink_level(seen: Grey, noise: float) -> float:
+    """Return the level of strong ink; raise InvalidImage where there is none."""
+    rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
+    strongest = float(np.partition(seen.ravel(), -rank)[-rank])
+    if strongest < max(MIN_CONTRAST, MIN_SIGNAL * noise):
+        raise NoDigit("the picture is blank (no ink stands out from its noise)")
+    return float(np.median(seen[seen > STRONG * strongest]))

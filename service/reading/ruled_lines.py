@@ -1,0 +1,121 @@
+"""Removal of the lines of ruled and squared paper."""
+
+import numpy as np
+
+from service.reading.errors import NoDigit
+from service.reading.morphology import Ints, Mask, horizontal_runs
+
+# slopes of ruled lines, the most likely first
+SLOPES = (0.0, *(sign * percent / 100 for percent in range(1, 8) for sign in (1, -1)))
+SLOPE_MARGIN = 1 / 25  # of the width: the steepest slope moves the sides by less
+STEEPER_GAIN = 1.02  # times the score: what a slope must gain over a likelier one
+PROFILE_PEAKS = 1 / 16  # of the height: the fullest rows, whose sum scores a slope
+MIN_TILTED_SIDE = 64  # pixels: in less, tilted and level lines look the same
+SIDE = 1 / 32  # of the width: a line reaches into these strips at both sides
+LINE_LENGTH = 0.8  # of the width: the least that a line covers
+LINE_THICKNESS = 0.07  # of the height: the most that a line covers
+MIN_THICKNESS = 2  # pixels: a line may always be so thick
+# Fewer lines than this may be bars of a digit that fills its picture: the rest of such
+# a digit is wider than BAR_WIDTH of the picture, or less than BAR_REST of the ink.
+N_LINES, BAR_WIDTH, BAR_REST = 3, 0.85, 0.3
+MIN_PAPER_SIDE = 24  # pixels: no smaller picture shows paper with lines
+MIN_REST, MIN_REST_PIXELS = 0.03, 4  # of the ink, and pixels: with less, lines are all
+
+
+def remove_ruled_lines(mask: Mask) -> Mask:
+    """Remove ruled or squared paper's lines from a mask (h, w), except under strokes.
+
+    Raises InvalidImage where nothing but lines is found.
+    """
+    rows = _find_lines(mask, may_be_one=False)
+    left = mask & ~rows
+    # a single upright line is the margin of ruled paper; without ruled lines it is a 1
+    left = left & ~_find_lines(left.T, may_be_one=not rows.any()).T
+    least = max(MIN_REST_PIXELS, MIN_REST * mask.sum())
+    if left.sum() < least and left.sum() < mask.sum():
+        raise NoDigit("the picture holds only ruled lines")
+    return left
+
+
+def _find_lines(mask: Mask, may_be_one: bool) -> Mask:
+    """Find the straight lines that cross a mask (h, w) from side to side.
+
+    may_be_one: whether a single line with nothing beside it may be a digit.
+    """
+    h, w = mask.shape
+    none = np.zeros_like(mask)
+    side = max(1, int(w * SIDE))
+    if not (mask[:, :side].any() and mask[:, -side:].any()):
+        return none
+    y, x = np.nonzero(mask)
+    rows, profile = _best_slope(mask, y, x)
+    thickness, near = _thin_peaks(profile, h, w)
+    if thickness == 0:
+        return none
+    # where the ink is taller than the line, a stroke crosses it
+    slack = max(1, thickness // 2) if h >= MIN_TILTED_SIDE else 0
+    hit = near[rows] & (_heights(mask)[y, x] <= thickness + slack)
+    lines = np.zeros_like(mask)
+    lines[y[hit], x[hit]] = True
+    n_lines = np.count_nonzero(np.diff(near.astype(np.int8), prepend=0) == 1)
+    if not (mask & ~lines).any():
+        return none if may_be_one and n_lines == 1 else lines
+    return none if n_lines < N_LINES and _are_bars(mask, lines) else lines
+
+
+def _are_bars(mask: Mask, lines: Mask) -> bool:
+    """Return whether lines across a mask (h, w) are bars of a digit that fills it."""
+    h, w = mask.shape
+    rest = mask & ~lines
+    columns = np.flatnonzero(rest.any(0))
+    return bool(
+        min(h, w) < MIN_PAPER_SIDE
+        or np.ptp(columns) + 1 > BAR_WIDTH * w
+        or rest.sum() < BAR_REST * mask.sum()
+    )
+
+
+def _best_slope(mask: Mask, y: Ints, x: Ints) -> tuple[Ints, Ints]:
+    """Find the slope along which the set pixels (y, x) gather in the fewest rows.
+
+    Return each pixel's row along that slope, and the number of pixels in each row.
+    """
+    h, w = mask.shape
+    margin = int(w * SLOPE_MARGIN) + 1
+    n_peaks = max(1, int(h * PROFILE_PEAKS))
+    best_score, best = -1.0, (y, y)
+    for slope in SLOPES if w >= MIN_TILTED_SIDE else SLOPES[:1]:
+        rows = np.floor(y - slope * (x - w / 2) + (margin + 0.5)).astype(np.intp)
+        profile = np.bincount(rows, minlength=h + 2 * margin)
+        score = float(np.sort(profile)[-n_peaks:].sum())
+        if score > best_score * STEEPER_GAIN:
+            best_score, best = score, (rows, profile)
+    return best
+
+
+def _thin_peaks(profile: Ints, h: int, w: int) -> tuple[int, Mask]:
+    """Find the rows of a profile that lines fill.
+
+    Return the lines' thickness in pixels, 0 if there are none, and a mask of the rows.
+    """
+    full = np.concatenate([[False], profile > LINE_LENGTH * w, [False]])
+    edges = np.flatnonzero(np.diff(full.astype(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    thin = ends - starts <= max(MIN_THICKNESS, LINE_THICKNESS * h)
+    near = np.zeros(len(profile) + 2, bool)
+    for start, end in zip(starts[thin], ends[thin], strict=True):
+        near[start + 1 : end + 1] = True
+    if not thin.any():
+        return 0, near[1:-1]
+    thickness = int(np.median((ends - starts)[thin]))
+    if h >= MIN_TILTED_SIDE or thickness > 1:  # the edges of such lines are soft
+        return thickness, near[:-2] | near[1:-1] | near[2:]
+    return thickness, near[1:-1]
+
+
+def _heights(mask: Mask) -> Ints:
+    """Return, for each set pixel of (h, w), the length of its vertical run."""
+    lengths = horizontal_runs(mask.T).length
+    result = np.zeros(mask.shape, np.intp)
+    result.T[mask.T] = np.repeat(lengths, lengths)
+    return result
