@@ -4,10 +4,12 @@ python -m benchmarks.binary    (breast cancer requires scikit-learn)
 """
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,12 @@ import torch
 from benchmarks.uploads import MNIST_FOLDER
 from service.classifier import load
 from training.__main__ import main as job
-from training.descent import fit, xavier
+from training.descent import fit, start, xavier
 from training.design.rows import Rows
-from training.gradients import GRADIENTS
-from training.runs.state import begin
+from training.gradients import by_autograd
+from training.losses import binary_cross_entropy
+from training.recipes import PIXELS
+from training.runs.distributed import Shards
 
 PAIRS, SEEDS, FOLDS = ((0, 1), (3, 8), (4, 9)), range(5), 5
 
@@ -54,19 +58,14 @@ def cancer_accuracy(seed: int) -> float:
         features = (table - mean) / deviation
         phi = torch.from_numpy(np.column_stack([features, np.ones(len(table))])).float()
         labels = torch.from_numpy(truth)
-        run = begin(xavier(table.shape[1], 1, seed), "descent")
-        fit(
-            run,
-            GRADIENTS["autograd"][True],
-            Rows(phi[train], labels[train]),
-            learning_rate=0.5,
-            batch_size=64,
-            epochs=100,
-            schedule="linear",
-            weight_decay=1 / len(train),
-            seed=seed,
+        rows = Rows(phi[train], labels[train])
+        recipe = dataclasses.replace(PIXELS, epochs=100, weight_decay=1 / len(train))
+        state = start(xavier(table.shape[1], 1, seed), recipe.rule)
+        gradient = partial(
+            Shards().mean_gradient, by_autograd(binary_cross_entropy), rows
         )
-        is_one = (run.theta @ phi[test].T)[0] > 0
+        fit(state, gradient, len(rows), recipe, seed)
+        is_one = (state.theta @ phi[test].T)[0] > 0
         n_correct += int((is_one == labels[test]).sum())
     return n_correct / len(table)
 

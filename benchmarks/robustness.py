@@ -19,7 +19,7 @@ from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.settings import EMBEDDED_WEIGHTS
 from training.__main__ import main
 from training.data.mnist import cache_folder
-from training.job import load_data
+from training.data.sources import load_data
 from training.results.corruptions import CORRUPTIONS, corrupt, read_uploads
 
 SEED = 3

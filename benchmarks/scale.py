@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from benchmarks.servers import ROOT
 from benchmarks.uploads import find_mnist
 from training.data.dataset import DataSet
 from training.data.synthetic import draw_digits
-from training.descent import fit, xavier
+from training.descent import fit, start, xavier
 from training.design.design_matrix import SHUFFLED_ROWS
 from training.design.rows import Rows
-from training.gradients import GRADIENTS
-from training.runs.state import begin
+from training.gradients import by_autograd
+from training.losses import cross_entropy
+from training.recipes import PIXELS
+from training.runs.distributed import Shards
 
 TIMES, ROUNDS = 10, 5
 BATCH_SIZE = 64
@@ -69,16 +72,10 @@ def peak_memory(folder: Path) -> float:
 
 def run_epoch(rows: Rows) -> None:
     """Run one epoch over the rows."""
-    run = begin(xavier(rows.values.shape[1] - 1, 10, seed=0), "descent")
-    fit(
-        run,
-        GRADIENTS["autograd"][False],
-        rows,
-        learning_rate=0.5,
-        batch_size=64,
-        epochs=1,
-        seed=0,
-    )
+    state = start(xavier(rows.values.shape[1] - 1, 10, seed=0), "descent")
+    gradient = partial(Shards().mean_gradient, by_autograd(cross_entropy), rows)
+    recipe = dataclasses.replace(PIXELS, epochs=1, schedule="constant")
+    fit(state, gradient, len(rows), recipe, 0, rows.block)
 
 
 def main() -> None:

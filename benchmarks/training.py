@@ -5,12 +5,13 @@ python -m benchmarks.training    (JAX and scikit-learn too, if they are installe
 OPENBLAS_CORETYPE selects the kernels of numpy's OpenBLAS; the default is the processor.
 """
 
-import functools
 import importlib.util
 import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 # one thread each; read when numpy and JAX are imported
@@ -24,19 +25,21 @@ import torch
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
-from benchmarks.loops import BATCH, RATE, JaxScan, Learned, article, usual
+from benchmarks.loops import BATCH, JaxScan, Learned, article, usual
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.uploads import find_mnist
 from service.features import pixels
 from training.data.dataset import DataSet, Digits
 from training.data.synthetic import draw_digits
-from training.descent import fit, xavier
+from training.descent import fit, start, xavier
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
-from training.gradients import GRADIENTS
-from training.runs.state import begin
+from training.gradients import gradients_of
+from training.recipes import PIXELS, RECIPES, Recipe
+from training.runs.distributed import Shards
 
 ROUNDS, GOAL_ROUNDS, N = 7, 5, 50_000
+ARTICLE = RECIPES["article"]
 GOAL = 0.92  # test accuracy
 ITERATIONS = (20, 30, 40, 50, 60, 80, 100)  # of lbfgs, tried until the goal is reached
 
@@ -62,8 +65,10 @@ def _epochs(rows: Digits, test: Digits) -> None:
     weight = xavier(features.shape[1], 10, seed=0)[:, :-1].T.contiguous()
 
     def ours(gradient: str, of: Rows, seed: int | None = None) -> Callable[[], Learned]:
+        recipe = replace(ARTICLE, epochs=1, shuffle=seed is not None)
+
         def run() -> Learned:
-            return _fitted(gradient, of, weight, 1, RATE, "constant", seed)
+            return _fitted(gradient, of, weight, recipe, seed or 0)
 
         return run
 
@@ -78,9 +83,8 @@ def _epochs(rows: Digits, test: Digits) -> None:
     if importlib.util.find_spec("jax"):
         for transposed, name in ((False, "(D, K)"), (True, "(K, D)")):
             scan = JaxScan(features, labels, transposed)
-            ways[f"JAX, jitted scan, weights {name}"] = functools.partial(
-                scan, features, labels, weight
-            )
+            way = partial(scan, features, labels, weight)
+            ways[f"JAX, jitted scan, weights {name}"] = way
     images = torch.from_numpy(pixels(test.images))
     accuracy = {name: _accuracy(way(), images, test) for name, way in ways.items()}
     times = interleave(list(ways.values()), ROUNDS)
@@ -99,12 +103,14 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
     """Time from loaded pixels to weights that reach the goal."""
     images = torch.from_numpy(pixels(data.test.images))
 
+    recipe = replace(PIXELS, epochs=2, learning_rate=1.0)
+
     def ours(gradient: str) -> Learned:
-        start = xavier(images.shape[1], 10, seed=0)[:, :-1].T
-        return _fitted(gradient, _byte_rows(rows), start, 2, 1.0, "linear", 0)
+        weight = xavier(images.shape[1], 10, seed=0)[:, :-1].T
+        return _fitted(gradient, _byte_rows(rows), weight, recipe, 0)
 
     ways: dict[str, Callable[[], Learned]] = {
-        f"ours, {name}": functools.partial(ours, name) for name in GRADIENTS
+        f"ours, {name}": partial(ours, name) for name in gradients_of(10)
     }
     if importlib.util.find_spec("sklearn"):
         n = next(
@@ -115,9 +121,7 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
             ),
             ITERATIONS[-1],
         )
-        ways[f"scikit-learn, lbfgs, {n} iterations"] = functools.partial(
-            _lbfgs, rows, n
-        )
+        ways[f"scikit-learn, lbfgs, {n} iterations"] = partial(_lbfgs, rows, n)
     accuracy = {name: _accuracy(way(), images, data.test) for name, way in ways.items()}
     times = interleave(list(ways.values()), GOAL_ROUNDS)
     last = next(reversed(ways))
@@ -131,26 +135,13 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
 
 
 def _fitted(
-    gradient: str,
-    rows: Rows,
-    weight: Tensor,
-    epochs: int,
-    rate: float,
-    schedule: str,
-    seed: int | None,
+    gradient: str, rows: Rows, weight: Tensor, recipe: Recipe, seed: int
 ) -> Learned:
-    run = begin(torch.hstack([weight.T, torch.zeros(weight.shape[1], 1)]), "descent")
-    fit(
-        run,
-        GRADIENTS[gradient][False],
-        rows,
-        learning_rate=rate,
-        batch_size=BATCH,
-        epochs=epochs,
-        schedule=schedule,
-        seed=seed,
-    )
-    return run.theta[:, :-1].T, run.theta[:, -1]
+    theta = torch.hstack([weight.T, torch.zeros(weight.shape[1], 1)])
+    state = start(theta, recipe.rule)
+    of_batch = partial(Shards().mean_gradient, gradients_of(10)[gradient], rows)
+    fit(state, of_batch, len(rows), recipe, seed)
+    return state.theta[:, :-1].T, state.theta[:, -1]
 
 
 def _byte_rows(rows: Digits) -> Rows:

@@ -1,4 +1,4 @@
-"""Gradient checks: what the formulas give against finite differences of the loss."""
+"""Gradient checks: derivatives compared with central differences of the loss."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.gradients import Gradient
 
-TOLERANCE = 1e-6  # of an error: those of right gradients are some 1e-9
+TOLERANCE = 1e-6  # of an error; correct gradients are within about 1e-9
 
 
 class WrongGradient(ArithmeticError):
@@ -15,13 +15,13 @@ class WrongGradient(ArithmeticError):
 
 
 class Check(NamedTuple):
-    """The derivative that differs the most: by θ[row, column]."""
+    """One derivative, by θ[row, column], and its central difference."""
 
     row: int
     column: int
     derivative: float
     quotient: float
-    error: float  # their difference, as a share of the largest derivative
+    error: float  # their absolute difference over the largest derivative
 
 
 def worst(
@@ -32,15 +32,14 @@ def worst(
     n: int,
     generator: torch.Generator,
 ) -> Check:
-    """Compare n derivatives, drawn by the generator, with central differences.
+    """Compare n random derivatives with central differences; return the worst match.
 
-    The quotient is (J(θ + h e_i) - J(θ - h e_i)) / 2h, with h = ∛ε. Its error is of the
-    order h².
-    theta (K, D + 1), phi (m, D + 1) float64, labels (m,)
+    theta (K, D + 1), phi (m, D + 1) float64, labels (m,). The quotient is
+    (J(θ + h e_i) - J(θ - h e_i)) / 2h, with h = ∛ε; its error is of the order h².
     """
     h = torch.finfo(theta.dtype).eps ** (1 / 3)
     _, g = gradient(theta, phi, labels)
-    columns, most = theta.shape[1], g.abs().max().item()
+    columns, largest = theta.shape[1], g.abs().max().item()
 
     def check(i: int) -> Check:
         row, column = divmod(i, columns)
@@ -48,9 +47,8 @@ def worst(
         step[row, column] = h
         above, below = (gradient(theta + s, phi, labels)[0] for s in (step, -step))
         derivative, quotient = g[row, column].item(), (above - below) / (2 * h)
-        return Check(
-            row, column, derivative, quotient, abs(derivative - quotient) / most
-        )
+        error = abs(derivative - quotient) / largest
+        return Check(row, column, derivative, quotient, error)
 
-    drawn = torch.randperm(theta.numel(), generator=generator)[:n]
-    return max(map(check, drawn.tolist()), key=lambda check: check.error)
+    indices = torch.randperm(theta.numel(), generator=generator)[:n]
+    return max(map(check, indices.tolist()), key=lambda check: check.error)

@@ -1,16 +1,17 @@
-"""Hyperparameters of a run, and the recipes that name sets of them."""
+"""Hyperparameters of a run, and named recipes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-METRICS = "metrics.jsonl"
+METRICS = "metrics.jsonl"  # the training curve, beside the weights file
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a run: what the flags of the same names say.
+    """The hyperparameters of a run, named as their flags.
 
-    Those with a default here are told in the weights file only where they differ.
+    The weights file records those that have a default here only if they differ from it.
     """
 
     features: str
@@ -29,15 +30,16 @@ class Recipe:
     gradient: str = "autograd"
     keep: str = "last"
 
-    def told(self) -> dict[str, Any]:
-        """Tell the hyperparameters, without those that are at their default."""
+    def recorded(self) -> dict[str, Any]:
+        """Return the hyperparameters for the weights file, in the order of the fields.
+
+        Those at their default are left out.
+        """
         values = dataclasses.asdict(self)
-        return {
-            n: v for n, v in values.items() if n not in DEFAULTS or v != DEFAULTS[n]
-        }
+        return {n: v for n, v in values.items() if DEFAULTS.get(n) != v}
 
 
-DEFAULTS = {  # of the hyperparameters that a weights file tells only if they differ
+DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(Recipe)
     if field.default is not dataclasses.MISSING
@@ -55,7 +57,8 @@ PIXELS = Recipe(
     shuffle=True,
 )
 RECIPES = {
-    "default": Recipe(
+    "default": dataclasses.replace(
+        PIXELS,
         features="stroke-edges",
         drawn=3000,
         augment=6,
@@ -64,11 +67,16 @@ RECIPES = {
         epochs=12,
         batch_size=100,
         learning_rate=1.0,
-        schedule="linear",
-        shuffle=True,
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(
         PIXELS, epochs=2, schedule="constant", shuffle=False
     ),
 }
+
+
+def recipe_of(name: str, changes: Mapping[str, Any]) -> Recipe:
+    """Return the named recipe with the given hyperparameters; None leaves one as is."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    given = {n: v for n, v in changes.items() if n in names and v is not None}
+    return dataclasses.replace(RECIPES[name], **given)

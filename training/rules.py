@@ -1,7 +1,6 @@
-"""The update rules: how θ moves at a rate α, given the gradient g = ∂J/∂θ of step t.
+"""Update rules: how θ moves at a rate α, given the gradient g = ∂J/∂θ of step t.
 
-Each changes θ in place, and what it remembers from step to step: tensors like θ, which
-are zero at first.
+Each updates θ in place, and its memory: tensors of the shape of θ that start at zero.
 """
 
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 MOMENTUM = 0.9  # β of momentum and of Nesterov's
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # as Adam's authors recommend
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # recommended by Adam's authors
 
 
 def descent(theta: Tensor, g: Tensor, alpha: float, t: int) -> None:
-    """Plain gradient descent: θ ← θ - α g.
+    """Apply gradient descent: θ ← θ - α g.
 
     Cauchy, "Méthode générale pour la résolution des systèmes d'équations", 1847
     """
@@ -22,7 +21,7 @@ def descent(theta: Tensor, g: Tensor, alpha: float, t: int) -> None:
 
 
 def momentum(theta: Tensor, g: Tensor, alpha: float, t: int, v: Tensor) -> None:
-    """The heavy ball: v ← β v + g, θ ← θ - α v.
+    """Apply heavy-ball momentum: v ← β v + g, θ ← θ - α v.
 
     Polyak, "Some methods of speeding up the convergence of iteration methods", 1964
     """
@@ -32,10 +31,10 @@ def momentum(theta: Tensor, g: Tensor, alpha: float, t: int, v: Tensor) -> None:
 
 
 def nesterov(theta: Tensor, g: Tensor, alpha: float, t: int, v: Tensor) -> None:
-    """Nesterov's momentum: v ← β v + g, θ ← θ - α (g + β v).
+    """Apply Nesterov's momentum: v ← β v + g, θ ← θ - α (g + β v).
 
-    Nesterov, 1983; θ is the point that is looked ahead to. Sutskever et al., "On the
-    importance of initialization and momentum in deep learning", 2013
+    Nesterov, 1983; θ is the look-ahead point. Sutskever et al., "On the importance of
+    initialization and momentum in deep learning", 2013
     """
     v *= MOMENTUM
     v += g
@@ -43,10 +42,10 @@ def nesterov(theta: Tensor, g: Tensor, alpha: float, t: int, v: Tensor) -> None:
 
 
 def adam(theta: Tensor, g: Tensor, alpha: float, t: int, m: Tensor, v: Tensor) -> None:
-    """Adam: θ ← θ - α m̂ / (√v̂ + ε).
+    """Apply Adam: θ ← θ - α m̂ / (√v̂ + ε).
 
     m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g²: running means of g and its square;
-    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) make up for their start at zero.
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) correct their bias towards zero.
     Kingma, Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1
     """
     m += (1 - BETA_1) * (g - m)
@@ -56,7 +55,7 @@ def adam(theta: Tensor, g: Tensor, alpha: float, t: int, m: Tensor, v: Tensor) -
 
 
 def decay(weight: Tensor, alpha: float, strength: float) -> None:
-    """Decay apart from the gradient: w ← w - α λ w. With Adam, this is AdamW.
+    """Apply decoupled weight decay: w ← w - α λ w. With Adam, this is AdamW.
 
     Loshchilov, Hutter, "Decoupled weight decay regularization", 2019, algorithm 2
     """
@@ -64,7 +63,7 @@ def decay(weight: Tensor, alpha: float, strength: float) -> None:
 
 
 class Rule(NamedTuple):
-    """An update rule, and how many tensors it remembers."""
+    """An update rule and the number of tensors in its memory."""
 
     update: Callable[..., None]
     n_remembered: int

@@ -1,9 +1,9 @@
-"""How the learning rate changes over the steps of a run."""
+"""Learning-rate schedules."""
 
 import math
 from collections.abc import Callable
 
-# the factor on the rate after the share `done`, in [0, 1), of the steps
+# the factor on the learning rate when the fraction `done`, in [0, 1), of the steps is
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
@@ -13,9 +13,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def factor(schedule: str, step: int, n_steps: int, warm_up: int) -> float:
-    """Give the factor on the rate of step 0, 1, ..., n_steps - 1.
+    """Return the factor on the learning rate of step 0, 1, ..., n_steps - 1.
 
-    The first `warm_up` steps rise to it evenly, and the schedule has the others.
+    It rises evenly over the first `warm_up` steps; the schedule spans the others.
     Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2
     """
     if step < warm_up:

@@ -1,4 +1,4 @@
-"""The page to learn from shows the code as it is, and names what there is."""
+"""The tutorial shows the code of the source, and links to what exists."""
 
 import importlib.util
 import inspect
@@ -14,14 +14,16 @@ from tests.conftest import ROOT, encode
 from training.__main__ import main
 
 FOLDER = ROOT / "docs"
-README = (FOLDER / "tutorial.md").read_text()
+TUTORIAL = (FOLDER / "tutorial.md").read_text()
 LINK = r"\[`([\w.]+)`\]\(([\w./]+\.py)\)"
-SHOWN = re.findall(rf"^{LINK}\n\n```python\n(.*?)```", README, re.MULTILINE | re.DOTALL)
-LINKED = re.findall(LINK, README)
+SHOWN = re.findall(
+    rf"^{LINK}\n\n```python\n(.*?)```", TUTORIAL, re.MULTILINE | re.DOTALL
+)
+LINKED = re.findall(LINK, TUTORIAL)
 
 
 def symbol(name: str, file: str) -> object:
-    """Find what a link names in the module that it leads to."""
+    """Return what a link names in the module that it links to."""
     path = (FOLDER / file).resolve().relative_to(ROOT)
     module, *attributes = name.split(".")
     assert path.stem == module, name
@@ -31,17 +33,17 @@ def symbol(name: str, file: str) -> object:
     return found
 
 
-def test_every_block_of_code_is_named():
-    assert len(SHOWN) == README.count("```python") >= 12
+def test_every_code_block_is_below_the_name_of_its_function():
+    assert len(SHOWN) == TUTORIAL.count("```python") >= 12
 
 
 @pytest.mark.parametrize(("name", "file"), LINKED)
-def test_every_symbol_that_is_linked_exists(name, file):
+def test_every_linked_symbol_exists(name, file):
     assert inspect.getmodule(symbol(name, file)).__file__.endswith(Path(file).name)
 
 
 @pytest.mark.parametrize(("name", "file", "code"), SHOWN)
-def test_code_is_shown_as_it_is(name, file, code):
+def test_shown_code_is_the_source(name, file, code):
     source = inspect.getsource(symbol(name, file))
     lines = [line.strip() for line in source.splitlines()]
 
@@ -51,23 +53,23 @@ def test_code_is_shown_as_it_is(name, file, code):
     assert textwrap.dedent(code) == code
 
 
-def test_every_picture_and_command_that_is_shown_exists(capsys):
+def test_every_picture_command_and_flag_exists(capsys):
     for command in ([], ["sweep"], ["check"], ["report"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
     known = capsys.readouterr().out + "--standalone --nproc-per-node"  # torchrun's
-    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README):
+    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TUTORIAL):
         assert (FOLDER / picture).exists(), picture
-    modules = set(re.findall(r"python -m ([\w.]+)", README))
+    modules = set(re.findall(r"python -m ([\w.]+)", TUTORIAL))
     assert "benchmarks.resume" in modules
     for module in modules:
         assert importlib.util.find_spec(module), module
-    for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)):
+    for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", TUTORIAL)):
         assert flag in known, flag
 
 
-def test_own_pictures_become_digits_to_train_on(drawn, tmp_path, monkeypatch):
-    (script,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+def test_script_converts_pictures_to_training_data(drawn, tmp_path, monkeypatch):
+    (script,) = re.findall(r"```py\n(.*?)```", TUTORIAL, re.DOTALL)
     for i, (image, label) in enumerate(
         zip(drawn.train.images[:450], drawn.train.labels, strict=False)
     ):
@@ -76,17 +78,17 @@ def test_own_pictures_become_digits_to_train_on(drawn, tmp_path, monkeypatch):
         (folder / f"{i}.png").write_bytes(encode(image))
     monkeypatch.chdir(tmp_path)
 
-    exec(script, {})  # the page's own lines
+    exec(script, {})  # as the tutorial shows it
     assert main(["--data", "own", "--recipe", "pixels", "--epochs", "9"]) == 0
 
     training = load(tmp_path / "digits.safetensors").training
     assert (training["data"], training["rows"]) == ("own", 300)
 
 
-def test_gradients_of_mnist_are_as_right_as_shown(mnist, capsys):
+def test_gradient_check_of_mnist_is_as_shown(mnist, capsys):
     (shown,) = [
         block
-        for block in re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+        for block in re.findall(r"```text\n(.*?)```", TUTORIAL, re.DOTALL)
         if "worst error" in block
     ]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.data.dataset import DataSet, Digits
+from training.data.synthetic import draw_digits
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,15 @@ def source(drawn: DataSet, tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = np.concatenate(first)
     few = Digits(drawn.test.images[rows], drawn.test.labels[rows])
     write_arrays(DataSet("small", drawn.train, few), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of all synthetic digits, for processes that would each draw them."""
+    folder = tmp_path_factory.mktemp("data") / "synthetic"
+    folder.mkdir()
+    write_arrays(draw_digits(), folder)
     return str(folder)
 
 

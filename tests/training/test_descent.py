@@ -1,15 +1,18 @@
-import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from training.descent import WINDOW, Step, batches, fit, xavier
+from training.descent import WINDOW, State, Step, batches, fit, start, xavier
 from training.design.rows import Rows
-from training.gradients import GRADIENTS
+from training.gradients import Gradient, by_autograd, gradients_of
+from training.losses import binary_cross_entropy, cross_entropy
+from training.recipes import PIXELS
 from training.rules import RULES
-from training.runs.state import Run, begin
+
+RECIPE = replace(PIXELS, batch_size=16, epochs=3, schedule="constant")
 
 
 @pytest.fixture
@@ -20,11 +23,17 @@ def rows() -> Rows:
     return Rows(torch.hstack([features, torch.ones(203, 1)]), labels)
 
 
-def fitted(rows: Rows, **options) -> Run:
-    run = begin(xavier(7, 3, seed=1), options.get("rule", "descent"))
-    settings = {"learning_rate": 0.5, "batch_size": 16, "epochs": 3, "seed": 1}
-    fit(run, GRADIENTS["autograd"][False], rows, **settings | options)
-    return run
+def over(rows: Rows, gradient: Gradient):
+    """Bind the rows to a gradient, as the job does."""
+    return lambda theta, batch: gradient(theta, *rows.batch(batch))
+
+
+def fitted(rows: Rows, seed: int = 1, watch=lambda step: None, **changes) -> State:
+    recipe = replace(RECIPE, **changes)
+    state = start(xavier(7, 3, seed=1), recipe.rule)
+    gradient = over(rows, by_autograd(cross_entropy))
+    fit(state, gradient, len(rows), recipe, seed, rows.block, watch)
+    return state
 
 
 def test_weights_are_drawn_with_xaviers_variance_and_the_biases_are_zero():
@@ -49,7 +58,7 @@ def test_batches_without_a_generator_keep_the_order_of_the_rows():
 
 
 @pytest.mark.parametrize(("n", "block"), [(1000, 10), (1000, 33), (1000, 999), (7, 2)])
-def test_rows_shuffled_in_blocks_are_all_there_and_near_together(n, block):
+def test_rows_shuffled_in_blocks_are_complete_and_close_together(n, block):
     generator = torch.Generator().manual_seed(0)
 
     parts = list(batches(n, 16, generator, block))
@@ -62,8 +71,8 @@ def test_rows_shuffled_in_blocks_are_all_there_and_near_together(n, block):
     assert order.tolist() != sorted(order.tolist())
 
 
-def test_a_run_over_blocks_learns_what_one_over_rows_does(rows):
-    in_blocks = fitted(dataclasses.replace(rows, block=5), epochs=20).theta
+def test_run_over_shuffled_blocks_learns_as_well_as_one_over_shuffled_rows(rows):
+    in_blocks = fitted(replace(rows, block=5), epochs=20).theta
     by_rows = fitted(rows, epochs=20).theta
 
     phi, labels = rows.batch(slice(0, 203))
@@ -72,7 +81,7 @@ def test_a_run_over_blocks_learns_what_one_over_rows_does(rows):
     assert not torch.equal(in_blocks, by_rows)
 
 
-def test_an_epoch_ends_in_the_weights_of_torchs_sgd(rows):
+def test_epoch_ends_with_the_weights_of_torchs_sgd(rows):
     start = xavier(7, 3, seed=1)
     model = torch.nn.Linear(7, 3)
     with torch.no_grad():
@@ -80,7 +89,7 @@ def test_an_epoch_ends_in_the_weights_of_torchs_sgd(rows):
         model.bias.zero_()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
-    ours = fitted(rows, epochs=1, seed=None).theta
+    ours = fitted(rows, epochs=1, shuffle=False).theta
     features = rows.values[:, :-1]
     for x, y in zip(features.split(16), rows.labels.split(16), strict=True):
         optimizer.zero_grad()
@@ -91,35 +100,27 @@ def test_an_epoch_ends_in_the_weights_of_torchs_sgd(rows):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(rows):
+def test_same_seed_makes_the_same_bits_and_another_seed_makes_others(rows):
     first, again, other = (fitted(rows, seed=seed).theta for seed in (1, 1, 2))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_the_loss_of_weights_that_overflowed_is_no_number(name, rows):
+@pytest.mark.parametrize("name", gradients_of(10))
+def test_loss_of_overflowed_weights_is_nan(name, rows):
     """And no warnings, which pytest would raise."""
     losses = []
-    run = begin(xavier(7, 3, seed=1).fill_(math.inf), "descent")
+    state = start(xavier(7, 3, seed=1).fill_(math.inf), "descent")
+    gradient = over(rows, gradients_of(10)[name])
 
-    fit(
-        run,
-        GRADIENTS[name][False],
-        rows,
-        learning_rate=0.5,
-        batch_size=16,
-        epochs=1,
-        seed=1,
-        watch=lambda step: losses.append(step.loss),
-    )
+    fit(state, gradient, 203, RECIPE, 1, watch=lambda step: losses.append(step.loss))
 
     assert math.isnan(losses[0])
 
 
-def test_every_epoch_has_an_order_of_its_own_that_does_not_depend_on_the_others(rows):
-    """One epoch more begins with the very steps that there were before."""
+def test_every_epoch_has_its_own_order_whatever_the_number_of_epochs(rows):
+    """A run of one more epoch starts with the same steps."""
     losses = {epochs: [] for epochs in (2, 3)}
     for epochs, seen in losses.items():
         fitted(rows, epochs=epochs, watch=lambda s, seen=seen: seen.append(s.loss))
@@ -137,7 +138,7 @@ def test_every_epoch_has_an_order_of_its_own_that_does_not_depend_on_the_others(
         ("linear", 2, [0.8 / 3, 1.6 / 3, 0.8, 0.4]),
     ],
 )
-def test_schedule_leads_the_rate_through_the_run(schedule, warm_up, rates, rows):
+def test_learning_rate_follows_the_schedule(schedule, warm_up, rates, rows):
     steps: list[Step] = []
 
     fitted(
@@ -161,43 +162,43 @@ def test_schedule_leads_the_rate_through_the_run(schedule, warm_up, rates, rows)
 
 def test_average_is_the_mean_of_the_last_half_of_the_steps(rows):
     thetas = []
-    run = begin(xavier(7, 3, seed=1), "descent")
+    state = start(xavier(7, 3, seed=1), "descent")
+    gradient = over(rows, by_autograd(cross_entropy))
+    recipe = replace(RECIPE, keep="average")
 
     fit(
-        run,
-        GRADIENTS["autograd"][False],
-        rows,
-        learning_rate=0.5,
-        batch_size=16,
-        epochs=3,
-        average=True,
-        seed=1,
-        watch=lambda step: thetas.append(run.theta.clone()),
+        state,
+        gradient,
+        203,
+        recipe,
+        1,
+        watch=lambda _: thetas.append(state.theta.clone()),
     )
 
     assert len(thetas) == 39
-    torch.testing.assert_close(run.mean, torch.stack(thetas[19:]).mean(0))
+    torch.testing.assert_close(state.mean, torch.stack(thetas[19:]).mean(0))
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stop", [1, 13, 20, 38])
-def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(rule, stop, rows):
-    options = {"rule": rule, "learning_rate": 0.1, "average": True, "warm_up": 5}
-    run = begin(xavier(7, 3, seed=1), rule)
+def test_run_stopped_at_any_step_continues_to_the_same_bits(rule, stop, rows):
+    changes = {"rule": rule, "learning_rate": 0.1, "keep": "average", "warm_up": 5}
+    recipe = replace(RECIPE, **changes)
+    state = start(xavier(7, 3, seed=1), rule)
+    gradient = over(rows, by_autograd(cross_entropy))
 
     def halt(step: Step) -> None:
         if step.number == stop:
             raise InterruptedError
 
-    settings = {"batch_size": 16, "epochs": 3, "seed": 1, **options}
     with pytest.raises(InterruptedError):
-        fit(run, GRADIENTS["autograd"][False], rows, **settings, watch=halt)
-    fit(run, GRADIENTS["autograd"][False], rows, **settings)
+        fit(state, gradient, 203, recipe, 1, watch=halt)
+    fit(state, gradient, 203, recipe, 1)
 
-    whole = fitted(rows, **options)
-    assert torch.equal(run.theta, whole.theta)
-    assert torch.equal(run.mean, whole.mean)
-    assert run.step == whole.step == 39
+    whole = fitted(rows, **changes)
+    assert torch.equal(state.theta, whole.theta)
+    assert torch.equal(state.mean, whole.mean)
+    assert state.step == whole.step == 39
 
 
 def test_binary_regression_recovers_the_coefficients_its_data_came_from():
@@ -216,18 +217,10 @@ def test_binary_regression_recovers_the_coefficients_its_data_came_from():
         torch.from_numpy(np.column_stack([features, np.ones(n)]).astype(np.float32)),
         torch.from_numpy(labels.astype(np.int64)),
     )
-    run = begin(xavier(3, 1, seed=0), "descent")
+    recipe = replace(PIXELS, epochs=10)
+    state = start(xavier(3, 1, seed=0), recipe.rule)
 
-    fit(
-        run,
-        GRADIENTS["autograd"][True],
-        rows,
-        learning_rate=0.5,
-        batch_size=64,
-        epochs=10,
-        schedule="linear",
-        seed=0,
-    )
+    fit(state, over(rows, by_autograd(binary_cross_entropy)), n, recipe, seed=0)
 
     # the standard error of a maximum-likelihood fit of 20,000 rows is about 0.03
-    np.testing.assert_allclose(run.theta[0], [*coefficients, intercept], atol=0.1)
+    np.testing.assert_allclose(state.theta[0], [*coefficients, intercept], atol=0.1)

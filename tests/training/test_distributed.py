@@ -1,4 +1,4 @@
-"""Shards of one process, and of ranks that a real torchrun starts."""
+"""Shards in one process, and on ranks that a real torchrun starts."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ import torch
 
 from service.classifier import load
 from tests.conftest import ROOT, wait_until
+from training.__main__ import main
 from training.design.rows import Rows
-from training.gradients import GRADIENTS
+from training.gradients import gradients_of
 from training.runs.checkpoints import checkpoint_path
-from training.runs.distributed import Shards, cut
+from training.runs.distributed import Shards, split
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
-FLAGS = ["--data", "synthetic", "--recipe", "pixels", "--epochs", "2"]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def rows() -> Rows:
 @pytest.mark.parametrize("batch", [slice(3, 14), torch.tensor([9, 1, 5, 5, 0])])
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
 def test_every_row_of_a_batch_is_in_one_shard_in_its_order(batch, n):
-    parts = cut(batch, n)
+    parts = split(batch, n)
 
     rows = torch.arange(101)
     assert torch.equal(torch.cat([rows[part] for part in parts]), rows[batch])
@@ -43,16 +43,21 @@ def test_every_row_of_a_batch_is_in_one_shard_in_its_order(batch, n):
 
 @pytest.mark.parametrize("n", [2, 3, 7, 16])
 @pytest.mark.parametrize("batch", [slice(0, 64), slice(98, 101), torch.arange(5, 69)])
-@pytest.mark.parametrize("way", GRADIENTS)
+@pytest.mark.parametrize("way", gradients_of(10))
 def test_shards_add_up_to_the_gradient_of_the_batch(n, batch, way, rows):
-    gradient = GRADIENTS[way][False]
+    gradient = gradients_of(10)[way]
     theta = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 
-    j, g = Shards(n).mean_gradient(gradient, theta, rows, batch)
+    j, g = Shards(n).mean_gradient(gradient, rows, theta, batch)
 
     whole_j, whole_g = gradient(theta, *rows.batch(batch))
     assert j == pytest.approx(whole_j, rel=1e-6)
     torch.testing.assert_close(g, whole_g, rtol=1e-5, atol=1e-7)
+
+
+@pytest.fixture
+def flags(synthetic) -> list[str]:
+    return ["--data", synthetic, "--recipe", "pixels", "--epochs", "2"]
 
 
 def environment() -> dict[str, str]:
@@ -72,22 +77,16 @@ def torchrun(n: int, *flags: str, **options) -> subprocess.Popen[str]:
     )
 
 
-def job(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_ranks_end_in_the_bytes_of_one_process_with_as_many_shards(n, tmp_path):
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_end_in_the_bytes_of_one_process_with_as_many_shards(flags, n, tmp_path):
     alone, ranks = tmp_path / "alone" / "w", tmp_path / "ranks" / "w"
-    flags = [*FLAGS, "--batch-size", "50", "--rule", "momentum"]
+    flags = [*flags, "--batch-size", "50", "--rule", "momentum"]
     flags += ["--learning-rate", "0.05", "--keep", "best", "--calibrate"]
 
     started = torchrun(n, *flags, "--output", str(ranks))
-    run = job(*flags, "--shards", str(n), "--output", str(alone))
+    assert main([*flags, "--shards", str(n), "--output", str(alone)]) == 0
     said, _ = started.communicate(timeout=120)
 
-    assert run.returncode == 0, run.stderr
     assert started.returncode == 0, said
     for path in (alone, ranks):
         assert load(path).training["shards"] == n
@@ -97,10 +96,12 @@ def test_ranks_end_in_the_bytes_of_one_process_with_as_many_shards(n, tmp_path):
     assert said.count("epoch 2: loss") == 1
 
 
-def test_lost_rank_ends_the_run_and_one_process_goes_on_from_its_checkpoint(tmp_path):
-    """A rank is killed in mid-epoch; what the other leaves is enough."""
+def test_lost_rank_ends_the_run_and_one_process_resumes_from_its_checkpoint(
+    flags, tmp_path, capsys
+):
+    """A rank is killed within an epoch; the checkpoint of the other is enough."""
     whole, cut_short = tmp_path / "whole" / "w", tmp_path / "cut" / "w"
-    flags = [*FLAGS, "--epochs", "60"]
+    flags = [*flags, "--epochs", "60"]
     started = torchrun(2, *flags, "--output", str(cut_short))
     try:
         for line in started.stdout:
@@ -117,16 +118,18 @@ def test_lost_rank_ends_the_run_and_one_process_goes_on_from_its_checkpoint(tmp_
     assert str(checkpoint_path(cut_short)) in said
     assert not cut_short.exists()
 
-    resumed = job(*flags, "--shards", "2", "--resume", "--output", str(cut_short))
-    assert "goes on from step" in resumed.stdout, resumed.stderr
-    assert job(*flags, "--shards", "2", "--output", str(whole)).returncode == 0
+    flags += ["--shards", "2", "--output"]
+    assert main([*flags, str(cut_short), "--resume"]) == 0
+    assert "resuming from step" in capsys.readouterr().out
+    assert main([*flags, str(whole)]) == 0
     assert cut_short.read_bytes() == whole.read_bytes()
     assert not checkpoint_path(cut_short).exists()
 
 
-def test_first_rank_lost_leaves_its_run_to_the_other(tmp_path):
+@pytest.mark.slow
+def test_loss_of_rank_0_leaves_a_checkpoint_of_the_other(flags, tmp_path):
     path = tmp_path / "w"
-    started = torchrun(2, *FLAGS, "--epochs", "300", "--output", str(path))
+    started = torchrun(2, *flags, "--epochs", "300", "--output", str(path))
     try:
         for line in started.stdout:
             if "epoch 3:" in line:
@@ -136,11 +139,12 @@ def test_first_rank_lost_leaves_its_run_to_the_other(tmp_path):
     finally:
         started.kill()
 
-    assert "another rank was lost after step" in said
+    assert "lost another rank after step" in said
     assert checkpoint_path(path).exists()
 
 
-def test_ranks_that_are_given_other_flags_are_refused(tmp_path):
+@pytest.mark.slow
+def test_ranks_with_different_flags_are_refused(flags, tmp_path):
     script = tmp_path / "mixed.py"
     script.write_text(
         "import os, sys\n"
@@ -150,7 +154,7 @@ def test_ranks_that_are_given_other_flags_are_refused(tmp_path):
     )
     command = [str(TORCHRUN), "--standalone", "--nproc-per-node", "2", str(script)]
     run = subprocess.run(
-        [*command, *FLAGS, "--output", str(tmp_path / "w")],
+        [*command, *flags, "--output", str(tmp_path / "w")],
         cwd=ROOT,
         env=environment() | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -159,20 +163,21 @@ def test_ranks_that_are_given_other_flags_are_refused(tmp_path):
     )
 
     assert run.returncode != 0
-    assert "the ranks differ in batch_size: 64 of the first, 50" in run.stderr
+    assert "batch_size is 64 on rank 0 and 50 on another" in run.stderr
     assert not (tmp_path / "w").exists()
 
 
-def test_rank_that_says_nothing_does_not_keep_the_others_from_stopping(tmp_path):
+@pytest.mark.slow
+def test_silent_rank_does_not_keep_the_others_from_stopping(flags, tmp_path):
     path = tmp_path / "w"
-    started = torchrun(2, *FLAGS, "--epochs", "300", "--output", str(path))
+    started = torchrun(2, *flags, "--epochs", "300", "--output", str(path))
     try:
         for line in started.stdout:
             if "epoch 3:" in line:
                 break
         silent = process_of_rank(1, started.pid)
         os.kill(silent, signal.SIGSTOP)
-        time.sleep(1)  # until the other waits for it
+        time.sleep(1)  # until rank 0 waits for it
         os.kill(process_of_rank(0, started.pid), signal.SIGTERM)
         wait_until(checkpoint_path(path).exists)
         os.kill(silent, signal.SIGCONT)
@@ -180,38 +185,32 @@ def test_rank_that_says_nothing_does_not_keep_the_others_from_stopping(tmp_path)
     finally:
         started.kill()
 
-    assert "it says nothing" in said
+    assert "no response" in said
 
 
 @pytest.mark.parametrize("value", ["", "two"])
-def test_number_of_ranks_that_is_none_is_refused(value, tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "training", *FLAGS, "--output", str(tmp_path / "w")],
-        cwd=ROOT,
-        env=environment() | {"WORLD_SIZE": value, "RANK": "0"},
-        capture_output=True,
-        text=True,
+def test_invalid_number_of_ranks_is_refused(value, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    monkeypatch.setenv("RANK", "0")
+
+    assert main(["--output", str(tmp_path / "w")]) == 1
+
+    assert f"digits-train: WORLD_SIZE is {value!r}, not the number" in (
+        capsys.readouterr().err
     )
 
-    assert run.returncode == 1
-    assert f"digits-train: WORLD_SIZE is {value!r}, not a number" in run.stderr
 
+def test_sweep_is_refused_under_torchrun(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
 
-def test_sweep_is_not_for_ranks(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "training", "sweep", "--output", str(tmp_path / "w")],
-        cwd=ROOT,
-        env=environment() | {"WORLD_SIZE": "2", "RANK": "0"},
-        capture_output=True,
-        text=True,
-    )
+    assert main(["sweep", "--output", str(tmp_path / "w")]) == 1
 
-    assert run.returncode == 1
-    assert "sweep is for one process, not for torchrun" in run.stderr
+    assert "sweep runs in one process, not under torchrun" in capsys.readouterr().err
 
 
 def process_of_rank(rank: int, parent: int) -> int:
-    """Find the process that torchrun started as a rank."""
+    """Return the pid of a rank of torchrun."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -222,8 +221,8 @@ def process_of_rank(rank: int, parent: int) -> int:
     raise AssertionError(f"no rank {rank} below {parent}")
 
 
-def test_shards_that_are_not_the_ranks_are_refused(tmp_path):
-    started = torchrun(1, *FLAGS, "--shards", "3", "--output", str(tmp_path / "w"))
+def test_number_of_shards_other_than_the_ranks_is_refused(flags, tmp_path):
+    started = torchrun(1, *flags, "--shards", "3", "--output", str(tmp_path / "w"))
     said, _ = started.communicate(timeout=60)
 
     assert started.returncode != 0

@@ -16,7 +16,7 @@ def problem():
     return phi, torch.arange(30) % 4, weight
 
 
-def test_cross_entropy_is_torchs(problem):
+def test_cross_entropy_equals_torchs(problem):
     phi, labels, weight = problem
     logits = weight @ phi.T
 
@@ -25,7 +25,7 @@ def test_cross_entropy_is_torchs(problem):
     )
 
 
-def test_binary_cross_entropy_is_torchs(problem):
+def test_binary_cross_entropy_equals_torchs(problem):
     phi, labels, weight = problem
     logits, labels = weight[:1] @ phi.T, labels % 2
 
@@ -35,7 +35,7 @@ def test_binary_cross_entropy_is_torchs(problem):
     )
 
 
-def test_cross_entropy_is_the_formula_written_out(problem):
+def test_cross_entropy_equals_its_formula(problem):
     phi, labels, weight = problem
     z = weight @ phi.T
 
@@ -45,7 +45,7 @@ def test_cross_entropy_is_the_formula_written_out(problem):
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy])
-def test_gradients_are_those_of_central_differences(loss, problem):
+def test_autograd_of_each_loss_equals_central_differences(loss, problem):
     phi, labels, weight = problem
     if loss is binary_cross_entropy:
         weight, labels = weight[:1].clone(), labels % 2
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_central_differences(loss, problem):
     torch.testing.assert_close(weight.grad, numeric, rtol=1e-7, atol=1e-9)
 
 
-def test_equal_logits_cost_the_log_of_the_number_of_classes():
+def test_equal_logits_have_a_loss_of_the_log_of_the_number_of_classes():
     logits = torch.zeros(10, 7)
     assert cross_entropy(logits, torch.arange(7)).item() == pytest.approx(math.log(10))
     assert binary_cross_entropy(
@@ -78,7 +78,7 @@ def articles_log_softmax(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("logit", [100.0, -110.0, 1e4])
-def test_cross_entropy_holds_where_the_articles_overflows(logit):
+def test_cross_entropy_is_right_where_the_articles_overflows(logit):
     x = torch.full((1, 3), logit)
     x[0, 0] += 1.0
 
@@ -88,7 +88,7 @@ def test_cross_entropy_holds_where_the_articles_overflows(logit):
     )
 
 
-def test_cross_entropy_is_the_articles_where_that_holds():
+def test_cross_entropy_equals_the_articles_elsewhere():
     x = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
     y = torch.arange(5)
 
@@ -98,7 +98,7 @@ def test_cross_entropy_is_the_articles_where_that_holds():
 
 
 @pytest.mark.parametrize("logit", [200.0, -200.0, 1e30])
-def test_binary_loss_of_a_sure_answer_is_finite(logit):
+def test_binary_loss_of_an_extreme_logit_is_finite(logit):
     z = torch.tensor([[logit]], requires_grad=True)
 
     loss = binary_cross_entropy(z, torch.tensor([0]))

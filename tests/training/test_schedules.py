@@ -13,7 +13,7 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_schedule_is_torchs(schedule):
+def test_schedule_equals_torchs(schedule):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = ORACLES[schedule](optimizer)
     theirs = []
@@ -28,14 +28,14 @@ def test_schedule_is_torchs(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_warm_up_rises_evenly_to_what_the_schedule_begins_with(schedule):
+def test_warm_up_rises_evenly_to_the_start_of_the_schedule(schedule):
     ours = [factor(schedule, step, N, warm_up=4) for step in range(N)]
 
     assert ours[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert ours[4:] == [factor(schedule, step, N - 4, 0) for step in range(N - 4)]
 
 
-def test_run_that_is_shorter_than_its_warm_up_rises_to_its_end():
+def test_run_shorter_than_its_warm_up_rises_to_its_end():
     assert [factor("linear", step, 3, warm_up=9) for step in range(3)] == pytest.approx(
         [0.1, 0.2, 0.3]
     )

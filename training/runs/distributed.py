@@ -1,4 +1,4 @@
-"""A batch in shards: of one process, or each of a rank that torchrun started."""
+"""Batches in shards: all in one process, or one on each rank that torchrun started."""
 
 import contextlib
 import datetime
@@ -14,75 +14,77 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from training.design.rows import Batch, Rows
+from training.descent import Batch
+from training.design.rows import Rows
 from training.gradients import Gradient
 
-POLL = 1e-4  # seconds between two looks at what the others gave
-PATIENCE = datetime.timedelta(minutes=30)  # for a rank that is silent, yet connected
+POLL_INTERVAL = 1e-4  # seconds
+TIMEOUT = datetime.timedelta(minutes=30)  # for a rank that is connected and silent
 Value = TypeVar("Value")
 
 
 class InvalidShards(ValueError):
-    """A number of shards that is not that of the ranks."""
+    """A number of shards, or flags, that do not match the ranks."""
 
 
 class LostRank(ConnectionError):
-    """Another rank that has ended, or says nothing."""
+    """Another rank that has ended or does not respond."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """How many shards a batch is cut into, and whose: the rank's own, or all.
+    """The number of shards of a batch, and which of them this process computes.
 
-    Each rank gathers the sums of all, and adds them in the order of the shards, as one
-    process does that has all the shards: the bits are the same.
+    rank: the shard of this rank, or None for one process that computes them all. Every
+    rank gathers all sums and adds them in the order of the shards, as the one process
+    does: the bits are the same. While it waits for other ranks, `gives_up` is polled.
     """
 
     n: int = 1
     rank: int | None = None
-    gives_up: Callable[[], bool] = lambda: False  # asked while it waits for the others
+    gives_up: Callable[[], bool] = lambda: False
 
     @property
-    def is_first(self) -> bool:
-        """Tell whether it is for this process to write, and to speak."""
+    def is_rank_0(self) -> bool:
+        """Whether this process is the one that writes files and prints."""
         return not self.rank
 
     def mean_gradient(
-        self, gradient: Gradient, theta: Tensor, rows: Rows, batch: Batch
+        self, gradient: Gradient, rows: Rows, theta: Tensor, batch: Batch
     ) -> tuple[float, Tensor]:
-        """Give J and ∂J/∂θ over a batch: Σ_s n_s (J_s, ∂J_s/∂θ) / Σ_s n_s."""
+        """Compute J and ∂J/∂θ over a batch: Σ_s n_s (J_s, ∂J_s/∂θ) / Σ_s n_s."""
         if self.n == 1:
             return gradient(theta, *rows.batch(batch))
-        parts = cut(batch, self.n)
+        parts = split(batch, self.n)
         if self.rank is None:
-            sums = (_summed(gradient, theta, rows, part) for part in parts)
+            sums = [_summed(gradient, rows, theta, part) for part in parts]
         else:
-            own = _summed(gradient, theta, rows, parts[self.rank])
-            sums = iter(gathered(own, self.gives_up))
+            own = _summed(gradient, rows, theta, parts[self.rank])
+            sums = all_gather(own, self.gives_up)
         mean = reduce(torch.add, sums) / _length(batch)
         return mean[-1].item(), mean[:-1].view_as(theta)
 
-    def of_first(self, make: Callable[[], Value]) -> Value:
-        """Give every rank what rank 0 makes."""
+    def from_rank_0(self, make: Callable[[], Value]) -> Value:
+        """Return on every rank what `make` returns on rank 0."""
         if self.rank is None:
             return make()
-        values = [make() if self.rank == 0 else None]
-        with _lost_or_not():
+        values = [make()] if self.rank == 0 else [None]
+        with _lost_rank():
             distributed.broadcast_object_list(values)
-        return values[0]
+        return values[0]  # type: ignore[return-value] # broadcast from rank 0
 
     @contextlib.contextmanager
-    def first_before_others(self) -> Iterator[None]:
-        """Let rank 0 do it first: the others find what it left in the cache."""
+    def rank_0_first(self) -> Iterator[None]:
+        """Run the block on rank 0 before the others, which then find its cache."""
         if self.rank:
-            gathered(torch.zeros(1))
+            all_gather(torch.zeros(1))
         yield
         if self.rank == 0:
-            gathered(torch.zeros(1))
+            all_gather(torch.zeros(1))
 
 
-def cut(batch: Batch, n: int) -> list[Batch]:
-    """Cut a batch into n parts of nearly one size, in its order."""
+def split(batch: Batch, n: int) -> list[Batch]:
+    """Split a batch into n parts of nearly equal size, in order."""
     length = _length(batch)
     edges = [length * i // n for i in range(n + 1)]
     pairs = itertools.pairwise(edges)
@@ -91,24 +93,27 @@ def cut(batch: Batch, n: int) -> list[Batch]:
     return [batch[i:j] for i, j in pairs]
 
 
-def gathered(own: Tensor, gives_up: Callable[[], bool] = lambda: False) -> list[Tensor]:
-    """Get what every rank gave, in their order; raise LostRank if one is gone.
+def all_gather(
+    own: Tensor, gives_up: Callable[[], bool] = lambda: False
+) -> list[Tensor]:
+    """Return the tensors of all ranks, in order; raise LostRank if one is gone.
 
-    It waits in Python, where signals are heard.
+    It polls in Python, so that signals are handled while it waits.
     """
     tensors = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    with _lost_or_not():
+    with _lost_rank():
         work = distributed.all_gather(tensors, own, async_op=True)
         while not work.is_completed():
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
             if gives_up():
-                raise LostRank("it says nothing")
+                raise LostRank("no response")
         work.wait()
     return tensors
 
 
 @contextlib.contextmanager
-def _lost_or_not() -> Iterator[None]:
+def _lost_rank() -> Iterator[None]:
+    """Raise torch's RuntimeError of a broken connection as LostRank."""
     try:
         yield
     except RuntimeError as error:
@@ -116,27 +121,27 @@ def _lost_or_not() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined(
+def join(
     environment: Mapping[str, str], n: int | None, device: torch.device
 ) -> Iterator[Shards]:
-    """Join the ranks that torchrun has started, or give one process n shards."""
-    n_ranks = n_ranks_of(environment)
+    """Join the ranks that torchrun started, or compute n shards in one process."""
+    n_ranks = world_size(environment)
     if n_ranks is None:
         yield Shards(n or 1)
         return
     if n not in (None, n_ranks):
         raise InvalidShards(
-            f"--shards {n}: torchrun started {n_ranks} ranks, and each has one"
+            f"--shards {n}: torchrun started {n_ranks} ranks, with one shard each"
         )
     if device.type == "cuda":
         torch.cuda.set_device(int(environment["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    # who waits for the others to come hears no signal in Python
+    # torch waits for the other ranks in C++, where no Python handler runs
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        distributed.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise LostRank(f"the ranks did not meet: {error}") from error
+        raise LostRank(f"the ranks could not connect: {error}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
     try:
@@ -145,14 +150,16 @@ def joined(
         distributed.destroy_process_group()
 
 
-def n_ranks_of(environment: Mapping[str, str]) -> int | None:
-    """Tell how many ranks torchrun has started; None if it has started none."""
-    given = {name: environment.get(name) for name in ("WORLD_SIZE", "RANK")}
+def world_size(environment: Mapping[str, str]) -> int | None:
+    """Return how many ranks torchrun started, or None outside torchrun."""
+    given = {name: environment.get(name, "") for name in ("WORLD_SIZE", "RANK")}
     if not any(given.values()):
         return None
     for name, value in given.items():
-        if not (value or "").isdecimal():
-            raise InvalidShards(f"{name} is {value!r}, not a number as torchrun gives")
+        if not value.isdecimal():
+            raise InvalidShards(
+                f"{name} is {value!r}, not the number that torchrun sets"
+            )
     return int(environment["WORLD_SIZE"])
 
 
@@ -160,8 +167,8 @@ def _length(batch: Batch) -> int:
     return batch.stop - batch.start if isinstance(batch, slice) else len(batch)
 
 
-def _summed(gradient: Gradient, theta: Tensor, rows: Rows, part: Batch) -> Tensor:
-    """Sum ∂J/∂θ, flat, and J over a part, as one tensor; an empty part has none."""
+def _summed(gradient: Gradient, rows: Rows, theta: Tensor, part: Batch) -> Tensor:
+    """Sum ∂J/∂θ, flat, and J over a part, as one tensor; zeros for an empty part."""
     n = _length(part)
     if n == 0:
         return theta.new_zeros(theta.numel() + 1)

@@ -1,7 +1,8 @@
-"""What a person sees of a run while it goes on: a bar, a line an epoch, the curve."""
+"""Progress of a run: the bar, a line per epoch, the training curve."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -13,51 +14,52 @@ from training.design.rows import Rows
 from training.results.evaluation import evaluate, logits
 from training.runs.state import Run
 
-CURVE_STEPS = 100  # between points of the curve, which tell their mean loss
+CURVE_STEPS = 100  # between points of the curve, each the mean loss of these steps
 
 
 class Diverged(ArithmeticError):
-    """A run whose loss is no longer a number."""
+    """A run whose loss or weights are no longer finite."""
+
+    def __init__(self, what: str, learning_rate: float) -> None:
+        super().__init__(
+            f"{what}: the descent diverged; lower --learning-rate, here "
+            f"{learning_rate:g}"
+        )
 
 
+@dataclass(eq=False)
 class Progress:
-    """Follows the steps of one run, and notes in it its curve and the best θ so far.
+    """Records the curve and the best θ of a run, and shows both if `shows`.
 
-    validation: the rows to validate with after each epoch; `tells`: a line of it.
+    `classifier` turns θ into a classifier, which the validation rows evaluate after
+    each epoch.
     """
 
-    def __init__(
-        self,
-        bar: tqdm,
-        run: Run,
-        classifier: Callable[[Tensor], Classifier],
-        validation: Rows,
-        tells: bool = True,
-    ) -> None:
-        self._bar, self._run, self._classifier = bar, run, classifier
-        self._validation, self._tells = validation, tells
+    bar: "tqdm[Any]"
+    run: Run
+    classifier: Callable[[Tensor], Classifier]
+    validation: Rows
+    shows: bool = True
 
     def watch(self, step: Step) -> None:
-        """Show a step; raise Diverged if its loss is not finite."""
+        """Record and show a step; raise Diverged if its loss is not finite."""
         if not math.isfinite(step.loss):
-            raise Diverged(
-                f"the loss is {step.loss} at step {step.number}: the descent "
-                f"overshoots; lower --learning-rate, here {step.learning_rate:g}"
-            )
-        losses, curve = self._run.losses, self._run.curve
+            what = f"the loss is {step.loss} at step {step.number}"
+            raise Diverged(what, step.learning_rate)
+        losses, curve = self.run.losses, self.run.curve
         losses.append(step.loss)
         del losses[:-CURVE_STEPS]
         n_since = step.number - (curve[-1]["step"] if curve else 0)
         if step.ends_epoch or n_since == CURVE_STEPS:
-            self._note(step)
+            curve.append(self._point(step))
         if step.ends_epoch:
             losses.clear()
-        # the run is complete before anything is told, which a closed pipe may prevent
-        self._bar.total = step.n_steps
+        # the run is complete before anything is printed: a closed pipe raises OSError
+        self.bar.total = step.n_steps
         state = f"loss {step.loss:.3f}, rate {step.learning_rate:.3f}"
-        self._bar.set_postfix_str(state, refresh=False)
-        self._bar.update()
-        if step.ends_epoch and self._tells:
+        self.bar.set_postfix_str(state, refresh=False)
+        self.bar.update()
+        if step.ends_epoch and self.shows:
             point = curve[-1]
             tqdm.write(
                 f"epoch {step.epoch}: loss {point['loss']:.4f}, validation accuracy "
@@ -65,22 +67,26 @@ class Progress:
                 f"NLL {point['validation']['nll']:.4f}"
             )
 
-    def _note(self, step: Step) -> None:
-        loss = sum(self._run.losses) / len(self._run.losses)
+    def _point(self, step: Step) -> dict[str, Any]:
+        """Return a point of the curve; at the end of an epoch, with its validation."""
+        loss = sum(self.run.losses) / len(self.run.losses)
         point: dict[str, Any] = {"epoch": step.epoch, "step": step.number}
         point |= {"learning_rate": step.learning_rate, "loss": loss}
         if step.ends_epoch:
-            try:
-                classifier = self._classifier(self._run.theta)
-            except InvalidWeights as error:
-                raise Diverged(
-                    f"{error} after epoch {step.epoch}: the descent overshoots; lower "
-                    f"--learning-rate, here {step.learning_rate:g}"
-                ) from error
-            z = logits(classifier, self._validation)
-            figures = evaluate(softmax(z), self._validation.labels.numpy())
-            point["validation"] = {name: figures[name] for name in ("accuracy", "nll")}
-            if figures["nll"] < self._run.least:
-                self._run.least = figures["nll"]
-                self._run.best.copy_(self._run.theta)
-        self._run.curve.append(point)
+            point["validation"] = self._validated(step)
+        return point
+
+    def _validated(self, step: Step) -> dict[str, float]:
+        """Evaluate θ on the validation rows, and keep it if it is the best so far."""
+        theta = self.run.state.theta
+        try:
+            classifier = self.classifier(theta)
+        except InvalidWeights as error:
+            what = f"{error} after epoch {step.epoch}"
+            raise Diverged(what, step.learning_rate) from error
+        probabilities = softmax(logits(classifier, self.validation))
+        figures = evaluate(probabilities, self.validation.labels.numpy())
+        if figures["nll"] < self.run.least:
+            self.run.least = figures["nll"]
+            self.run.best.copy_(theta)
+        return {name: figures[name] for name in ("accuracy", "nll")}

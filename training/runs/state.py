@@ -1,29 +1,26 @@
-"""Where a run stands: what it takes to go on as if it had never stopped."""
+"""Training state: everything a checkpoint needs for a bit-exact resume."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.rules import RULES
+from training.descent import State
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
-    """θ (K, D + 1) after `step` steps, and what was gathered on the way there.
+    """The state of the descent, and what was recorded on the way there.
 
-    memory: what the rule remembers; mean: of θ over the last half of the steps; best: θ
-    of the least validation NLL so far, which is `least`. All are like θ. The curve has
-    points for metrics.jsonl, and `losses`, for its next one, are of the last steps.
+    best: the θ (K, D + 1) of the lowest validation NLL so far, which is `least`. The
+    curve holds the points of metrics.jsonl; `losses` are those since the last point.
     """
 
-    theta: Tensor
-    memory: list[Tensor]
-    mean: Tensor
+    state: State
     best: Tensor
-    step: int = 0
     least: float = math.inf
     curve: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -31,27 +28,22 @@ class Run:
     def to(self, device: torch.device) -> "Run":
         """Copy the run to a device.
 
-        Copies are aligned as torch aligns, and what was read from a file need not be:
-        the last bits of a product depend on where its factors lie.
+        The copies are aligned as torch aligns; tensors read from a file may not be, and
+        the last bits of a product depend on the alignment of its factors.
         """
 
         def copied(tensor: Tensor) -> Tensor:
             return tensor.to(device, copy=True)
 
-        tensors = {name: getattr(self, name) for name in ("theta", "mean", "best")}
-        moved = {name: copied(tensor) for name, tensor in tensors.items()}
-        return replace(self, memory=[copied(each) for each in self.memory], **moved)
+        theta, mean = copied(self.state.theta), copied(self.state.mean)
+        memory = [copied(each) for each in self.state.memory]
+        state = State(theta, memory, mean, self.state.step)
+        return replace(self, state=state, best=copied(self.best))
 
 
-# what may be kept of a run in the end
-KEPT = {
-    "last": lambda run: run.theta,
-    "average": lambda run: run.mean,
+# the θ of a finished run that --keep selects
+KEPT: dict[str, Callable[[Run], Tensor]] = {
+    "last": lambda run: run.state.theta,
+    "average": lambda run: run.state.mean,
     "best": lambda run: run.best,
 }
-
-
-def begin(theta: Tensor, rule: str) -> Run:
-    """Begin a run of a rule at θ."""
-    memory = [torch.zeros_like(theta) for _ in range(RULES[rule].n_remembered)]
-    return Run(theta, memory, mean=torch.zeros_like(theta), best=theta.clone())
