@@ -42,9 +42,7 @@ def checkout(revision: str) -> Iterator[Path]:
         try:
             add = [*git, "add", "--quiet", "--detach", str(tree), revision]
             if subprocess.run(add).returncode:
-                sys.exit(
-                    f"git cannot check out {revision}; name a commit, branch or tag"
-                )
+                sys.exit(f"git cannot check out {revision}; name a commit, branch or tag")
             yield tree
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], capture_output=True)

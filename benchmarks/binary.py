@@ -61,9 +61,7 @@ def cancer_accuracy(seed: int) -> float:
         rows = Rows(phi[train], labels[train])
         recipe = dataclasses.replace(PIXELS, epochs=100, weight_decay=1 / len(train))
         state = start(xavier(table.shape[1], 1, seed), recipe.rule)
-        gradient = partial(
-            Shards().mean_gradient, by_autograd(binary_cross_entropy), rows
-        )
+        gradient = partial(Shards().mean_gradient, by_autograd(binary_cross_entropy), rows)
         fit(state, gradient, len(rows), recipe, seed)
         is_one = (state.theta @ phi[test].T)[0] > 0
         n_correct += int((is_one == labels[test]).sum())

@@ -175,9 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS)
     runs = parser.parse_args().runs
-    print(
-        f"{runs} runs each, {N_CLIENTS} clients over keep-alive connections; requests:"
-    )
+    print(f"{runs} runs each, {N_CLIENTS} clients over keep-alive connections; requests:")
     for drill, limit in DRILLS.items():
         results = [run(drill) for _ in range(runs)]
         lost = [clients.lost for clients in results]

@@ -10,9 +10,7 @@ REPLY = (
 )
 
 
-def no_op(
-    environ: dict[str, Any], start_response: Callable[..., Any]
-) -> Iterable[bytes]:
+def no_op(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Read the request body and return a constant prediction."""
     environ["wsgi.input"].read()
     headers = [

@@ -42,13 +42,9 @@ def draw() -> None:
         colour = "tab:blue" if evidence > 0 else "tab:red"
         alpha = 0.65 * abs(evidence) / largest
         evidence_axes.add_patch(Polygon(outline, facecolor=colour, alpha=alpha))
-        evidence_axes.add_patch(
-            Polygon(outline, fill=False, edgecolor="grey", linewidth=0.5)
-        )
+        evidence_axes.add_patch(Polygon(outline, fill=False, edgecolor="grey", linewidth=0.5))
         x, y = outline.mean(axis=0)
-        evidence_axes.text(
-            x, y, f"{evidence:+.1f}", color="white", ha="center", va="center"
-        )
+        evidence_axes.text(x, y, f"{evidence:+.1f}", color="white", ha="center", va="center")
     evidence_axes.set(xlim=(0, 28), ylim=(28, 0))
     evidence_axes.set_title(f"evidence for {answer} against {runner_up}")
     for axes in (uploaded, classified, evidence_axes):

@@ -35,16 +35,12 @@ def measure(repository: str) -> None:
             start_new_session=True,
         )
         try:
-            reply = _first_answer(
-                port, (clone / "docs" / "digit.png").read_bytes(), serve
-            )
+            reply = _first_answer(port, (clone / "docs" / "digit.png").read_bytes(), serve)
             print(f"first answer after {time.monotonic() - start:.1f} s: {reply}")
         finally:
             os.killpg(serve.pid, signal.SIGTERM)
             serve.wait(timeout=STOP_LIMIT)
-        packages = sorted(
-            p.name for p in clone.glob(".venv/lib/*/site-packages/*.dist-info")
-        )
+        packages = sorted(p.name for p in clone.glob(".venv/lib/*/site-packages/*.dist-info"))
         print("installed:", ", ".join(p.removesuffix(".dist-info") for p in packages))
         if any(p.startswith("torch-") for p in packages):
             sys.exit("torch was installed; the service must do without it")

@@ -24,12 +24,7 @@ SIDE = 40  # pixels of the pictures
 def chunk(kind: bytes, data: bytes, length: int | None = None) -> bytes:
     """Return a PNG chunk; length: the length to claim, if not the real one."""
     size = len(data) if length is None else length
-    return (
-        struct.pack(">I", size)
-        + kind
-        + data
-        + struct.pack(">I", zlib.crc32(kind + data))
-    )
+    return struct.pack(">I", size) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(
@@ -119,11 +114,7 @@ def _png_metadata() -> Iterator[tuple[str, bytes]]:
     yield "exif-of-noise", png(before=chunk(b"eXIf", b"MM\0*" + b"\xff" * 50))
     yield (
         "exif-that-points-at-itself",
-        png(
-            before=chunk(
-                b"eXIf", b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0"
-            )
-        ),
+        png(before=chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0")),
     )
     yield "gamma-of-0", png(before=chunk(b"gAMA", bytes(4)))
     yield "animation-of-4-billion", png(before=chunk(b"acTL", b"\xff" * 8))
@@ -160,9 +151,7 @@ def jpegs() -> Iterator[tuple[str, bytes]]:
     scan = whole.index(b"\xff\xda")
 
     def sized(height: int, width: int) -> bytes:
-        return (
-            whole[: frame + 5] + struct.pack(">HH", height, width) + whole[frame + 9 :]
-        )
+        return whole[: frame + 5] + struct.pack(">HH", height, width) + whole[frame + 9 :]
 
     yield "huge", sized(65535, 65535)
     yield "no-height", sized(0, SIDE)

@@ -38,14 +38,7 @@ def post(
     size = str(len(body)).encode() if length is None else length
     return (
         b"POST " + path + b" HTTP/1.1\r\nHost: digits\r\nConnection: close\r\n"
-        b"Content-Type: "
-        + kind
-        + b"\r\nContent-Length: "
-        + size
-        + b"\r\n"
-        + more
-        + b"\r\n"
-        + body
+        b"Content-Type: " + kind + b"\r\nContent-Length: " + size + b"\r\n" + more + b"\r\n" + body
     )
 
 

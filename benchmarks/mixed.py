@@ -24,9 +24,7 @@ PICTURE = ROOT / "docs" / "digit.png"
 
 def measure(n_requests: int) -> None:
     """Print the memory during the run, its range, and the failed requests."""
-    uploads = [png(image) for image in test_images(N_MNIST)] + [
-        PICTURE.read_bytes()
-    ] * N_DRAWN
+    uploads = [png(image) for image in test_images(N_MNIST)] + [PICTURE.read_bytes()] * N_DRAWN
     hostile = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
     hostile += [content for _, content in damaged()]
     random.Random(0).shuffle(uploads := uploads + hostile)
@@ -47,9 +45,7 @@ def measure(n_requests: int) -> None:
             done += result.requests
             if done >= WARM_UP * n_requests:
                 megabytes.append(server.pss())
-            print(
-                f"  after {done:>9,} requests, PSS{server.pss():>10.1f} MB", flush=True
-            )
+            print(f"  after {done:>9,} requests, PSS{server.pss():>10.1f} MB", flush=True)
         sender.stop()
         lost = len(set(before) - set(server.processes()))
     spread = (max(megabytes) - min(megabytes)) / 2

@@ -145,9 +145,7 @@ def grid(paths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def surface(w: Tensor, b: Tensor, phi: Tensor, labels: Tensor) -> Tensor:
     """Compute J over a grid of w (m,) and b (n,): (n, m)."""
-    rows = [
-        [of_sigmoid(torch.stack([x, y])[None], phi, labels)[0] for x in w] for y in b
-    ]
+    rows = [[of_sigmoid(torch.stack([x, y])[None], phi, labels)[0] for x in w] for y in b]
     return torch.tensor(rows)
 
 

@@ -20,9 +20,7 @@ def with_numpy() -> Flask:
         image = np.asarray(Image.open(request.files["image"].stream).convert("L"))
         probabilities = classifier.predict_proba(image[np.newaxis])[0].tolist()
         digit = int(np.argmax(probabilities))
-        return jsonify(
-            digit=digit, probability=probabilities[digit], probabilities=probabilities
-        )
+        return jsonify(digit=digit, probability=probabilities[digit], probabilities=probabilities)
 
     return app
 

@@ -44,9 +44,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def run_for(
-    process: subprocess.Popen[str], output: Path, limit: float | None = None
-) -> float:
+def run_for(process: subprocess.Popen[str], output: Path, limit: float | None = None) -> float:
     """Return the seconds from the first checkpoint to the end; kill it at the limit."""
     while process.poll() is None and not checkpoint_path(output).exists():
         time.sleep(0.002)

@@ -29,16 +29,13 @@ def main() -> None:
     measured = Coverage()
     measured.load()
     percents = {
-        room: measured.report(include=[f"{room}/*.py"], file=io.StringIO())
-        for room in rooms()
+        room: measured.report(include=[f"{room}/*.py"], file=io.StringIO()) for room in rooms()
     }
     for room, percent in percents.items():
         print(f"{room:<20}{percent:6.1f} % of lines covered")
     low = [room for room, percent in percents.items() if percent < MIN_PERCENT]
     if low:
-        sys.exit(
-            f"less than {MIN_PERCENT:.0f} % of the lines covered: {', '.join(low)}"
-        )
+        sys.exit(f"less than {MIN_PERCENT:.0f} % of the lines covered: {', '.join(low)}")
 
 
 if __name__ == "__main__":

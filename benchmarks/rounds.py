@@ -12,9 +12,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def interleave(
-    works: Sequence[Callable[[], object]], n_rounds: int
-) -> list[tuple[float, ...]]:
+def interleave(works: Sequence[Callable[[], object]], n_rounds: int) -> list[tuple[float, ...]]:
     """Time every work once per round; return the CPU seconds of each, by round.
 
     Slow drifts of the machine hit all works alike, so ratios within a round are fair.

@@ -97,9 +97,7 @@ def main() -> None:
         mapped = Rows(matrix, labels[: len(matrix)], 255, block=SHUFFLED_ROWS)
         held = dataclasses.replace(mapped, values=matrix.clone(), block=None)
         ways = {"in memory, fully shuffled": held, "mapped, in blocks": mapped}
-        seconds = interleave(
-            [functools.partial(run_epoch, rows) for rows in ways.values()], ROUNDS
-        )
+        seconds = interleave([functools.partial(run_epoch, rows) for rows in ways.values()], ROUNDS)
         n_steps = -(-len(matrix) // BATCH_SIZE)
         print(f"median (range) of {ROUNDS} interleaved epochs")
         print(f"{'':<28}{'CPU, µs per step':<26}ratio to in memory")

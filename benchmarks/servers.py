@@ -142,9 +142,7 @@ class Load(NamedTuple):
     cpu: float  # µs of the server's CPU per request
 
 
-def load(
-    server: Server, bodies: Path, connections: int, seconds: float, kind: str = FORM
-) -> Load:
+def load(server: Server, bodies: Path, connections: int, seconds: float, kind: str = FORM) -> Load:
     """Post bodies to /predict in turn over keep-alive connections, with wrk.
 
     bodies: a Lua file that returns a list of strings; kind: their content type.

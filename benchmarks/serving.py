@@ -91,10 +91,7 @@ def measure(rounds: int, seconds: float, plot: Path | None) -> None:
             FORM: write_bodies(Path(folder) / "forms.lua", [form(u) for u in uploads]),
             PNG: write_bodies(Path(folder) / "pictures.lua", uploads),
         }
-        servers = [
-            stack.enter_context(running(row.command, settings=row.settings))
-            for row in rows
-        ]
+        servers = [stack.enter_context(running(row.command, settings=row.settings)) for row in rows]
         for row, server in zip(rows, servers, strict=True):
             if row.has_model:
                 _check(row, server, uploads, images)
@@ -113,9 +110,7 @@ def measure(rounds: int, seconds: float, plot: Path | None) -> None:
         _draw(names, loads, plot)
 
 
-def _check(
-    row: Row, server: Server, uploads: list[bytes], images: npt.NDArray[np.uint8]
-) -> None:
+def _check(row: Row, server: Server, uploads: list[bytes], images: npt.NDArray[np.uint8]) -> None:
     """Exit if a server does not answer with the model's own probabilities."""
     expected = load_classifier(EMBEDDED_WEIGHTS).predict_proba(images[:N_CHECKED])
     for upload, probabilities in zip(uploads, expected, strict=False):
@@ -171,10 +166,7 @@ def _draw(names: list[str], loads: Loads, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    rates = {
-        key: statistics.median(_values(results, "rate"))
-        for key, results in loads.items()
-    }
+    rates = {key: statistics.median(_values(results, "rate")) for key, results in loads.items()}
     below = 0.0  # the height of the label below
     for name in sorted(names, key=lambda name: rates[name, MANY]):
         line = [rates[name, n] for n in CONNECTIONS]

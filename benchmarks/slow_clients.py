@@ -59,9 +59,7 @@ def measure(workers: list[str], rounds: int) -> None:
     """Run every worker with every kind of slow client; print one row for each pair."""
     results: dict[tuple[str, str], list[Result]] = {}
     for _ in range(rounds):
-        for worker, (kind, (at_once, dripping)) in itertools.product(
-            workers, kinds().items()
-        ):
+        for worker, (kind, (at_once, dripping)) in itertools.product(workers, kinds().items()):
             with running(service("--worker-class", worker), "/livez") as server:
                 port = urlsplit(server.url).port or 0
                 result = asyncio.run(_run(port, at_once, dripping))

@@ -16,9 +16,7 @@ from pathlib import Path
 
 # one thread each; read when numpy and JAX are imported
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["XLA_FLAGS"] = (
-    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-)
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import numpy as np
 import torch
@@ -114,29 +112,21 @@ def _to_the_goal(rows: Digits, data: DataSet) -> None:
     }
     if importlib.util.find_spec("sklearn"):
         n = next(
-            (
-                n
-                for n in ITERATIONS
-                if _accuracy(_lbfgs(rows, n), images, data.test) >= GOAL
-            ),
+            (n for n in ITERATIONS if _accuracy(_lbfgs(rows, n), images, data.test) >= GOAL),
             ITERATIONS[-1],
         )
         ways[f"scikit-learn, lbfgs, {n} iterations"] = partial(_lbfgs, rows, n)
     accuracy = {name: _accuracy(way(), images, data.test) for name, way in ways.items()}
     times = interleave(list(ways.values()), GOAL_ROUNDS)
     last = next(reversed(ways))
-    print(
-        f"\nfrom pixels to {GOAL:.1%}, median (range) of {GOAL_ROUNDS} interleaved runs"
-    )
+    print(f"\nfrom pixels to {GOAL:.1%}, median (range) of {GOAL_ROUNDS} interleaved runs")
     print(f"{'':<36}{'CPU, s':<24}{'speed, x ' + last:<44}test accuracy")
     for name, seconds in zip(ways, times, strict=True):
         cells = f"{spread(seconds, '.3f'):<24}{spread(ratios(times[-1], seconds)):<44}"
         print(f"{name:<36}{cells}{accuracy[name]:.4f}")
 
 
-def _fitted(
-    gradient: str, rows: Rows, weight: Tensor, recipe: Recipe, seed: int
-) -> Learned:
+def _fitted(gradient: str, rows: Rows, weight: Tensor, recipe: Recipe, seed: int) -> Learned:
     theta = torch.hstack([weight.T, torch.zeros(weight.shape[1], 1)])
     state = start(theta, recipe.rule)
     of_batch = partial(Shards().mean_gradient, gradients_of(10)[gradient], rows)

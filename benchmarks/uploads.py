@@ -12,9 +12,7 @@ from training.data.dataset import DataSet, InvalidData
 from training.data.mnist import cache_folder, load_mnist
 from training.data.synthetic import draw_digits
 
-MNIST_FOLDER = Path(
-    os.environ.get("DIGITS_MNIST") or cache_folder(os.environ) / "mnist"
-)
+MNIST_FOLDER = Path(os.environ.get("DIGITS_MNIST") or cache_folder(os.environ) / "mnist")
 
 
 def find_mnist() -> DataSet | None:

@@ -28,9 +28,7 @@ VIEWS = {
 }
 
 
-def create_app(
-    classifier: Classifier | None = None, settings: Settings | None = None
-) -> Flask:
+def create_app(classifier: Classifier | None = None, settings: Settings | None = None) -> Flask:
     """Build the application, by default with the settings of the environment.
 
     Without a classifier, it serves the weights file of the settings. Exits with a

@@ -234,9 +234,7 @@ def placement_of(image: Images) -> Placement:
     return _placement(*(padded.reshape(-1) @ _MOMENTS).tolist())
 
 
-def _placement(
-    mass: float, x: float, y: float, xx: float, xy: float, yy: float
-) -> Placement:
+def _placement(mass: float, x: float, y: float, xx: float, xy: float, yy: float) -> Placement:
     """Compute the position of the grid from the moments of the ink."""
     inverse = 1 / mass if mass > MIN_MASS else 0.0
     x, y = x * inverse, y * inverse
@@ -306,9 +304,7 @@ def _pool_directions(work: _Workspace) -> None:
         digit[:, _RINGED - 1 : end - _RINGED - 1],
         out=gradient[:, 0],
     )
-    np.subtract(
-        digit[:, 2 * _RINGED :], digit[:, : end - 2 * _RINGED], out=gradient[:, 1]
-    )
+    np.subtract(digit[:, 2 * _RINGED :], digit[:, : end - 2 * _RINGED], out=gradient[:, 1])
     np.multiply(gradient[:, :2], gradient[:, :2], out=work.squares)
     np.add(work.squares[:, 0], work.squares[:, 1], out=gradient[:, 2])
     np.sqrt(gradient[:, 2], out=gradient[:, 2])

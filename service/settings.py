@@ -23,9 +23,7 @@ class Limits(NamedTuple):
     max_pictures: int = 1_000  # in a form
     max_fields: int = 10  # in a form, besides the pictures
     max_field_bytes: int = 256 * 2**10  # of these fields together
-    max_pixels: int = (
-        25_000_000  # of a picture; a photo of 4,000 x 6,000 has 24 million
-    )
+    max_pixels: int = 25_000_000  # of a picture; a photo of 4,000 x 6,000 has 24 million
     max_images: int = 10_000  # 28 x 28 images in a bulk request
 
     @property
@@ -144,9 +142,7 @@ def _digests(setting: str) -> tuple[str, ...]:
     return digests
 
 
-def _number(
-    environment: Mapping[str, str], name: str, default: int, low: int, high: int
-) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = environment.get(name) or str(default)
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(high))
     if not is_number or not low <= int(text) <= high:
@@ -169,9 +165,7 @@ def _host(host: str) -> str:
 def allowed_cpus() -> int:
     """Return the number of CPUs that affinity and cgroup allow this process."""
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    quota, _, period = (
-        CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max"
-    ).partition(" ")
+    quota, _, period = (CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max").partition(" ")
     if quota.strip() != "max":
         cpus = min(cpus or 1, int(quota) // int(period))
     return max(cpus or 1, 1)

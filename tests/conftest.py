@@ -90,9 +90,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with (folder / "weights.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            assert not main(
-                ["--data", "synthetic", "--epochs", "5", "--output", str(path)]
-            )
+            assert not main(["--data", "synthetic", "--epochs", "5", "--output", str(path)])
     return path
 
 
@@ -141,9 +139,7 @@ class Service(NamedTuple):
 
     def workers(self) -> list[int]:
         pid = self.process.pid
-        return [
-            int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager
@@ -153,9 +149,7 @@ def running_service(**settings: str) -> Iterator[Service]:
     process = start_service(PORT=str(port), **settings)
     service = Service(f"http://127.0.0.1:{port}", process)
     try:
-        wait_until(
-            lambda: answers(f"{service.url}/readyz") or process.poll() is not None
-        )
+        wait_until(lambda: answers(f"{service.url}/readyz") or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         yield service
     finally:
@@ -188,9 +182,7 @@ def start_service(
 def curl(*arguments: str) -> tuple[int, str, str]:
     """Run curl and return the status, the content type and the body."""
     command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *arguments]
-    run = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=PATIENCE
-    )
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
     body, _, last = run.stdout.rpartition("\n")
     status, _, kind = last.partition(" ")
     return int(status), kind, body

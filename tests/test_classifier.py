@@ -50,8 +50,7 @@ def test_softmax_is_the_formula_and_sums_to_one():
 
 def test_classifiers_compare_by_identity_and_can_be_hashed():
     one, other = (
-        Classifier(**arrays(), classes=tuple(range(10)), features="pixels")
-        for _ in range(2)
+        Classifier(**arrays(), classes=tuple(range(10)), features="pixels") for _ in range(2)
     )
 
     assert one == one
@@ -168,9 +167,7 @@ def not_finite() -> bytes:
         (changed_metadata(evaluation="oops"), "bad metadata"),
     ],
 )
-def test_a_file_that_cannot_be_served_is_refused_with_its_reason(
-    content, reason, tmp_path
-):
+def test_a_file_that_cannot_be_served_is_refused_with_its_reason(content, reason, tmp_path):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
 

@@ -48,17 +48,13 @@ def rows_and_columns(images: np.ndarray) -> np.ndarray:
     return np.concatenate(sums, axis=1)
 
 
-def test_a_map_that_is_only_added_to_features_is_served_and_explained(
-    drawn, monkeypatch
-):
+def test_a_map_that_is_only_added_to_features_is_served_and_explained(drawn, monkeypatch):
     monkeypatch.setitem(FEATURES, "rows-and-columns", rows_and_columns)
     model = classifier_of("rows-and-columns")
     image = drawn.test.images[0]
     client = create_app(model).test_client()
 
-    reply = client.post(
-        "/predict?explain=1", data=encode(image), content_type="image/png"
-    ).json
+    reply = client.post("/predict?explain=1", data=encode(image), content_type="image/png").json
 
     (region,) = reply["explanation"]["regions"]
     logits = model.logits(rows_and_columns(image[None]))[0]

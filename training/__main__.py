@@ -155,9 +155,7 @@ def _check(given: list[str], default_data: str) -> None:
     rows = design_matrix([digits], flags.features, 0, cache / "phi")
     phi, labels = rows.batch(slice(0, len(digits)))
     theta = xavier(phi.shape[1] - 1, n_outputs(n_classes), flags.seed)
-    print(
-        f"{len(digits)} rows of {data.name}, {flags.features}, θ {tuple(theta.shape)}"
-    )
+    print(f"{len(digits)} rows of {data.name}, {flags.features}, θ {tuple(theta.shape)}")
     line = "{:<12}{:>12}  {:<20}{:>16}{:>16}".format
     print(line("gradient", "worst error", "derivative", "computed", "by differences"))
     wrong = []

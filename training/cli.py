@@ -93,9 +93,7 @@ RECIPE: Options = {"choices": RECIPES, "default": "default"}
 OVER: Options = {"metavar": "FLAG=V,V,...", "type": _over, "action": "append"}
 COUNT = _whole(1, 2**31 - 1)
 SEED = _whole(0, MAX_SEED - 1, default=0)
-SECONDS = _value(
-    "S", float, lambda x: 0 <= x < math.inf, "a number of seconds from 0", 30.0
-)
+SECONDS = _value("S", float, lambda x: 0 <= x < math.inf, "a number of seconds from 0", 30.0)
 RATE = _value("α", float, lambda x: 0 < x < 1e38, "a number above 0, below 1e38")
 DECAY = _value("λ", float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 CLASSES = _value(

@@ -212,9 +212,7 @@ def _calibrated(job: Job, run: Run) -> Classifier:
     return job.classifier(theta, degrees)
 
 
-def _saved(
-    classifier: Classifier, job: Job, run: Run, data: str, test: Digits
-) -> Classifier:
+def _saved(classifier: Classifier, job: Job, run: Run, data: str, test: Digits) -> Classifier:
     """Evaluate a classifier, and write its weights file and then its curve."""
     labels = job.validation.labels.numpy()
     figures = evaluate(softmax(logits(classifier, job.validation)), labels)

@@ -69,9 +69,7 @@ RECIPES = {
         learning_rate=1.0,
     ),
     "pixels": PIXELS,
-    "article": dataclasses.replace(
-        PIXELS, epochs=2, schedule="constant", shuffle=False
-    ),
+    "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),
 }
 
 

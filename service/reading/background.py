@@ -186,9 +186,7 @@ def _is_even(ink: Grey) -> bool:
     if high - low >= FLAT * (soft[soft > cut].mean() - low):
         return False
     reach = int(PLUMP * min(h, w)) | 1
-    return not morphology.opening(
-        soft > cut, reach, np.logical_and, np.logical_or
-    ).any()
+    return not morphology.opening(soft > cut, reach, np.logical_and, np.logical_or).any()
 
 
 def _has_two_levels(ink: Grey, cut: float) -> bool:
@@ -215,9 +213,7 @@ def _has_sheet(mask: Mask) -> bool:
     if max(border, 1 - border) < DESK_BORDER or not sheet.any():
         return False
     box = sheet[morphology.bounding_box(sheet)]
-    return bool(
-        min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED
-    )
+    return bool(min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED)
 
 
 def _remove_shadows(raw: Grey, show: Show) -> Grey:

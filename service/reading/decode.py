@@ -27,9 +27,7 @@ DECODERS = (PngImageFile, JpegImageFile, GifImageFile, BmpImageFile, WebPImageFi
 FORMATS = tuple(str(decoder.format) for decoder in DECODERS)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # the first 29 bytes of a PNG of 28 x 28 pixels, 8-bit grey, not interlaced
-MNIST_PNG = PNG_SIGNATURE + struct.pack(
-    ">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 0, 0, 0
-)
+MNIST_PNG = PNG_SIGNATURE + struct.pack(">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 0, 0, 0)
 
 MAX_PIXELS = 2**30 // 12  # what Pillow takes for safe: a quarter of a GiB as RGB
 JPEG_START, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"

@@ -75,9 +75,7 @@ def to_mnist_format(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:
     return _centre(np.clip(small / np.float32(white), 0, 1))
 
 
-def _resize(
-    ink: Grey, shape: tuple[float, float], resampling: Image.Resampling
-) -> Grey:
+def _resize(ink: Grey, shape: tuple[float, float], resampling: Image.Resampling) -> Grey:
     height, width = (max(1, round(side)) for side in shape)
     picture = Image.fromarray(np.ascontiguousarray(ink))
     return np.clip(np.asarray(picture.resize((width, height), resampling)), 0, 1)

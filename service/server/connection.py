@@ -95,11 +95,7 @@ class Connection:
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a request has arrived."""
-        return (
-            self.state is State.RECEIVING
-            and self.request is None
-            and not self.received.data
-        )
+        return self.state is State.RECEIVING and self.request is None and not self.received.data
 
     @property
     def deadline(self) -> float:

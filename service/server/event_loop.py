@@ -322,9 +322,7 @@ class EventLoop:
         connection.refuse(reply, now)
         self.flush(connection)
 
-    def record(
-        self, method: str, environ: WSGIEnvironment, status: str, now: float
-    ) -> None:
+    def record(self, method: str, environ: WSGIEnvironment, status: str, now: float) -> None:
         """Log and count a request that has its reply."""
         seconds = now - environ[RECEIVED_AT]
         log_request(self.log, method, environ, status, seconds)

@@ -49,9 +49,7 @@ class _Collector:
         yield GaugeMetricFamily("digits_workers", "Workers.", n_workers)
         if usage := self.metrics.usage():
             yield CounterMetricFamily("process_cpu_seconds", CPU_SECONDS, usage[0])
-            for (name, text), value in zip(
-                PROCESS_GAUGES.items(), usage[1:], strict=True
-            ):
+            for (name, text), value in zip(PROCESS_GAUGES.items(), usage[1:], strict=True):
                 yield GaugeMetricFamily(name, text, value)
         info = GaugeMetricFamily(
             "digits_model_info", "The weights in service.", labels=list(self.model_info)

@@ -106,9 +106,7 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-def parse_head(
-    received: ReceiveBuffer, config: Config, address: Address, number: int
-) -> Request:
+def parse_head(received: ReceiveBuffer, config: Config, address: Address, number: int) -> Request:
     """Parse the request line and the headers, which must be complete.
 
     number: 1 for the first request of the connection. Raises Refusal.
@@ -130,9 +128,7 @@ class Exchange:
     __slots__ = ("body", "environ", "reply", "request", "response")
     environ: WSGIEnvironment
 
-    def __init__(
-        self, request: Request, client: Address, server: Address, config: Config
-    ) -> None:
+    def __init__(self, request: Request, client: Address, server: Address, config: Config) -> None:
         """Build the WSGI environ. Raises Refusal for a path outside SCRIPT_NAME."""
         request.expects_continue()  # the whole body is here: send no "100 Continue"
         self.reply = SendBuffer()

@@ -36,9 +36,7 @@ class ApiKeys:
             keys.append(authorization[len(SCHEME) :].strip())
         digests = [hashlib.sha256(key.encode("latin-1")).hexdigest() for key in keys]
         matches = [
-            hmac.compare_digest(digest, accepted)
-            for digest in digests
-            for accepted in self.digests
+            hmac.compare_digest(digest, accepted) for digest in digests for accepted in self.digests
         ]
         return any(matches)
 
@@ -57,6 +55,5 @@ def init_app(app: Flask, api_keys: ApiKeys) -> None:
         if not is_authorized:
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,
-                "missing or unknown API key; send `Authorization: Bearer KEY` or "
-                "`X-API-Key: KEY`",
+                "missing or unknown API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
             )

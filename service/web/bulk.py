@@ -53,8 +53,7 @@ def images_from_npy(body: bytes) -> npt.NDArray[np.uint8]:
     is_valid = all(type(n) is int and n >= 0 for n in shape)
     if dtype != np.uint8 or len(shape) != 3 or shape[1:] != IMAGE_SIZE or not is_valid:
         raise InvalidArray(
-            f"the array is {str(dtype)[:SHOWN]} {str(shape)[:SHOWN]}; send uint8 "
-            "(N, 28, 28)"
+            f"the array is {str(dtype)[:SHOWN]} {str(shape)[:SHOWN]}; send uint8 (N, 28, 28)"
         )
     data = body[file.tell() :]
     if len(data) != shape[0] * PIXELS:

@@ -13,17 +13,13 @@ from service.web.openapi import routes, statuses
 DIGITS = tuple(map(str, ALL_CLASSES))
 PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 COUNTERS = {
-    "digits_pictures": Counter(
-        "Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}
-    ),
+    "digits_pictures": Counter("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
     "digits_predictions": Counter("Predictions by digit.", {"digit": DIGITS}),
     "digits_model_reloads": Counter("Reloads of the weights file."),
     "digits_model_failures": Counter("Reloads that failed on an invalid file."),
 }
 HISTOGRAMS = {
-    "digits_top_probability": Histogram(
-        "Probability of the predicted digit.", PROBABILITIES
-    )
+    "digits_top_probability": Histogram("Probability of the predicted digit.", PROBABILITIES)
 }
 
 

@@ -29,9 +29,7 @@ class ModelStore:
     and the previous model is kept.
     """
 
-    def __init__(
-        self, classifier: Classifier, paths: Sequence[Path], metrics: Metrics
-    ) -> None:
+    def __init__(self, classifier: Classifier, paths: Sequence[Path], metrics: Metrics) -> None:
         self._metrics = metrics
         self._classifier = classifier
         self._paths = paths

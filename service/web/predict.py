@@ -158,7 +158,5 @@ def _option(name: str) -> bool:
     """Parse a query parameter that is 0 or 1."""
     value = request.args.get(name, "0")
     if value not in ("0", "1"):
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"{name} is {value[:40]!r}; set it to 0 or 1"
-        )
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} is {value[:40]!r}; set it to 0 or 1")
     return value == "1"

@@ -30,9 +30,7 @@ def _template(classes: Sequence[int], version: str) -> tuple[str, str]:
     return f'"digit":%d,"probability":%#.7g,"probabilities":[{values}]', end + "}\n"
 
 
-def prediction(
-    classifier: Classifier, probabilities: Probabilities, **extra: object
-) -> bytes:
+def prediction(classifier: Classifier, probabilities: Probabilities, **extra: object) -> bytes:
     """Write the reply for one image, from its probabilities (K,) and extra members."""
     members = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
     template, end = _template(classifier.classes, classifier.version)

@@ -25,9 +25,7 @@ def read_body(limits: Limits) -> bytes:
     except HTTPException:
         raise
     except Exception as error:  # each WSGI server has its own for a malformed body
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"malformed request body: {error}"
-        ) from error
+        raise Problem(HTTPStatus.BAD_REQUEST, f"malformed request body: {error}") from error
     # Werkzeug cuts a chunked body at the limit, and refuses any other one over it
     if request.content_length is None and len(body) >= limits.max_bytes:
         raise RequestEntityTooLarge
@@ -84,8 +82,7 @@ def _form_files(limits: Limits) -> list[bytes]:
     if not fields:
         raise Problem(
             HTTPStatus.BAD_REQUEST,
-            f"no file in the form's field 'image' or 'file' ({_fields_found()}); try "
-            + CURL,
+            f"no file in the form's field 'image' or 'file' ({_fields_found()}); try " + CURL,
         )
     files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
     # a browser sends neither a name nor content if no file was chosen
@@ -93,8 +90,7 @@ def _form_files(limits: Limits) -> list[bytes]:
     if len(contents) > limits.max_pictures:
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the form has {len(contents):,} pictures; send at most "
-            f"{limits.max_pictures:,}",
+            f"the form has {len(contents):,} pictures; send at most {limits.max_pictures:,}",
         )
     return contents
 

@@ -23,9 +23,7 @@ def is_separated(levels: np.ndarray, strokes: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("ground", ["even", "slope", "vignette", "shadow"])
 @pytest.mark.parametrize("is_light", [False, True])
-def test_ink_is_separated_from_a_background_of_any_light_and_polarity(
-    ground, is_light, strokes
-):
+def test_ink_is_separated_from_a_background_of_any_light_and_polarity(ground, is_light, strokes):
     y, x = np.mgrid[:H, :H] / H - 0.5
     paper = {
         "even": np.full((H, H), 0.6),

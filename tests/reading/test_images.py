@@ -51,9 +51,7 @@ def test_a_dark_digit_on_a_large_white_sheet_is_read_as_its_mnist_image(five):
 def test_polarity_does_not_matter(five):
     sheet = black_on_white(five)
 
-    np.testing.assert_array_equal(
-        read_image(encode(sheet)), read_image(encode(255 - sheet))
-    )
+    np.testing.assert_array_equal(read_image(encode(sheet)), read_image(encode(255 - sheet)))
 
 
 @settings(max_examples=30)
@@ -180,10 +178,7 @@ def huge_png() -> bytes:
     """A PNG whose header alone claims 50,000 x 50,000 pixels."""
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     chunks = b"".join(
-        struct.pack(">I", len(data))
-        + kind
-        + data
-        + struct.pack(">I", zlib.crc32(kind + data))
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in [
             (b"IHDR", header),
             (b"IDAT", zlib.compress(b"")),
@@ -243,9 +238,7 @@ def test_damaged_pictures_are_read_or_refused_as_invalid_images(data):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    arrays.arrays(
-        np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
-    )
+    arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40))
 )
 def test_any_pixels_are_read_or_refused_as_invalid_images(pixels):
     try:
@@ -382,9 +375,7 @@ def test_flat_rectangles_are_read_or_refused_as_invalid_images(data):
 @pytest.mark.parametrize("width", [9, 13, 17])
 def test_thick_digits_that_were_cropped_keep_their_polarity(width, five):
     """A five of thick strokes that nearly fills its picture."""
-    large = Image.fromarray(five[4:24, 4:24]).resize(
-        (180, 180), Image.Resampling.BICUBIC
-    )
+    large = Image.fromarray(five[4:24, 4:24]).resize((180, 180), Image.Resampling.BICUBIC)
     ink = np.asarray(large.filter(ImageFilter.MaxFilter(width)))
     sheet = np.pad(np.where(ink > 128, 0, 255).astype(np.uint8), 6, constant_values=255)
 

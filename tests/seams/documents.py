@@ -75,10 +75,7 @@ def rows(page: Path, first: str) -> list[list[str]]:
         page.read_text(),
         re.MULTILINE,
     )
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table.splitlines()
-    ]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def output_of(command: str, folder: Path) -> str:

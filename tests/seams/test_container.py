@@ -160,9 +160,7 @@ def test_prometheus_of_the_stack_scrapes_the_service(stack, prometheus_image):
 def test_training_into_the_volume_changes_the_model_without_a_restart(stack):
     before = stack.get("/model")
     # the first rows of MNIST, or synthetic digits where it is missing
-    source = (
-        ["--rows", "5000"] if "DIGITS_MNIST" in os.environ else ["--data", "synthetic"]
-    )
+    source = ["--rows", "5000"] if "DIGITS_MNIST" in os.environ else ["--data", "synthetic"]
 
     out = stack.compose("run", "--rm", "training", *source, "--epochs", "2")
     # each worker checks the file for itself, at most once a second

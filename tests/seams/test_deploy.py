@@ -169,9 +169,9 @@ def test_alert_fires_for_its_fault_and_for_no_other(alert, tmp_path):
                     {
                         "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
                         "eval_time": "150m",
-                        "exp_samples": [
-                            {"labels": f'{{alertname="{alert}"}}', "value": 1}
-                        ][: len(alert)],
+                        "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1}][
+                            : len(alert)
+                        ],
                     }
                 ],
             }

@@ -68,9 +68,7 @@ def settings_in_effect() -> dict[str, str]:
 
 
 def test_settings_and_defaults_that_are_shown_are_those_in_effect():
-    shown = {
-        row[0].strip("`"): row[1].strip("`") for row in rows(OPERATIONS, "setting")
-    }
+    shown = {row[0].strip("`"): row[1].strip("`") for row in rows(OPERATIONS, "setting")}
     in_effect = settings_in_effect()
 
     assert set(shown) == set(in_effect)
@@ -88,9 +86,7 @@ def test_ranges_of_settings_that_are_shown_are_those_that_are_accepted():
 
     assert len(ranges) >= 9
     for bound in (0, 1):
-        settings = " ".join(
-            f"{name}={limits[bound]}" for name, limits in ranges.items()
-        )
+        settings = " ".join(f"{name}={limits[bound]}" for name, limits in ranges.items())
         output_of(f"{settings} python3 -m service settings", ROOT)
     for name, (low, high) in ranges.items():
         for beyond in (low - 1, high + 1):
@@ -110,23 +106,15 @@ def test_limits_of_the_api_are_the_settings_defaults():
     in_effect = settings_in_effect()
     shown = rows(API, "limit")[:5]
 
-    numbers = [
-        number.replace(",", "")
-        for row in shown
-        for number in re.findall(r"[\d,]+", row[1])
-    ]
+    numbers = [number.replace(",", "") for row in shown for number in re.findall(r"[\d,]+", row[1])]
     limits = [v for name, v in in_effect.items() if name.startswith("DIGITS_MAX_")]
     assert sorted(numbers) == sorted(limits)
 
 
 def test_every_route_and_status_is_described(client):
     paths = client.get("/openapi.json").json["paths"]
-    shown = {
-        path for row in rows(API, "route") for path in re.findall(r"`(/[^`]*)`", row[0])
-    }
-    statuses = {
-        status for row in rows(API, "status") for status in re.findall(r"\d+", row[0])
-    }
+    shown = {path for row in rows(API, "route") for path in re.findall(r"`(/[^`]*)`", row[0])}
+    statuses = {status for row in rows(API, "status") for status in re.findall(r"\d+", row[0])}
 
     assert shown == set(paths)
     responses = set(paths["/predict"]["post"]["responses"]) - {"200", "default"}
@@ -136,11 +124,7 @@ def test_every_route_and_status_is_described(client):
 def test_every_metric_is_described(client):
     exported = client.get("/metrics").text
     there = set(re.findall(r"^# TYPE (\w+)", exported, re.MULTILINE))
-    shown = {
-        name
-        for row in rows(OPERATIONS, "metric")
-        for name in re.findall(r"\w+", row[0])
-    }
+    shown = {name for row in rows(OPERATIONS, "metric") for name in re.findall(r"\w+", row[0])}
 
     assert shown == there
 
@@ -154,9 +138,7 @@ def test_every_alert_is_explained():
 
 
 def test_every_make_verb_that_is_shown_exists():
-    verbs = set(
-        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    )
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in OF_TODAY:
         code = "\n".join(
             [

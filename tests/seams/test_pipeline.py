@@ -17,9 +17,7 @@ def test_posted_digits_get_the_probabilities_that_the_trained_weights_compute(
 
     images = drawn.test.images[:50]
     replies = [
-        client.post(
-            "/predict", data={"image": (io.BytesIO(encode(image)), "d.png")}
-        ).json
+        client.post("/predict", data={"image": (io.BytesIO(encode(image)), "d.png")}).json
         for image in images
     ]
 

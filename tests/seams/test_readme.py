@@ -98,9 +98,7 @@ def few_digits(drawn: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.parametrize("arguments", training_commands(), ids=" ".join)
-def test_training_command_that_is_shown_runs(
-    arguments, few_digits, tmp_path, monkeypatch
-):
+def test_training_command_that_is_shown_runs(arguments, few_digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ["--data", str(few_digits)]
     if "check" not in arguments:

@@ -57,9 +57,7 @@ FOREIGN = {
 def project() -> dict[str, Path]:
     """Return the file of every module of the two packages."""
     return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
-            ".__init__"
-        ): path
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for package in ("service", "training")
         for path in sorted((ROOT / package).rglob("*.py"))
     }

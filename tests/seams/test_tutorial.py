@@ -16,9 +16,7 @@ from training.__main__ import main
 FOLDER = ROOT / "docs"
 TUTORIAL = (FOLDER / "tutorial.md").read_text()
 LINK = r"\[`([\w.]+)`\]\(([\w./]+\.py)\)"
-SHOWN = re.findall(
-    rf"^{LINK}\n\n```python\n(.*?)```", TUTORIAL, re.MULTILINE | re.DOTALL
-)
+SHOWN = re.findall(rf"^{LINK}\n\n```python\n(.*?)```", TUTORIAL, re.MULTILINE | re.DOTALL)
 LINKED = re.findall(LINK, TUTORIAL)
 
 

@@ -177,9 +177,7 @@ def test_headers_without_end_are_refused():
     assert "65,536 bytes" in found.detail
 
 
-@pytest.mark.parametrize(
-    "body", [b"%x\r\n" % (MAX_BODY + 1), b"ffffffffff\r\nthe beginning"]
-)
+@pytest.mark.parametrize("body", [b"%x\r\n" % (MAX_BODY + 1), b"ffffffffff\r\nthe beginning"])
 def test_chunk_over_the_limit_is_refused_when_it_begins(body):
     found = refusal(connect(), POST + CHUNKED + b"\r\n" + body)
 
@@ -188,9 +186,7 @@ def test_chunk_over_the_limit_is_refused_when_it_begins(body):
 
 
 def test_body_in_too_many_chunks_is_refused():
-    found = refusal(
-        connect(), POST + CHUNKED + b"\r\n" + b"1\r\nx\r\n" * (MAX_CHUNKS + 1)
-    )
+    found = refusal(connect(), POST + CHUNKED + b"\r\n" + b"1\r\nx\r\n" * (MAX_CHUNKS + 1))
 
     assert found.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert "over 16,384 chunks" in found.detail
@@ -256,9 +252,7 @@ def test_idle_connection_times_out_without_a_reply():
     assert connection.time_out() is None
 
 
-@pytest.mark.parametrize(
-    ("message", "part"), [(GET[:9], "headers"), (post(b"abc")[:-1], "body")]
-)
+@pytest.mark.parametrize(("message", "part"), [(GET[:9], "headers"), (post(b"abc")[:-1], "body")])
 def test_incomplete_request_times_out_with_status_408(message, part):
     connection = connect()
     feed(connection, message, HOUR)
@@ -495,9 +489,7 @@ def test_parser_needs_no_more_bytes_of_a_complete_malformed_body(junk):
             break
 
 
-@pytest.mark.parametrize(
-    "size", [b"", b"-1", b"+1", b"0x1", b"1_0", b" 1", b"z", b"-0"]
-)
+@pytest.mark.parametrize("size", [b"", b"-1", b"+1", b"0x1", b"1_0", b" 1", b"z", b"-0"])
 def test_malformed_chunk_size_completes_the_body_at_once(size):
     with pytest.raises(ParseException):
         read_with_gunicorn(size + b"\r\n")
@@ -505,8 +497,6 @@ def test_malformed_chunk_size_completes_the_body_at_once(size):
     assert follow_chunks(bytearray(size + b"\r\n"), 0)[2]
 
 
-@pytest.mark.parametrize(
-    "body", [b"5;" + b"a" * 20_000 + b"\r\nhe", b"0\r\nx: " + b"a" * 2**20]
-)
+@pytest.mark.parametrize("body", [b"5;" + b"a" * 20_000 + b"\r\nhe", b"0\r\nx: " + b"a" * 2**20])
 def test_chunk_lines_and_trailers_without_end_complete_the_body(body):
     assert follow_chunks(bytearray(body), 0)[2]

@@ -132,9 +132,7 @@ def fail_in_thread(environ, start_response):
     return environ[DEFER](body)
 
 
-@pytest.mark.parametrize(
-    "application", [fail_when_called, fail_in_body, fail_in_thread]
-)
+@pytest.mark.parametrize("application", [fail_when_called, fail_in_body, fail_in_thread])
 def test_application_error_is_a_500_which_has_no_body_for_head(application):
     with running_loop(application) as (port, records):
         whole = ask(port, "GET /a")
@@ -144,9 +142,7 @@ def test_application_error_is_a_500_which_has_no_body_for_head(application):
     assert whole.endswith(f"\r\n\r\n{INTERNAL_ERROR}\n".encode())
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert head.endswith(b"\r\n\r\n")
-    assert records.messages[0].startswith(
-        "application error: GET /a, client 127.0.0.1, request "
-    )
+    assert records.messages[0].startswith("application error: GET /a, client 127.0.0.1, request ")
 
 
 def test_requests_of_one_turn_are_called_together_and_fail_alone():
@@ -261,9 +257,7 @@ def test_request_id_is_the_clients_if_it_is_usable():
 
     with running_loop(application) as (port, _):
         own = ask(port, "GET / HTTP/1.1\r\nX-Request-ID: abc-1\r\nX: GET /")
-        twice = ask(
-            port, "GET / HTTP/1.1\r\nX-Request-ID: a\r\nX-Request-ID: b\r\nX: GET /"
-        )
+        twice = ask(port, "GET / HTTP/1.1\r\nX-Request-ID: a\r\nX-Request-ID: b\r\nX: GET /")
 
     assert own.endswith(b"\r\n\r\nabc-1")
     assert b"\r\nX-Request-ID: abc-1\r\n" in own

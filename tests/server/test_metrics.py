@@ -29,9 +29,7 @@ def scrape(url: str) -> dict[tuple, float]:
 def samples(text: str) -> dict[tuple, float]:
     """Map each name and its label values, sorted by label, to the sample's value."""
     return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): (
-            sample.value
-        )
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): (sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -99,9 +97,7 @@ def test_concurrent_threads_lose_no_count():
     assert found["digits_pictures_total", "read"] == 80_000
 
 
-def test_requests_of_all_workers_are_counted_by_outcome(
-    service, drawn, classifier, tmp_path
-):
+def test_requests_of_all_workers_are_counted_by_outcome(service, drawn, classifier, tmp_path):
     before = scrape(service.url)
     path = tmp_path / "digit.png"
     images = drawn.test.images[:12]

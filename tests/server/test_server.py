@@ -52,9 +52,7 @@ def test_curl_gets_the_digit_for_a_form_or_a_body(url, digit, drawn):
 
 
 def test_curl_gets_a_problem_document_for_a_text_file(url):
-    status, kind, body = curl(
-        "-F", f"image=@{ROOT / 'pyproject.toml'}", f"{url}/predict"
-    )
+    status, kind, body = curl("-F", f"image=@{ROOT / 'pyproject.toml'}", f"{url}/predict")
 
     assert (status, kind) == (415, "application/problem+json")
     assert "not a picture" in json.loads(body)["detail"]
@@ -164,18 +162,14 @@ def test_sigterm_before_the_worker_installs_its_handlers_is_not_lost(weights, tm
         "    redeliver(server, worker)\n"
     )
 
-    process = start_service(
-        str(config), DIGITS_WEIGHTS=str(weights), PORT=str(free_port())
-    )
+    process = start_service(str(config), DIGITS_WEIGHTS=str(weights), PORT=str(free_port()))
     _, err = process.communicate(timeout=20)  # a lost one takes 30 s
 
     assert process.returncode == 0, err
 
 
 def test_tls_settings_abort_startup():
-    process = start_service(
-        GUNICORN_CMD_ARGS="--certfile pyproject.toml --keyfile pyproject.toml"
-    )
+    process = start_service(GUNICORN_CMD_ARGS="--certfile pyproject.toml --keyfile pyproject.toml")
 
     _, err = process.communicate(timeout=30)
 
@@ -201,9 +195,7 @@ def test_headers_cannot_set_script_name(url):
 
 
 def test_ipv6_host_is_listened_on(weights):
-    process = start_service(
-        DIGITS_WEIGHTS=str(weights), DIGITS_HOST="::1", PORT=str(free_port())
-    )
+    process = start_service(DIGITS_WEIGHTS=str(weights), DIGITS_HOST="::1", PORT=str(free_port()))
     try:
         line = next(line for line in process.stdout if "Listening at" in line)
     finally:
@@ -300,9 +292,7 @@ def test_request_keeps_its_valid_id_or_gets_a_new_one(url):
 def test_logs_are_json_lines_with_requests_if_enabled(weights):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     port = str(free_port())
-    process = start_service(
-        DIGITS_WEIGHTS=str(weights), PORT=port, DIGITS_ACCESS_LOG="1"
-    )
+    process = start_service(DIGITS_WEIGHTS=str(weights), PORT=port, DIGITS_ACCESS_LOG="1")
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers(f"{url}/readyz"))
     curl(
@@ -335,9 +325,7 @@ def test_full_log_pipe_blocks_nothing_and_dropped_lines_are_counted():
     process = start_service(**settings)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/livez"))
-        with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", port)
-        ) as client:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
             for _ in range(600):
                 client.request("GET", "/livez")
                 assert client.getresponse().read()
@@ -352,9 +340,7 @@ def test_full_log_pipe_blocks_nothing_and_dropped_lines_are_counted():
     assert process.returncode == 0
     lines = [json.loads(line) for line in read.decode().splitlines()[:-1]]
     assert len(lines) > 100
-    assert re.search(
-        r'"message": "\d+ log lines dropped: standard output was full"', rest
-    )
+    assert re.search(r'"message": "\d+ log lines dropped: standard output was full"', rest)
 
 
 def test_requests_are_not_logged_by_default(weights):

@@ -104,9 +104,7 @@ def photo() -> bytes:
 
 def bulk(headers: bytes = b"") -> bytes:
     """A request whose reply is larger than a socket's initial buffer."""
-    return post(
-        bytes(DEFAULT_LIMITS.max_images * 28 * 28), b"application/octet-stream", headers
-    )
+    return post(bytes(DEFAULT_LIMITS.max_images * 28 * 28), b"application/octet-stream", headers)
 
 
 # fast and slow, valid and invalid
@@ -157,9 +155,7 @@ def replies(data: bytes, heads: tuple[int, ...] = ()) -> list[tuple[int, bytes]]
     return found
 
 
-def ask(
-    service: Service, *parts: bytes, half_closes: bool = False
-) -> list[tuple[int, bytes]]:
+def ask(service: Service, *parts: bytes, half_closes: bool = False) -> list[tuple[int, bytes]]:
     """Send the parts while reading; return all replies until the service closes."""
 
     def send() -> None:
@@ -387,9 +383,7 @@ def test_nothing_is_read_after_a_malformed_body(service, body):
 
 def test_refusal_of_head_has_no_body(service):
     with connect(service) as client:
-        client.sendall(
-            b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
-        )
+        client.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
         received = b"".join(iter(lambda: client.recv(65_536), b""))
 
     assert received.startswith(b"HTTP/1.1 413 ")

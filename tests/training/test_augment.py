@@ -12,9 +12,7 @@ def seeded(seed: int) -> torch.Generator:
 def test_augmented_images_depend_on_the_generator_only(drawn):
     images = drawn.train.images[:20]
 
-    first, again, other = (
-        augment(images, AUGMENTATIONS[0], seeded(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (augment(images, AUGMENTATIONS[0], seeded(seed)) for seed in (1, 1, 2))
 
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

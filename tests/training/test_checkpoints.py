@@ -93,9 +93,7 @@ def test_twelve_tensors_of_memory_keep_their_order(run, path):
     ],
 )
 def test_checkpoint_of_another_run_is_refused_with_the_difference(changed, words, path):
-    with pytest.raises(
-        InvalidCheckpoint, match=rf"w\.checkpoint: checkpoint of another.*{words}"
-    ):
+    with pytest.raises(InvalidCheckpoint, match=rf"w\.checkpoint: checkpoint of another.*{words}"):
         read_checkpoint(path, FACTS | changed)
 
 
@@ -155,9 +153,7 @@ def test_signal_stops_the_run_at_the_end_of_the_step(run, tmp_path):
         assert not path.exists()
         os.kill(os.getpid(), signal.SIGTERM)
         run.state.theta += 1  # the rest of the step
-        with pytest.raises(
-            Stopped, match=f"stopped at step 42; resume from {path} with --resume"
-        ):
+        with pytest.raises(Stopped, match=f"stopped at step 42; resume from {path} with --resume"):
             checkpointer.watch()
 
     assert torch.equal(read_checkpoint(path, FACTS).state.theta, run.state.theta)
@@ -187,9 +183,7 @@ def test_failed_checkpoint_ends_the_run_only_if_it_is_the_last(run, tmp_path, ca
 
 def test_step_is_overdue_some_seconds_after_a_signal(run, tmp_path):
     now = [0.0]
-    checkpointer = Checkpointer(
-        run, FACTS, tmp_path / "kept", 1000, clock=lambda: now[0]
-    )
+    checkpointer = Checkpointer(run, FACTS, tmp_path / "kept", 1000, clock=lambda: now[0])
 
     with checkpointer.guarding():
         now[0] = 100.0

@@ -4,9 +4,7 @@ from training.data.dataset import DataSet, Digits
 
 
 def test_labels_become_class_indices_in_the_requested_order():
-    images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones(
-        (1, 28, 28), np.uint8
-    )
+    images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
     digits = Digits(images, np.array([8, 3, 0, 3, 8], np.uint8))
 
     chosen = digits.of_classes((3, 8))

@@ -195,9 +195,7 @@ def test_invalid_number_of_ranks_is_refused(value, monkeypatch, tmp_path, capsys
 
     assert main(["--output", str(tmp_path / "w")]) == 1
 
-    assert f"digits-train: WORLD_SIZE is {value!r}, not the number" in (
-        capsys.readouterr().err
-    )
+    assert f"digits-train: WORLD_SIZE is {value!r}, not the number" in (capsys.readouterr().err)
 
 
 def test_sweep_is_refused_under_torchrun(monkeypatch, tmp_path, capsys):

@@ -45,9 +45,7 @@ def test_one_wrong_derivative_is_found_and_located(problem):
         ),
     ],
 )
-def test_command_checks_the_gradients_on_the_users_digits(
-    flags, words, synthetic, capsys
-):
+def test_command_checks_the_gradients_on_the_users_digits(flags, words, synthetic, capsys):
     given = ["check", "--data", synthetic, "--derivatives", "50", *flags]
 
     assert main(given) == 0
@@ -68,9 +66,7 @@ def test_check_without_rows_is_an_error(tmp_path, drawn, capsys):
     assert "no training rows of these classes" in capsys.readouterr().err
 
 
-def test_command_fails_if_an_error_exceeds_the_tolerance(
-    synthetic, monkeypatch, capsys
-):
+def test_command_fails_if_an_error_exceeds_the_tolerance(synthetic, monkeypatch, capsys):
     monkeypatch.setattr("training.__main__.TOLERANCE", 1e-30)
 
     assert main(["check", "--data", synthetic, "--derivatives", "9"]) == 1

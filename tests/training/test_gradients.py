@@ -6,16 +6,12 @@ from training.gradients import gradients_of
 
 def problem(n_outputs: int, dtype: torch.dtype):
     generator = torch.Generator().manual_seed(3)
-    theta, phi = (
-        torch.randn(n, 785, generator=generator, dtype=dtype) for n in (n_outputs, 64)
-    )
+    theta, phi = (torch.randn(n, 785, generator=generator, dtype=dtype) for n in (n_outputs, 64))
     return theta / 28, phi, torch.arange(64) % max(2, n_outputs)
 
 
 @pytest.mark.parametrize("n_outputs", [10, 1])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_closed_form_equals_autograd(n_outputs, dtype, tolerance):
     inputs = problem(n_outputs, dtype)
     by_autograd, closed = gradients_of(max(2, n_outputs)).values()
@@ -62,9 +58,7 @@ def test_closed_form_is_right_where_an_exponential_overflows():
     theta, phi, labels = problem(10, torch.float64)
     j, gradient = gradients_of(10)["autograd"](theta * 1e4, phi, labels)
 
-    closed_j, closed_gradient = gradients_of(10)["closed-form"](
-        theta * 1e4, phi, labels
-    )
+    closed_j, closed_gradient = gradients_of(10)["closed-form"](theta * 1e4, phi, labels)
 
     assert closed_j == pytest.approx(j)
     torch.testing.assert_close(closed_gradient, gradient)

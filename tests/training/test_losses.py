@@ -68,9 +68,9 @@ def test_autograd_of_each_loss_equals_central_differences(loss, problem):
 def test_equal_logits_have_a_loss_of_the_log_of_the_number_of_classes():
     logits = torch.zeros(10, 7)
     assert cross_entropy(logits, torch.arange(7)).item() == pytest.approx(math.log(10))
-    assert binary_cross_entropy(
-        torch.zeros(1, 7), torch.ones(7)
-    ).item() == pytest.approx(math.log(2))
+    assert binary_cross_entropy(torch.zeros(1, 7), torch.ones(7)).item() == pytest.approx(
+        math.log(2)
+    )
 
 
 def articles_log_softmax(x: torch.Tensor) -> torch.Tensor:

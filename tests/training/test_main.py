@@ -37,9 +37,7 @@ def run(quick, tmp_path):
     return run
 
 
-def test_job_prints_its_data_its_epochs_and_the_evaluation_of_the_saved_file(
-    run, tmp_path, capsys
-):
+def test_job_prints_its_data_its_epochs_and_the_evaluation_of_the_saved_file(run, tmp_path, capsys):
     path = run()
 
     out = capsys.readouterr().out
@@ -64,9 +62,7 @@ def test_saved_file_records_its_training(run, tmp_path):
     assert set(training["versions"]) == {"numpy", "torch"}
 
 
-def test_saved_file_records_only_the_hyperparameters_that_are_not_the_default(
-    run, tmp_path
-):
+def test_saved_file_records_only_the_hyperparameters_that_are_not_the_default(run, tmp_path):
     run()
     usual = load(tmp_path / "digits.safetensors").training
     unusual = {"rule": "adam", "learning_rate": 0.01, "weight_decay": 0.1}
@@ -89,9 +85,7 @@ def test_closed_form_trains_with_other_rules(run, flags, tmp_path):
     assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.94
 
 
-def test_best_weights_are_those_of_the_epoch_with_the_lowest_validation_nll(
-    run, tmp_path
-):
+def test_best_weights_are_those_of_the_epoch_with_the_lowest_validation_nll(run, tmp_path):
     """At this rate the loss goes up and down: the third epoch is the best of four."""
     flags = ["--learning-rate", "2", "--schedule", "constant"]
     run(*flags, "--epochs", "4", "--keep", "best")
@@ -257,9 +251,7 @@ def test_job_that_fails_prints_one_message_and_writes_nothing(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_the_job_with_a_checkpoint_and_leaves_the_output(
-    quick, how, tmp_path
-):
+def test_signal_stops_the_job_with_a_checkpoint_and_leaves_the_output(quick, how, tmp_path):
     path = tmp_path / "digits.safetensors"
     path.write_bytes(b"what was there")
     flags = [*quick, "--epochs", "100000", "--output", str(path)]
@@ -284,9 +276,7 @@ def test_signal_stops_the_job_with_a_checkpoint_and_leaves_the_output(
 
     checkpoint = checkpoint_path(path)
     assert job.returncode == 130
-    assert re.search(
-        f"stopped at step \\d+; resume from {checkpoint} with --resume", err
-    )
+    assert re.search(f"stopped at step \\d+; resume from {checkpoint} with --resume", err)
     assert "Traceback" not in err
     assert path.read_bytes() == b"what was there"
     assert sorted(tmp_path.iterdir()) == [path, checkpoint]
@@ -347,9 +337,7 @@ def test_closed_stdout_ends_the_run_with_a_checkpoint(quick, tmp_path):
     assert checkpoint_path(path).exists()
 
 
-def test_interrupt_after_the_last_step_leaves_a_checkpoint(
-    quick, tmp_path, monkeypatch, capsys
-):
+def test_interrupt_after_the_last_step_leaves_a_checkpoint(quick, tmp_path, monkeypatch, capsys):
     path = tmp_path / "w"
 
     def interrupt(*arguments):
@@ -357,9 +345,7 @@ def test_interrupt_after_the_last_step_leaves_a_checkpoint(
 
     monkeypatch.setattr("training.job.export", interrupt)
     assert main([*quick, "--output", str(path)]) == 130
-    assert (
-        f"resume from {checkpoint_path(path)} with --resume" in capsys.readouterr().err
-    )
+    assert f"resume from {checkpoint_path(path)} with --resume" in capsys.readouterr().err
     monkeypatch.undo()
 
     assert main([*quick, "--resume", "--output", str(path)]) == 0
@@ -425,10 +411,7 @@ def test_loss_of_an_epoch_is_the_mean_of_its_own_steps(run, tmp_path):
 def test_resume_without_a_checkpoint_starts_a_new_run(run, capsys):
     path = run("--resume")
 
-    assert (
-        f"no checkpoint {path}.checkpoint: starting a new run"
-        in capsys.readouterr().out
-    )
+    assert f"no checkpoint {path}.checkpoint: starting a new run" in capsys.readouterr().out
 
 
 def test_damaged_checkpoint_is_refused_and_kept(quick, tmp_path, capsys):
@@ -443,18 +426,13 @@ def test_damaged_checkpoint_is_refused_and_kept(quick, tmp_path, capsys):
     assert not path.exists()
 
 
-def test_run_without_resume_reports_that_it_replaces_a_checkpoint(
-    run, tmp_path, capsys
-):
+def test_run_without_resume_reports_that_it_replaces_a_checkpoint(run, tmp_path, capsys):
     checkpoint = tmp_path / "digits.safetensors.checkpoint"
     checkpoint.write_bytes(b"of a run that was stopped")
 
     run()
 
-    assert (
-        f"starting a new run over the checkpoint {checkpoint}"
-        in capsys.readouterr().out
-    )
+    assert f"starting a new run over the checkpoint {checkpoint}" in capsys.readouterr().out
     assert not checkpoint.exists()
 
 
@@ -465,9 +443,7 @@ def test_missing_device_is_refused(quick, capsys):
         main([*quick, "--device", "cuda"])
 
     assert stop.value.code == 2
-    assert (
-        "is not cpu, or cuda where torch finds a CUDA device" in capsys.readouterr().err
-    )
+    assert "is not cpu, or cuda where torch finds a CUDA device" in capsys.readouterr().err
 
 
 def test_closed_form_is_refused_on_other_devices(quick, monkeypatch, capsys):
@@ -546,8 +522,5 @@ def test_classes_without_test_rows_are_refused(tmp_path, drawn, capsys):
     status = main(["--data", str(source), "--output", str(tmp_path / "w")])
 
     assert status == 1
-    assert (
-        "the 3 test rows lack the digits 0, 1, 3, 4, 5, 6, 7, 8\n"
-        in capsys.readouterr().err
-    )
+    assert "the 3 test rows lack the digits 0, 1, 3, 4, 5, 6, 7, 8\n" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()

@@ -32,9 +32,7 @@ def files(drawn: DataSet, monkeypatch) -> dict[str, bytes]:
         drawn.test.labels,
     ]
     contents = dict(zip(NAMES, map(idx, arrays), strict=True))
-    sums = {
-        name: hashlib.sha256(content).hexdigest() for name, content in contents.items()
-    }
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setattr(mnist, "SHA256", sums)
     return contents
 
@@ -114,9 +112,7 @@ def assert_same(read: DataSet, expected: DataSet) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_plain_and_gzipped_files_of_the_folder_are_read(
-    compressed, files, drawn, tmp_path
-):
+def test_plain_and_gzipped_files_of_the_folder_are_read(compressed, files, drawn, tmp_path):
     for name, content in files.items():
         if compressed:
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
@@ -142,9 +138,7 @@ def test_download_is_verified_cached_and_not_repeated(mirror, drawn, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    "kind", ["404", "403", "503", "html", "wrong", "damaged", "cut"]
-)
+@pytest.mark.parametrize("kind", ["404", "403", "503", "html", "wrong", "damaged", "cut"])
 def test_bad_mirror_falls_through_to_the_next(kind, mirror, drawn, tmp_path):
     read = load_mnist(None, tmp_path, [mirror.url(kind), mirror.url("good")])
 
@@ -159,16 +153,12 @@ def test_unreachable_mirror_falls_through_to_the_next(mirror, drawn, tmp_path):
 
 
 def test_slow_mirror_times_out_and_falls_through_to_the_next(mirror, drawn, tmp_path):
-    read = load_mnist(
-        None, tmp_path, [mirror.url("slow"), mirror.url("good")], file_limit=0.3
-    )
+    read = load_mnist(None, tmp_path, [mirror.url("slow"), mirror.url("good")], file_limit=0.3)
 
     assert_same(read, drawn)
 
 
-def test_damaged_file_in_the_folder_falls_through_to_the_mirror(
-    mirror, files, drawn, tmp_path
-):
+def test_damaged_file_in_the_folder_falls_through_to_the_mirror(mirror, files, drawn, tmp_path):
     (tmp_path / NAMES[0]).write_bytes(files[NAMES[0]][:-1])
 
     read = load_mnist(tmp_path, tmp_path / "cache", [mirror.url("good")])
@@ -196,9 +186,7 @@ def test_message_names_every_source_that_failed_and_what_to_do(mirror, tmp_path)
 
 def test_there_are_at_least_three_mirrors_and_all_use_https():
     assert len(mnist.MIRRORS) >= 3
-    assert all(
-        url.startswith("https://") and url.endswith("/") for url in mnist.MIRRORS
-    )
+    assert all(url.startswith("https://") and url.endswith("/") for url in mnist.MIRRORS)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,7 @@ def test_card_has_a_section_for_every_question(card):
     ]
 
 
-def test_loading_code_of_the_card_loads_the_model(
-    card, figures, weights, drawn, monkeypatch
-):
+def test_loading_code_of_the_card_loads_the_model(card, figures, weights, drawn, monkeypatch):
     (script,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(weights.parent)
     names = {"images": drawn.test.images}

@@ -82,9 +82,7 @@ class Runs:
         (lambda mark: np.array([Runs(os.system, f"touch {mark}")], object), "'O8'"),
     ],
 )
-def test_hostile_pickle_runs_nothing_and_is_refused_with_the_name(
-    hostile, name, tmp_path
-):
+def test_hostile_pickle_runs_nothing_and_is_refused_with_the_name(hostile, name, tmp_path):
     mark = tmp_path / "ran"
     content = pickle.dumps(hostile(mark))
 

@@ -36,9 +36,7 @@ def test_hessian_is_the_derivative_of_the_gradient(rows):
     theta = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
 
     expected = torch.autograd.functional.hessian(
-        lambda t: torch.nn.functional.binary_cross_entropy_with_logits(
-            phi @ t, labels.double()
-        ),
+        lambda t: torch.nn.functional.binary_cross_entropy_with_logits(phi @ t, labels.double()),
         theta[0],
     )
 

@@ -26,9 +26,7 @@ def train(source, path, *flags):
 
 
 @pytest.mark.parametrize("recipe", ["pixels", "default"])
-def test_report_is_one_self_contained_page_with_every_figure(
-    recipe, source, tmp_path, capsys
-):
+def test_report_is_one_self_contained_page_with_every_figure(recipe, source, tmp_path, capsys):
     weights, page = tmp_path / "w.safetensors", tmp_path / "report.html"
     train(source, weights, "--recipe", recipe)
 
@@ -48,9 +46,7 @@ def test_report_is_one_self_contained_page_with_every_figure(
     assert str(page) in capsys.readouterr().out
 
 
-def test_model_card_beside_the_report_has_the_figures_of_the_weights_file(
-    source, tmp_path, capsys
-):
+def test_model_card_beside_the_report_has_the_figures_of_the_weights_file(source, tmp_path, capsys):
     weights = tmp_path / "w.safetensors"
     train(source, weights, "--recipe", "pixels", "--classes", "7,1")
     flags = ["--data", source, "--output", str(tmp_path / "report.html")]
@@ -67,9 +63,7 @@ def test_model_card_beside_the_report_has_the_figures_of_the_weights_file(
         assert str(tmp_path / name) in out
 
 
-def test_several_runs_are_compared_on_one_page_without_loading_data(
-    source, tmp_path, capsys
-):
+def test_several_runs_are_compared_on_one_page_without_loading_data(source, tmp_path, capsys):
     paths = [tmp_path / name / "w.safetensors" for name in ("slow", "$x^$")]
     for path, rate in zip(paths, ("0.1", "0.5"), strict=True):
         train(source, path, "--recipe", "pixels", "--learning-rate", rate)

@@ -17,9 +17,7 @@ threads = 4
 
 
 @pytest.fixture(scope="package", params=["our worker", "gthread"])
-def config(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the path of a gunicorn configuration."""
     if request.param == "our worker":
         return "service/gunicorn.conf.py"

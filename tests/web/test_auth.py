@@ -56,8 +56,7 @@ def test_predictions_and_the_model_require_a_key(client, drawn, headers, status)
         if status == 401:
             assert reply.headers["WWW-Authenticate"] == "Bearer"
             assert reply.json["detail"] == (
-                "missing or unknown API key; send `Authorization: Bearer KEY` or "
-                "`X-API-Key: KEY`"
+                "missing or unknown API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             )
             assert KEY not in reply.text
 
@@ -118,9 +117,7 @@ def test_sighup_reads_the_key_file_again_and_an_invalid_one_keeps_the_previous_k
         wait_until(lambda: not before & set(service.workers()))
         wait_until(lambda: answers(f"{service.url}/readyz"))
 
-    with running_service(
-        DIGITS_WEIGHTS=str(weights), DIGITS_API_KEYS=str(path)
-    ) as service:
+    with running_service(DIGITS_WEIGHTS=str(weights), DIGITS_API_KEYS=str(path)) as service:
         assert (admits(KEY), admits(OTHER)) == (True, False)
         path.write_text(DIGESTS[1])
         renew()

@@ -82,9 +82,7 @@ def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
     return png[:33] + chunk + png[33:]
 
 
-def test_simple_request_takes_the_fast_path_and_gets_the_reply_of_flask(
-    fast_path, upload
-):
+def test_simple_request_takes_the_fast_path_and_gets_the_reply_of_flask(fast_path, upload):
     for body, kind in ((form(upload), TYPE), (upload, "image/png")):
         assert is_fast(fast_path, environ(body, kind))
         theirs = call(fast_path.application, environ(body, kind))
@@ -161,9 +159,7 @@ def test_damaged_pictures_get_the_reply_of_flask(fast_path, upload, data):
     damaged = bytearray(upload)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(
-            st.binary(max_size=3)
-        )
+        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     body = form(bytes(damaged))
 
     assert call(fast_path, environ(body)) == call(fast_path.application, environ(body))
@@ -201,8 +197,7 @@ def test_image_that_cannot_be_scored_fails_alone(classifier, drawn, caplog):
     app = create_app(FailsOnOne(weight, bias, classes, classifier.features))
     fast_path = app.wsgi_app
     requests = [
-        environ(form(encode(image)), **{REQUEST_ID: f"id-{i}"})
-        for i, image in enumerate(images)
+        environ(form(encode(image)), **{REQUEST_ID: f"id-{i}"}) for i, image in enumerate(images)
     ]
 
     started: dict[int, tuple] = {}
@@ -226,9 +221,7 @@ KEY = "s3cret"
 SETTINGS = read_settings({"DIGITS_API_KEYS": hashlib.sha256(KEY.encode()).hexdigest()})
 
 
-def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(
-    classifier, drawn
-):
+def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(classifier, drawn):
     app = create_app(classifier, SETTINGS)
     fast_path, flask = app.wsgi_app, app.wsgi_app.application
     drawn_on_white = encode(255 - drawn.test.images[0])

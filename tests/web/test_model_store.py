@@ -69,9 +69,7 @@ def test_replaced_file_is_loaded_once(path, weights):
         lambda content: content.replace(b"stroke-edges", b"stroke-hedge"),
         lambda content: content[:-4] + b"\xff" * 4,  # not a number
         lambda content: content[:-4] + b"\xff\xff\x7f\x7f",  # 3.4e38
-        lambda content: (
-            (39).to_bytes(8, "little") + b'{"__metadata__":null,"a":null}         '
-        ),
+        lambda content: (39).to_bytes(8, "little") + b'{"__metadata__":null,"a":null}         ',
     ],
 )
 def test_invalid_file_is_logged_once_and_the_previous_model_kept(path, damage, caplog):
@@ -120,9 +118,7 @@ def test_pipe_in_place_of_a_file_is_refused_without_blocking(tmp_path):
         load(tmp_path / "pipe")
 
 
-def test_reloads_under_load_fail_no_request_and_mix_no_models(
-    config, path, weights, drawn
-):
+def test_reloads_under_load_fail_no_request_and_mix_no_models(config, path, weights, drawn):
     contents = [path.read_bytes(), EMBEDDED_WEIGHTS.read_bytes()]
     classifiers = {c.version: c for c in (load(weights), load(EMBEDDED_WEIGHTS))}
     image = drawn.test.images[0]
@@ -133,9 +129,7 @@ def test_reloads_under_load_fail_no_request_and_mix_no_models(
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
         with contextlib.closing(connection):
             while not done.is_set():
-                connection.request(
-                    "POST", "/predict", encode(image), {"Content-Type": "image/png"}
-                )
+                connection.request("POST", "/predict", encode(image), {"Content-Type": "image/png"})
                 reply = connection.getresponse()
                 assert reply.status == 200
                 seen.append(json.load(reply))

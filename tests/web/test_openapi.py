@@ -102,9 +102,7 @@ def test_replies_of_routes_are_as_described(client, path):
         ("", -1, None, 415),
     ],
 )
-def test_replies_to_pictures_are_as_described(
-    client, drawn, query, n_pictures, kind, status
-):
+def test_replies_to_pictures_are_as_described(client, drawn, query, n_pictures, kind, status):
     uploads = [encode(image) for image in drawn.test.images[: max(n_pictures, 0)]]
     uploads += [b"no picture"] * (n_pictures < 0)
     files = [(io.BytesIO(upload), "x.png") for upload in uploads]
@@ -134,9 +132,7 @@ def test_every_operation_has_a_name_a_summary_and_described_responses(operation)
         assert "X-Request-ID" in response["headers"]
 
 
-def test_requests_generated_from_the_document_are_answered_as_described(
-    service, tmp_path
-):
+def test_requests_generated_from_the_document_are_answered_as_described(service, tmp_path):
     checks = (
         "not_a_server_error,status_code_conformance,content_type_conformance,"
         "response_headers_conformance,response_schema_conformance,unsupported_method"
@@ -162,7 +158,5 @@ def test_requests_generated_from_the_document_are_answered_as_described(
 def test_code_samples_are_answered_with_a_prediction(service):
     for sample in DOCUMENT["paths"]["/predict"]["post"]["x-codeSamples"]:
         command = sample["source"].replace("http://127.0.0.1:8000", service.url)
-        run = subprocess.run(
-            command, shell=True, cwd=ROOT, capture_output=True, check=True
-        )
+        run = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, check=True)
         assert run.stdout.startswith(b'{"digit":')

@@ -72,9 +72,7 @@ def opened(
     page.on(
         "console",
         lambda message: (
-            None
-            if refused and message.text.startswith(FAILED_LOAD)
-            else wrong.append(message.text)
+            None if refused and message.text.startswith(FAILED_LOAD) else wrong.append(message.text)
         ),
     )
     page.on(
@@ -110,9 +108,7 @@ def test_digit_drawn_with_the_mouse_is_classified_explained_and_saved(service, b
         page.locator("#bars button").nth(3).click()
         expect(reason).to_contain_text("for a 3 against a 7")
         expect(reason).to_contain_text(re.compile("a 7 is .* times as likely as a 3"))
-        expect(page.locator("#bars button").nth(3)).to_have_attribute(
-            "aria-pressed", "true"
-        )
+        expect(page.locator("#bars button").nth(3)).to_have_attribute("aria-pressed", "true")
         expect(page.locator("#model")).to_contain_text("MNIST")
         command = page.locator("#command").inner_text()
         assert command == f"curl -F image=@digit.png {service.url}/predict"
@@ -141,9 +137,7 @@ def test_pen_width_undo_and_clear_change_the_answer(service, browser):
 
 
 def test_digit_drawn_by_touch_does_not_scroll_the_page(service, browser):
-    with opened(
-        browser, service.url, NARROW, refused=True, has_touch=True, is_mobile=True
-    ) as page:
+    with opened(browser, service.url, NARROW, refused=True, has_touch=True, is_mobile=True) as page:
         box = page.locator("#drawing").bounding_box()
         wire = page.context.new_cdp_session(page)
         places = [
@@ -152,9 +146,7 @@ def test_digit_drawn_by_touch_does_not_scroll_the_page(service, browser):
         ]
         for place in places:
             kind = "touchStart" if place is places[0] else "touchMove"
-            wire.send(
-                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]}
-            )
+            wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
         wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
         expect_answer(page, 2)
@@ -189,9 +181,7 @@ TRANSFER = """([kind, bytes]) => {
 
 
 @pytest.mark.parametrize("way", ["chosen", "drop", "paste"])
-def test_chosen_dropped_or_pasted_picture_is_shown_and_classified(
-    service, browser, way
-):
+def test_chosen_dropped_or_pasted_picture_is_shown_and_classified(service, browser, way):
     with opened(browser, service.url) as page:
         if way == "chosen":
             page.locator("#file").set_input_files(PICTURE)
@@ -215,9 +205,7 @@ def test_chosen_dropped_or_pasted_picture_is_shown_and_classified(
         (b"", "Cannot read this picture."),
     ],
 )
-def test_refusal_is_shown_with_the_detail_of_the_service(
-    service, browser, upload, sentence
-):
+def test_refusal_is_shown_with_the_detail_of_the_service(service, browser, upload, sentence):
     with opened(browser, service.url, refused=True) as page:
         file = {"name": "x.png", "mimeType": "image/png", "buffer": upload}
         with page.expect_response("**/predict*") as reply:
@@ -258,9 +246,7 @@ HOLD_BODY = """() => {
 }"""
 
 
-def test_reply_is_dropped_if_the_drawing_is_cleared_while_its_body_arrives(
-    service, browser
-):
+def test_reply_is_dropped_if_the_drawing_is_cleared_while_its_body_arrives(service, browser):
     with opened(browser, service.url) as page:
         page.evaluate(HOLD_BODY)
         draw(page, SEVEN)
@@ -300,9 +286,7 @@ def test_key_is_asked_for_and_kept_in_this_tab_only(browser):
         expect(page.locator("#ask")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.locator("#ask")).to_be_hidden()
-        expect(page.locator("#sentence")).to_have_text(
-            "This service requires an API key."
-        )
+        expect(page.locator("#sentence")).to_have_text("This service requires an API key.")
         page.locator("#file").set_input_files(PICTURE)
         for key in ("wrong", "s3cret"):
             expect(page.locator("#ask")).to_be_visible()
@@ -320,9 +304,7 @@ def test_key_is_asked_for_and_kept_in_this_tab_only(browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_axe_finds_no_accessibility_violation(service, browser, size, scheme, path):
-    with opened(
-        browser, service.url + path, size, color_scheme=scheme, bypass_csp=True
-    ) as page:
+    with opened(browser, service.url + path, size, color_scheme=scheme, bypass_csp=True) as page:
         states = 1
         if path == "/":
             page.evaluate(AXE)
@@ -353,18 +335,14 @@ def test_bars_are_not_animated_with_reduced_motion(service, browser):
             assert (duration == "0s") == (preference == "reduce")
 
 
-def test_at_least_97_of_100_synthetic_drawings_are_classified_correctly(
-    service, browser
-):
+def test_at_least_97_of_100_synthetic_drawings_are_classified_correctly(service, browser):
     wrong = []
     with opened(browser, service.url, refused=True) as page:
         for digit in range(10):
             for writer in range(10):
                 draw(page, strokes_of(digit, writer))
                 try:
-                    expect(page.locator("#digit")).to_have_text(
-                        str(digit), timeout=2500
-                    )
+                    expect(page.locator("#digit")).to_have_text(str(digit), timeout=2500)
                 except AssertionError:
                     wrong.append((digit, writer, page.locator("#digit").inner_text()))
                 clear(page)

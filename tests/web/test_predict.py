@@ -63,9 +63,7 @@ def test_reply_of_a_model_of_some_digits_lists_its_classes(drawn):
     assert len(reply.json["probabilities"]) == 2
 
 
-def test_several_pictures_get_predictions_or_errors_in_their_order(
-    client, drawn, classifier
-):
+def test_several_pictures_get_predictions_or_errors_in_their_order(client, drawn, classifier):
     uploads = [encode(image) for image in drawn.test.images[:3]]
     uploads[1:1] = [b"no picture", encode(Image.new("L", (30, 30)))]
     files = [(io.BytesIO(upload), f"{i}.png") for i, upload in enumerate(uploads)]
@@ -143,16 +141,12 @@ def npy(array: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "application/x-npy"])
-def test_bulk_images_get_the_predictions_of_single_pictures(
-    client, drawn, classifier, kind
-):
+def test_bulk_images_get_the_predictions_of_single_pictures(client, drawn, classifier, kind):
     images = drawn.test.images
     body = npy(images) if "npy" in kind else images.tobytes()
 
     as_json = client.post("/predict", data=body, content_type=kind)
-    as_npy = client.post(
-        "/predict", data=body, content_type=kind, headers={"Accept": NPY}
-    )
+    as_npy = client.post("/predict", data=body, content_type=kind, headers={"Accept": NPY})
 
     expected = classifier.predict_proba(images)
     slots = as_json.json["predictions"]
@@ -180,9 +174,7 @@ def test_accept_header_selects_npy_replies_for_pictures_too(client, drawn, class
         ("text/html", "application/json"),
     ):
         files = [(io.BytesIO(upload), "x.png") for upload in uploads]
-        one = client.post(
-            "/predict", data={"image": files[:1]}, headers={"Accept": accept}
-        )
+        one = client.post("/predict", data={"image": files[:1]}, headers={"Accept": accept})
         files = [(io.BytesIO(upload), "x.png") for upload in uploads]
         two = client.post("/predict", data={"image": files}, headers={"Accept": accept})
         assert (one.mimetype, two.mimetype) == (kind, kind)
@@ -272,9 +264,7 @@ def opened(value):
             {
                 "data": {
                     f"f{i}": "x"
-                    for i in range(
-                        DEFAULT_LIMITS.max_fields + DEFAULT_LIMITS.max_pictures
-                    )
+                    for i in range(DEFAULT_LIMITS.max_fields + DEFAULT_LIMITS.max_pictures)
                 }
                 | {"image": (b"x", "x")}
             },
@@ -287,10 +277,7 @@ def opened(value):
             ["11 fields", "at most 10"],
         ),
         (
-            {
-                "data": {f"f{i}": "x" * 140_000 for i in range(2)}
-                | {"image": (b"x", "x")}
-            },
+            {"data": {f"f{i}": "x" * 140_000 for i in range(2)} | {"image": (b"x", "x")}},
             413,
             ["280,000 bytes", "262,144"],
         ),
@@ -324,9 +311,7 @@ def opened(value):
         ),
     ],
 )
-def test_invalid_request_is_a_problem_that_shows_the_value(
-    client, request_, status, words
-):
+def test_invalid_request_is_a_problem_that_shows_the_value(client, request_, status, words):
     data = request_["data"]
     if isinstance(data, dict):
         data = {name: opened(value) for name, value in data.items()}
@@ -341,9 +326,7 @@ def test_invalid_request_is_a_problem_that_shows_the_value(
         assert word in problem["detail"]
 
 
-def test_first_existing_file_of_the_weights_setting_is_served(
-    weights, tmp_path, classifier
-):
+def test_first_existing_file_of_the_weights_setting_is_served(weights, tmp_path, classifier):
     settings = read_settings({"DIGITS_WEIGHTS": f"{tmp_path}/absent:{weights}"})
 
     app = create_app(settings=settings)

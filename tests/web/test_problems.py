@@ -46,6 +46,4 @@ def test_options_is_refused_like_any_other_wrong_method(client):
     reply = client.options("/predict")
 
     assert reply.status_code == 405
-    assert json.loads(reply.data)["detail"] == (
-        "OPTIONS is not allowed on /predict; use POST"
-    )
+    assert json.loads(reply.data)["detail"] == ("OPTIONS is not allowed on /predict; use POST")

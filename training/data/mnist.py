@@ -65,9 +65,7 @@ def load_mnist(
     Every file is verified. A download times out after `file_limit` seconds per file.
     Raises InvalidData with every source that was tried.
     """
-    arrays = [
-        parse_idx(_find(name, folder, cache, mirrors, file_limit)) for name in SHA256
-    ]
+    arrays = [parse_idx(_find(name, folder, cache, mirrors, file_limit)) for name in SHA256]
     return DataSet("MNIST", Digits(*arrays[:2]), Digits(*arrays[2:]))
 
 
@@ -79,9 +77,7 @@ def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
     """
     n_dimensions = IDX_DIMENSIONS.get(int.from_bytes(content[:4], "big"))
     if n_dimensions is None:
-        raise InvalidData(
-            f"not an IDX file of unsigned bytes: it starts with {content[:4]!r}"
-        )
+        raise InvalidData(f"not an IDX file of unsigned bytes: it starts with {content[:4]!r}")
     start = 4 + 4 * n_dimensions
     shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist()
     if len(content) - start != math.prod(shape) or shape[1:] not in ([*IMAGE_SIZE], []):
@@ -142,8 +138,7 @@ def _verified(name: str, received: bytes) -> bytes:
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[name]:
         raise InvalidData(
-            f"{len(content)} bytes, starting with {content[:12]!r}, have the wrong "
-            f"sha256 {digest}"
+            f"{len(content)} bytes, starting with {content[:12]!r}, have the wrong sha256 {digest}"
         )
     return content
 
@@ -156,9 +151,7 @@ def gunzip(file: BinaryIO, limit: int) -> bytes:
     is_compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     file.seek(0)
     try:
-        content = (gzip.GzipFile(fileobj=file) if is_compressed else file).read(
-            limit + 1
-        )
+        content = (gzip.GzipFile(fileobj=file) if is_compressed else file).read(limit + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InvalidData(f"truncated or damaged gzip file ({error})") from error
     if len(content) > limit:

@@ -29,9 +29,7 @@ def load_pickle(path: Path) -> DataSet:
         with path.open("rb") as file:
             content = gunzip(file, MAX_PICKLE_BYTES)
         parts = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        train, validation, test = (
-            _digits(images.array, labels.array) for images, labels in parts
-        )
+        train, validation, test = (_digits(images.array, labels.array) for images, labels in parts)
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}") from error
     except OSError as error:
@@ -48,16 +46,12 @@ def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
     """Convert rows (n, 784) in [0, 1] to images (n, 28, 28) of grey levels."""
     levels = np.rint(images * (MAX_GREY + 1 if images.max() < 1 else MAX_GREY))
     if not (levels.min() >= 0 and levels.max() <= MAX_GREY):
-        raise InvalidData(
-            f"images range from {images.min()} to {images.max()}, expected 0 to 1"
-        )
+        raise InvalidData(f"images range from {images.min()} to {images.max()}, expected 0 to 1")
     if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
         raise InvalidData(
             f"labels {labels.shape} are not digits from 0 to 9 of images {images.shape}"
         )
-    return Digits(
-        levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8)
-    )
+    return Digits(levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8))
 
 
 class _Type:

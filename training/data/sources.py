@@ -31,8 +31,6 @@ def protect_data(output: Path, source: str) -> None:
     """Raise InvalidOutput if a path is a file of the data set that --data names."""
     data = Path(source).resolve()
     names = {*SHA256, *(f"{name}.gz" for name in SHA256)}
-    is_inside = output.parent == data and (
-        output.suffix == ".npy" or output.name in names
-    )
+    is_inside = output.parent == data and (output.suffix == ".npy" or output.name in names)
     if source and (output == data or is_inside):
         raise InvalidOutput(f"--output: {output} is a file of --data")

@@ -13,9 +13,7 @@ N_TRAIN, N_TEST = 3_000, 1_000
 # The data set does not depend on the seed of a run. The digits that are added to
 # another data set have their own seed, so that none of them is a validation row.
 SET_SEED, ADDED_SEED = 21, 20
-CANVAS = (
-    84  # pixels, 3 times the side of an image: digits are drawn large, then reduced
-)
+CANVAS = 84  # pixels, 3 times the side of an image: digits are drawn large, then reduced
 ANGLE_AND_SHEAR = (0.1, 0.2)  # standard deviations of the rotation (radians), the shear
 HEIGHT = 0.55  # of the canvas
 WIDTH = (0.5, 0.9)  # of the height, uniform
@@ -61,9 +59,7 @@ SHAPES = """
 """.strip().splitlines()
 
 
-def draw_digits(
-    n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = SET_SEED
-) -> DataSet:
+def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = SET_SEED) -> DataSet:
     """Draw a data set of synthetic digits, which depends on the seed only."""
     rng = np.random.default_rng(seed)
     train, test = (_draw(n, rng) for n in (n_train, n_test))

@@ -37,9 +37,7 @@ def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.floa
     return np.concatenate([classifier.predict_proba(block) for block in blocks])
 
 
-def evaluate(
-    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]
-) -> dict[str, Any]:
+def evaluate(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Any]:
     """Compute the metrics of probabilities (n, K) for labels (n,) in 0..K-1.
 
     n: number of rows; the others except `confusion` are means over them

@@ -21,9 +21,7 @@ tr:nth-child(even) { background: #f3f3f3 }
 
 def page(title: str, sections: Mapping[str, str]) -> str:
     """Return a page of sections, each a title and its HTML."""
-    body = "".join(
-        f"<h2>{name}</h2>\n{content}\n" for name, content in sections.items()
-    )
+    body = "".join(f"<h2>{name}</h2>\n{content}\n" for name, content in sections.items())
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style>\n<h1>{title}</h1>\n{body}</html>\n"

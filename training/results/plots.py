@@ -43,9 +43,7 @@ def plot_series(
 ) -> None:
     """Plot one of SERIES over the steps, at the points of the curve that have it."""
     points = [point for point in curve if name in point]
-    values = [
-        point[name]["nll"] if name == "validation" else point[name] for point in points
-    ]
+    values = [point[name]["nll"] if name == "validation" else point[name] for point in points]
     label = label.replace("$", r"\$")  # matplotlib parses $...$ as a formula
     axes.plot([point["step"] for point in points], values, marks, label=label, **style)
     axes.set(xlabel="step", ylabel=SERIES[name])
@@ -67,9 +65,7 @@ def training_curves(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def confusion_matrix(
-    confusion: Sequence[Sequence[int]], classes: Sequence[int]
-) -> Figure:
+def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[int]) -> Figure:
     """Show the counts of a confusion matrix, its mistakes coloured."""
     counts = np.array(confusion)
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
@@ -110,9 +106,7 @@ def coverage_curve(confidence: Floats, right: Bools) -> Figure:
     for threshold in THRESHOLDS:
         kept = confidence >= threshold
         if kept.any():
-            axes.plot(
-                100 * kept.mean(), 100 * right[kept].mean(), "o", label=str(threshold)
-            )
+            axes.plot(100 * kept.mean(), 100 * right[kept].mean(), "o", label=str(threshold))
     axes.set(xlabel="answered, %", ylabel="accuracy of the answers, %")
     axes.legend(title="probability at least")
     return figure

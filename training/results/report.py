@@ -89,13 +89,8 @@ def _mistakes(classifier: Classifier, p: Floats, test: Digits) -> str:
         return "<p>No test digit was misread.</p>"
     worst = wrong[np.argsort(-confidence[wrong])][:N_MISTAKES]
     name = classifier.classes
-    titles = [
-        f"{name[test.labels[i]]} as {name[predicted[i]]}, {confidence[i]:.2f}"
-        for i in worst
-    ]
-    figure = plots.image_grid(
-        test.images[worst], titles, columns=9, size=(9, 5), cmap="gray_r"
-    )
+    titles = [f"{name[test.labels[i]]} as {name[predicted[i]]}, {confidence[i]:.2f}" for i in worst]
+    figure = plots.image_grid(test.images[worst], titles, columns=9, size=(9, 5), cmap="gray_r")
     return image(figure, "the most confident mistakes")
 
 

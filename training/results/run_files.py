@@ -34,9 +34,7 @@ def read_trained(paths: Sequence[Path]) -> list[Trained]:
         if curve and curve[-1].get("model") != version:
             curve = []  # a later run wrote its curve into the same folder
         if version in runs:
-            raise InvalidData(
-                f"{path}: the same run as {runs[version].path} ({version})"
-            )
+            raise InvalidData(f"{path}: the same run as {runs[version].path} ({version})")
         runs[version] = Trained(path, classifier, curve)
     return list(runs.values())
 

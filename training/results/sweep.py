@@ -34,19 +34,14 @@ class Outcome(NamedTuple):
 
 def combinations(over: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Return every combination of the values of each flag."""
-    return [
-        dict(zip(over, values, strict=True))
-        for values in itertools.product(*over.values())
-    ]
+    return [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Return a table of the runs; the one with the lowest validation NLL is best."""
     width = max(len(each.name) for each in outcomes)
     best = min(outcomes, key=lambda each: each.nll)
-    lines = [
-        f"{'':<{width}}{'loss at the end':>17}{'validation accuracy':>21}{'NLL':>8}"
-    ]
+    lines = [f"{'':<{width}}{'loss at the end':>17}{'validation accuracy':>21}{'NLL':>8}"]
     for each in outcomes:
         if not each.curve:
             lines.append(f"{each.name:<{width}}{'diverged':>17}")
@@ -54,8 +49,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         end = each.curve[-1]
         lines.append(
             f"{each.name:<{width}}{end['loss']:>17.4f}"
-            f"{end['kept']['accuracy']:>21.4f}{each.nll:>8.4f}"
-            + ("  best" if each is best else "")
+            f"{end['kept']['accuracy']:>21.4f}{each.nll:>8.4f}" + ("  best" if each is best else "")
         )
     return "\n".join(lines)
 

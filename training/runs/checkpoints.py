@@ -66,9 +66,7 @@ def read_checkpoint(path: Path, facts: Facts) -> Run:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise InvalidCheckpoint(
-            f"{path}: damaged or not a checkpoint ({error})"
-        ) from error
+        raise InvalidCheckpoint(f"{path}: damaged or not a checkpoint ({error})") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise InvalidCheckpoint(f"{path}: not a {FORMAT!r}: its format is {found!r}")
@@ -171,9 +169,7 @@ class Checkpointer:
                 tqdm.write(f"checkpoint not written: {error}")
         if is_ending:
             step = self.run.state.step
-            raise Stopped(
-                f"stopped at step {step}; resume from {self.path} with --resume"
-            )
+            raise Stopped(f"stopped at step {step}; resume from {self.path} with --resume")
 
     def write(self) -> None:
         """Write the checkpoint; call this at the end of a step."""

@@ -93,9 +93,7 @@ def split(batch: Batch, n: int) -> list[Batch]:
     return [batch[i:j] for i, j in pairs]
 
 
-def all_gather(
-    own: Tensor, gives_up: Callable[[], bool] = lambda: False
-) -> list[Tensor]:
+def all_gather(own: Tensor, gives_up: Callable[[], bool] = lambda: False) -> list[Tensor]:
     """Return the tensors of all ranks, in order; raise LostRank if one is gone.
 
     It polls in Python, so that signals are handled while it waits.
@@ -121,18 +119,14 @@ def _lost_rank() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def join(
-    environment: Mapping[str, str], n: int | None, device: torch.device
-) -> Iterator[Shards]:
+def join(environment: Mapping[str, str], n: int | None, device: torch.device) -> Iterator[Shards]:
     """Join the ranks that torchrun started, or compute n shards in one process."""
     n_ranks = world_size(environment)
     if n_ranks is None:
         yield Shards(n or 1)
         return
     if n not in (None, n_ranks):
-        raise InvalidShards(
-            f"--shards {n}: torchrun started {n_ranks} ranks, with one shard each"
-        )
+        raise InvalidShards(f"--shards {n}: torchrun started {n_ranks} ranks, with one shard each")
     if device.type == "cuda":
         torch.cuda.set_device(int(environment["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -157,9 +151,7 @@ def world_size(environment: Mapping[str, str]) -> int | None:
         return None
     for name, value in given.items():
         if not value.isdecimal():
-            raise InvalidShards(
-                f"{name} is {value!r}, not the number that torchrun sets"
-            )
+            raise InvalidShards(f"{name} is {value!r}, not the number that torchrun sets")
     return int(environment["WORLD_SIZE"])
 
 
