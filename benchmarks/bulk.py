@@ -11,16 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rounds import ratios, spread
-from benchmarks.servers import (
-    FORM,
-    Load,
-    Server,
-    form,
-    load,
-    running,
-    service,
-    write_bodies,
-)
+from benchmarks.servers import FORM, Load, Server, form, load, running, service, write_bodies
 from benchmarks.uploads import png, test_images
 
 N, CONNECTIONS, SECONDS, ROUNDS = 1_000, 4, 3, 5

@@ -13,9 +13,6 @@ REPLY = (
 def no_op(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Read the request body and return a constant prediction."""
     environ["wsgi.input"].read()
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(REPLY))),
-    ]
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(REPLY)))]
     start_response("200 OK", headers)
     return [REPLY]

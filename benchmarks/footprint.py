@@ -9,16 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.rounds import ratios, spread
-from benchmarks.servers import (
-    ROOT,
-    Server,
-    form,
-    gunicorn,
-    load,
-    running,
-    service,
-    write_bodies,
-)
+from benchmarks.servers import ROOT, Server, form, gunicorn, load, running, service, write_bodies
 from benchmarks.uploads import png, test_images
 
 N_UPLOADS, N_STARTS = 1_000, 7
@@ -28,10 +19,7 @@ PICTURE = ROOT / "docs" / "digit.png"
 
 def measure(n_requests: int) -> None:
     """Print the seconds to the first response, then the memory under load."""
-    commands = {
-        EMPTY: gunicorn("empty:no_op", "gthread"),
-        SERVICE: service(),
-    }
+    commands = {EMPTY: gunicorn("empty:no_op", "gthread"), SERVICE: service()}
     starts: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(N_STARTS):
         for name, command in commands.items():

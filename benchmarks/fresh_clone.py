@@ -49,9 +49,7 @@ def measure(repository: str) -> None:
 def _first_answer(port: int, picture: bytes, serve: subprocess.Popen[bytes]) -> object:
     deadline = time.monotonic() + LIMIT
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/predict",
-        data=picture,
-        headers={"Content-Type": "image/png"},
+        f"http://127.0.0.1:{port}/predict", data=picture, headers={"Content-Type": "image/png"}
     )
     while serve.poll() is None and time.monotonic() < deadline:
         try:

@@ -94,11 +94,7 @@ def _png_palettes() -> Iterator[tuple[str, bytes]]:
     yield "palette-of-half-a-colour", png(colour=3, before=chunk(b"PLTE", b"ab"))
     yield (
         "pixels-beyond-the-palette",
-        png(
-            colour=3,
-            before=chunk(b"PLTE", b"abc"),
-            rows=(b"\0" + b"\xff" * SIDE) * SIDE,
-        ),
+        png(colour=3, before=chunk(b"PLTE", b"abc"), rows=(b"\0" + b"\xff" * SIDE) * SIDE),
     )
     yield "transparency-too-long", png(before=chunk(b"tRNS", bytes(999)))
     yield "transparency-too-short", png(before=chunk(b"tRNS", b"x"))
@@ -202,10 +198,7 @@ def others() -> Iterator[tuple[str, bytes]]:
     yield "webp-without-chunks", webp[:12]
     yield "webp-chunk-too-long", webp[:16] + b"\xff" * 4 + webp[20:]
     yield "webp-of-another-form", webp[:8] + b"WAVE" + webp[12:]
-    yield (
-        "webp-animated-without-frames",
-        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(9),
-    )
+    yield ("webp-animated-without-frames", b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(9))
     for name, start in {
         "tiff": b"II*\0\x08\0\0\0",
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",

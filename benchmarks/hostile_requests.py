@@ -88,13 +88,7 @@ def _bad_framing() -> Iterator[tuple[str, bytes]]:
         yield f"method {method.decode()}", get(b"/predict", method)
     for length in (b"-1", b"+9", b"0x10", b"9" * 40, b"1e3", b"", b"9, 9", b"1 2"):
         yield f"Content-Length {length.decode()}", post(length=length)
-    for coding in (
-        b"gzip",
-        b"chunked, chunked",
-        b"xchunked",
-        b"chunked\x0b",
-        b"identity",
-    ):
+    for coding in (b"gzip", b"chunked, chunked", b"xchunked", b"chunked\x0b", b"identity"):
         yield (
             f"Transfer-Encoding {coding!r}",
             post(more=b"Transfer-Encoding: " + coding + b"\r\n"),
@@ -102,15 +96,7 @@ def _bad_framing() -> Iterator[tuple[str, bytes]]:
 
 
 def _bad_paths() -> Iterator[tuple[str, bytes]]:
-    for path in (
-        b"*",
-        b"http://x/livez",
-        b"//livez",
-        b"/%00",
-        b"/%ff",
-        b"/.",
-        b"livez",
-    ):
+    for path in (b"*", b"http://x/livez", b"//livez", b"/%00", b"/%ff", b"/.", b"livez"):
         yield f"path {path.decode()}", get(path)
     for path in (b"/../../etc/passwd", b"/style.css/../app.py", b"/" + b"a/" * 4000):
         yield f"path {path[:20].decode()}", get(path)
@@ -123,10 +109,7 @@ def _bad_bodies() -> Iterator[tuple[str, bytes]]:
     yield "no boundary", form(DISPOSITION % (b"image", b"x"), b"")
     yield "another boundary", form(DISPOSITION % (b"image", b"x"), b"c")
     yield "form without parts", post(b"x" * 1000, b"multipart/form-data; boundary=b")
-    yield (
-        "npy of objects",
-        post(b"\x93NUMPY\1\0\x0a\0{'descr':1}", b"application/x-npy"),
-    )
+    yield ("npy of objects", post(b"\x93NUMPY\1\0\x0a\0{'descr':1}", b"application/x-npy"))
     yield (
         "npy of 4 billion",
         post(

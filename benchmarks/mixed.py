@@ -32,10 +32,7 @@ def measure(n_requests: int) -> None:
         f"{len(hostile)} hostile files per {N_MNIST + N_DRAWN} digits, "
         "and malformed HTTP on another connection"
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running(service(), "/readyz") as server,
-    ):
+    with tempfile.TemporaryDirectory() as folder, running(service(), "/readyz") as server:
         bodies = write_bodies(Path(folder) / "mixed.lua", [form(u) for u in uploads])
         before = server.processes()
         sender = HostileSender(server.url)

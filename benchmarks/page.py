@@ -24,10 +24,7 @@ RECORD_CLICK = """() => {
   clicked = false;
   addEventListener("click", () => { clicked = true; }, { capture: true, once: true });
 }"""
-SHOTS: dict[Literal["light", "dark"], tuple[int, int]] = {
-    "light": (1280, 1000),
-    "dark": (360, 740),
-}
+SHOTS: dict[Literal["light", "dark"], tuple[int, int]] = {"light": (1280, 1000), "dark": (360, 740)}
 
 
 def chromium() -> dict[str, Any]:
@@ -104,9 +101,7 @@ def shoot(browser: Browser, url: str) -> None:
     """Take the README's screenshots of the page."""
     for scheme, (width, height) in SHOTS.items():
         page = browser.new_page(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            device_scale_factor=1,
+            viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=1
         )
         page.goto(url)
         draw(page, strokes_of(4, 8))

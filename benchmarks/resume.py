@@ -29,10 +29,7 @@ def start(output: Path, *flags: str) -> subprocess.Popen[str]:
     data = ["--data", str(MNIST_FOLDER) if find_mnist() else "synthetic"]
     command = [sys.executable, "-m", "training", *FLAGS, *data, *flags]
     return subprocess.Popen(
-        [*command, "--output", str(output)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
+        [*command, "--output", str(output)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
 
 

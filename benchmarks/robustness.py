@@ -64,11 +64,7 @@ def read_naively(upload: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _row(
-    name: str,
-    uploads: list[bytes],
-    labels: Images,
-    default: Classifier,
-    pixels: Classifier,
+    name: str, uploads: list[bytes], labels: Images, default: Classifier, pixels: Classifier
 ) -> None:
     """Print the accuracies, and how often the default model is confident."""
     images, refused = read_uploads(uploads)
@@ -93,9 +89,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
     parser.add_argument("--digits", type=int, default=1000, help="test digits per row")
     parser.add_argument(
-        "--stretched",
-        type=Path,
-        help="folder of .npz files with arrays `images` and `labels`",
+        "--stretched", type=Path, help="folder of .npz files with arrays `images` and `labels`"
     )
     flags = parser.parse_args()
     measure(flags.digits, flags.stretched)

@@ -74,10 +74,7 @@ def gunicorn(reference: str, worker_class: str) -> list[str]:
 
 @contextmanager
 def running(
-    command: list[str],
-    path: str = "/",
-    settings: Mapping[str, str] = {},
-    tree: Path = ROOT,
+    command: list[str], path: str = "/", settings: Mapping[str, str] = {}, tree: Path = ROOT
 ) -> Iterator[Server]:
     """Run a server with two workers on a free port, and stop it after the block.
 

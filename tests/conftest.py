@@ -165,12 +165,7 @@ def start_service(
 ) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DIGITS_")}
     return subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "gunicorn"),
-            "-c",
-            config,
-            "service.app:create_app()",
-        ],
+        [str(Path(sys.executable).parent / "gunicorn"), "-c", config, "service.app:create_app()"],
         cwd=ROOT,
         env=environment | {"WEB_CONCURRENCY": "2"} | settings,
         stdout=subprocess.PIPE,

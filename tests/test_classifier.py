@@ -10,14 +10,7 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 
-from service.classifier import (
-    MAX_WEIGHTS_BYTES,
-    Classifier,
-    InvalidWeights,
-    load,
-    save,
-    softmax,
-)
+from service.classifier import MAX_WEIGHTS_BYTES, Classifier, InvalidWeights, load, save, softmax
 from service.features import pixels
 from tests.conftest import ROOT
 

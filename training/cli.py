@@ -135,11 +135,7 @@ BATCH_SIZE = ("--batch-size", COUNT, "rows per step")
 HYPERPARAMETERS: Flags = (
     FEATURE_MAP,
     ("--drawn", _whole(0, 2**20 - 1), "synthetic digits to add to the training rows"),
-    (
-        "--augment",
-        _whole(0, len(AUGMENTATIONS)),
-        "augmented copies of each training row",
-    ),
+    ("--augment", _whole(0, len(AUGMENTATIONS)), "augmented copies of each training row"),
     ("--centre", YES_NO, "subtract the features' mean; it is folded into the bias"),
     ("--calibrate", YES_NO, "fit a temperature on the validation rows"),
     ("--epochs", COUNT, "passes over the rows"),
@@ -167,11 +163,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Flags]]] = {
     "train": (
         "Train logistic regression on handwritten digits by gradient descent, and "
         "save it for the service. Other commands: report, sweep, check.",
-        {
-            "data": DATA,
-            "run": RUN,
-            "hyperparameters (default: of the recipe)": HYPERPARAMETERS,
-        },
+        {"data": DATA, "run": RUN, "hyperparameters (default: of the recipe)": HYPERPARAMETERS},
     ),
     "check": (
         "Compare the gradients with finite differences of the loss, in float64 on the "

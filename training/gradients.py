@@ -64,10 +64,7 @@ def of_sigmoid(theta: Tensor, phi: Tensor, labels: Tensor) -> tuple[float, Tenso
 def gradients_of(n_classes: int) -> dict[str, Gradient]:
     """Return the gradients of the model of so many classes, by name."""
     if n_classes == 2:
-        return {
-            "autograd": by_autograd(binary_cross_entropy),
-            "closed-form": of_sigmoid,
-        }
+        return {"autograd": by_autograd(binary_cross_entropy), "closed-form": of_sigmoid}
     return {"autograd": by_autograd(cross_entropy), "closed-form": of_softmax}
 
 

@@ -28,12 +28,7 @@ from training.recipes import METRICS, Recipe, recipe_of
 from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
 from training.results.evaluation import evaluate, logits
 from training.results.export import export, to_classifier
-from training.runs.checkpoints import (
-    Checkpointer,
-    checkpoint_path,
-    differences,
-    read_checkpoint,
-)
+from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
 from training.runs.distributed import InvalidShards, Shards
 from training.runs.progress import Progress
 from training.runs.state import KEPT, Run

@@ -46,8 +46,5 @@ if __name__ == "__main__":
     # read by the spawned workers when they import numpy
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     litserve.LitServer(Digits(), accelerator="cpu", workers_per_device=2).run(
-        host="127.0.0.1",
-        port=os.environ["PORT"],
-        log_level="warning",
-        generate_client_file=False,
+        host="127.0.0.1", port=os.environ["PORT"], log_level="warning", generate_client_file=False
     )

@@ -123,10 +123,7 @@ def _has_many_parts(upload: bytes) -> bool:
         return False
     at, n_chunks, n_text = len(PNG_SIGNATURE), 0, 0
     while at < len(upload) and n_chunks <= MAX_SEGMENTS and n_text <= MAX_TEXT:
-        length, kind = (
-            int.from_bytes(upload[at : at + 4], "big"),
-            upload[at + 4 : at + 8],
-        )
+        length, kind = (int.from_bytes(upload[at : at + 4], "big"), upload[at + 4 : at + 8])
         if kind in TEXT_ZEROS:
             data = upload[at + 8 : at + 8 + length]
             n_text += _n_decompressed(data.split(b"\0", TEXT_ZEROS[kind])[-1])

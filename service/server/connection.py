@@ -8,14 +8,7 @@ from math import inf
 
 from gunicorn.config import Config
 
-from service.server.http import (
-    HEAD_END,
-    Address,
-    ReceiveBuffer,
-    Refusal,
-    Request,
-    parse_head,
-)
+from service.server.http import HEAD_END, Address, ReceiveBuffer, Refusal, Request, parse_head
 
 TIMEOUT = 10.0  # seconds to receive a request or to send a reply, and of silence
 MIN_RATE = 32 * 2**10  # bytes per second; a transfer at this rate extends the timeout

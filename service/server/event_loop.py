@@ -17,13 +17,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import (
-    LINGER_TIMEOUT,
-    OVERLOADED,
-    Connection,
-    ReceiveLimits,
-    State,
-)
+from service.server.connection import LINGER_TIMEOUT, OVERLOADED, Connection, ReceiveLimits, State
 from service.server.deadlines import DeadlineQueue
 from service.server.http import (
     Deferred,

@@ -39,10 +39,9 @@ def images_from_npy(body: bytes) -> npt.NDArray[np.uint8]:
     file = io.BytesIO(body)
     try:
         version = npy.read_magic(file)
-        read_header = {
-            (1, 0): npy.read_array_header_1_0,
-            (2, 0): npy.read_array_header_2_0,
-        }[version]
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[
+            version
+        ]
         shape, in_columns, dtype = read_header(file, max_header_size=MAX_HEADER)
     # the header is a Python literal: a malformed one raises many types of errors
     except Exception:

@@ -31,9 +31,7 @@ def new_metrics() -> Metrics:
 
 
 def count_predictions(
-    metrics: Metrics,
-    classes: Sequence[int],
-    probabilities: npt.NDArray[np.floating[Any]],
+    metrics: Metrics, classes: Sequence[int], probabilities: npt.NDArray[np.floating[Any]]
 ) -> None:
     """Count the predictions of probabilities (n, K)."""
     best = probabilities.argmax(axis=1).tolist()

@@ -50,11 +50,7 @@ class FastPath:
     """
 
     def __init__(
-        self,
-        application: Application,
-        models: ModelStore,
-        metrics: Metrics,
-        api_keys: ApiKeys,
+        self, application: Application, models: ModelStore, metrics: Metrics, api_keys: ApiKeys
     ) -> None:
         self.application, self.models = application, models
         self.metrics, self.api_keys = metrics, api_keys

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
-from service.classifier import (
-    Classifier,
-    InvalidWeights,
-    first_existing,
-    load_first,
-)
+from service.classifier import Classifier, InvalidWeights, first_existing, load_first
 from service.server.metrics import Metrics
 
 __all__ = ["Classifier", "InvalidWeights", "ModelStore", "load_first"]

@@ -20,8 +20,7 @@ def ready() -> dict[str, str]:
     """Report that requests can be served; 503 while the server is stopping."""
     if STOPPING in request.environ:
         raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the server is stopping; send requests to another one",
+            HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping; send requests to another one"
         )
     return {"status": "ready", "model": extension().models.current().version}
 

@@ -133,9 +133,7 @@ def _classify(
 
 
 def _reply(
-    classifier: Classifier,
-    probabilities: Probabilities,
-    errors: dict[int, dict[str, object]],
+    classifier: Classifier, probabilities: Probabilities, errors: dict[int, dict[str, object]]
 ) -> Response:
     if _prefers_npy():
         return _npy_reply(probabilities)

@@ -39,9 +39,7 @@ def prediction(classifier: Classifier, probabilities: Probabilities, **extra: ob
 
 
 def predictions(
-    classifier: Classifier,
-    probabilities: Probabilities,
-    errors: Mapping[int, Mapping[str, object]],
+    classifier: Classifier, probabilities: Probabilities, errors: Mapping[int, Mapping[str, object]]
 ) -> bytes:
     """Write the reply for several images, from their probabilities (N, K).
 

@@ -6,11 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import (
-    HTTPException,
-    InternalServerError,
-    RequestEntityTooLarge,
-)
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from service.server.wsgi_keys import REQUEST_ID
 
@@ -65,12 +61,7 @@ def _answer(error: HTTPException) -> Response:
 
 def fields(status: HTTPStatus, detail: str) -> dict[str, object]:
     """Return the members of a problem document (RFC 9457)."""
-    return {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status,
-        "detail": detail,
-    }
+    return {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
 
 
 def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:

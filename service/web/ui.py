@@ -28,10 +28,7 @@ def docs() -> Response:
         for method, operation in item.items()
     ]
     page = render_template(
-        "docs.html",
-        document=document,
-        operations=operations,
-        any_request=ANY_REQUEST,
+        "docs.html", document=document, operations=operations, any_request=ANY_REQUEST
     )
     return _answer(page.encode(), "text/html")
 

@@ -126,8 +126,7 @@ def test_cmyk_jpeg_is_read(five):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [("BMP", {}), ("GIF", {}), ("WEBP", {"lossless": True})],
+    ("kind", "options"), [("BMP", {}), ("GIF", {}), ("WEBP", {"lossless": True})]
 )
 def test_the_same_pixels_in_another_format_are_the_same_image(kind, options, five):
     sheet = black_on_white(five)
@@ -179,11 +178,7 @@ def huge_png() -> bytes:
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     chunks = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in [
-            (b"IHDR", header),
-            (b"IDAT", zlib.compress(b"")),
-            (b"IEND", b""),
-        ]
+        for kind, data in [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     )
     return b"\x89PNG\r\n\x1a\n" + chunks
 
@@ -271,11 +266,7 @@ def shipped():
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.integers(0, 199),
-    st.booleans(),
-    st.integers(0, 90),
-    st.integers(0, 90),
-    st.integers(0, 120),
+    st.integers(0, 199), st.booleans(), st.integers(0, 90), st.integers(0, 90), st.integers(0, 120)
 )
 def test_polarity_shift_and_padding_do_not_change_the_digit(
     drawn, shipped, index, inverted, top, left, padding

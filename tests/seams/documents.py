@@ -71,9 +71,7 @@ def examples(page: Path) -> list[Example]:
 def rows(page: Path, first: str) -> list[list[str]]:
     """Return the rows of the table whose first heading is this one, as cells."""
     (table,) = re.findall(
-        rf"^\| {re.escape(first)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)",
-        page.read_text(),
-        re.MULTILINE,
+        rf"^\| {re.escape(first)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE
     )
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 

@@ -53,9 +53,7 @@ class Stack:
 
     def predict(self) -> dict:
         request = urllib.request.Request(
-            f"{self.url}/predict",
-            data=PICTURE.read_bytes(),
-            headers={"Content-Type": "image/png"},
+            f"{self.url}/predict", data=PICTURE.read_bytes(), headers={"Content-Type": "image/png"}
         )
         with urllib.request.urlopen(request, timeout=10) as reply:
             return json.load(reply)

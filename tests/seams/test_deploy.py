@@ -142,10 +142,7 @@ FAULTS = {
         for le, n in (("0.5", "0+90x180"), ("1", "0+100x180"), ("+Inf", "0+100x180"))
     },
     "DigitsWeightsRefused": {'digits_model_failures_total{job="digits"}': "0+1x180"},
-    "DigitsModelsDiffer": {
-        MODEL % ("a", "x"): "1+0x180",
-        MODEL % ("b", "y"): "1+0x180",
-    },
+    "DigitsModelsDiffer": {MODEL % ("a", "x"): "1+0x180", MODEL % ("b", "y"): "1+0x180"},
     "DigitsUnsure": {SURE: "0+300x180"},
 }
 

@@ -141,10 +141,7 @@ def test_every_make_verb_that_is_shown_exists():
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in OF_TODAY:
         code = "\n".join(
-            [
-                *(b.text for b in blocks(page)),
-                *re.findall(r"`([^`]+)`", page.read_text()),
-            ]
+            [*(b.text for b in blocks(page)), *re.findall(r"`([^`]+)`", page.read_text())]
         )
         shown = set(re.findall(r"^make ([a-z][a-z-]*)", code, re.MULTILINE))
         assert shown <= verbs, page.name

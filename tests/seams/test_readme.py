@@ -13,14 +13,7 @@ import pytest
 
 from service.classifier import load
 from service.settings import EMBEDDED_WEIGHTS
-from tests.conftest import (
-    ROOT,
-    Service,
-    answers,
-    free_port,
-    running_service,
-    wait_until,
-)
+from tests.conftest import ROOT, Service, answers, free_port, running_service, wait_until
 from tests.seams.documents import (
     API,
     HERE,

@@ -131,11 +131,7 @@ def test_client_that_sends_its_body_without_waiting_is_not_asked_to_continue():
         (400, b"POST /predict", b"Transfer-Encoding: gzip\r\n"),
         (400, b"POST /predict", b"Transfer-Encoding: unheard-of\r\n"),
         (413, b"POST /predict", b"Content-Length: 99999999999999999999\r\n"),
-        (
-            413,
-            b"POST /predict",
-            b"Expect: 100-continue\r\nContent-Length: %d\r\n" % (MAX_BODY + 1),
-        ),
+        (413, b"POST /predict", b"Expect: 100-continue\r\nContent-Length: %d\r\n" % (MAX_BODY + 1)),
         (417, b"POST /predict", b"Expect: a miracle\r\n"),
         (400, b"GET /livez", b"X: a\0b\r\n"),
         (400, b"GET /livez", b"X: a\rb\r\n"),
@@ -427,8 +423,7 @@ chunk = st.builds(
     st.sampled_from([b"", b"0", b"000"]),
 )
 trailers = st.lists(
-    st.builds(lambda name, value: b"x%s: %s\r\n" % (name, value), token, token),
-    max_size=3,
+    st.builds(lambda name, value: b"x%s: %s\r\n" % (name, value), token, token), max_size=3
 ).map(b"".join)
 bodies = st.builds(
     lambda parts, ext, tail: b"".join(parts) + b"0%s\r\n%s\r\n" % (ext, tail),
@@ -471,10 +466,7 @@ def test_chunked_body_is_complete_exactly_at_its_end(body, after, data):
 
 
 @given(
-    st.one_of(
-        st.binary(max_size=200),
-        st.text("019afAFx+-_; \r\n\0", max_size=40).map(str.encode),
-    )
+    st.one_of(st.binary(max_size=200), st.text("019afAFx+-_; \r\n\0", max_size=40).map(str.encode))
 )
 def test_parser_needs_no_more_bytes_of_a_complete_malformed_body(junk):
     start = 0

@@ -41,10 +41,7 @@ def digit(drawn, tmp_path) -> Path:
 
 def test_curl_gets_the_digit_for_a_form_or_a_body(url, digit, drawn):
     form = curl("-F", f"image=@{digit}", f"{url}/predict")
-    body = curl(
-        *("--data-binary", f"@{digit}", "-H", "Content-Type: image/png"),
-        f"{url}/predict",
-    )
+    body = curl(*("--data-binary", f"@{digit}", "-H", "Content-Type: image/png"), f"{url}/predict")
 
     assert form == body
     assert form[:2] == (200, "application/json")
@@ -64,14 +61,7 @@ def test_upload_over_the_limit_is_refused(url, chunked, tmp_path):
     path.write_bytes(bytes(17 * 2**20))
 
     status, kind, _ = curl(
-        *(
-            "--data-binary",
-            f"@{path}",
-            "-H",
-            "Content-Type: image/png",
-            "-H",
-            "Expect:",
-        ),
+        *("--data-binary", f"@{path}", "-H", "Content-Type: image/png", "-H", "Expect:"),
         *(*chunked, f"{url}/predict"),
     )
 
@@ -87,10 +77,7 @@ def test_probes_answer_with_status_200(url):
     ("settings", "sentence"),
     [
         ({"DIGITS_WEIGHTS": "/absent"}, "digits: weights /absent: No such file"),
-        (
-            {"DIGITS_WEIGHTS": "/dev/null"},
-            "digits: weights /dev/null: not a safetensors",
-        ),
+        ({"DIGITS_WEIGHTS": "/dev/null"}, "digits: weights /dev/null: not a safetensors"),
         ({"PORT": "http"}, "digits: PORT is 'http'; set a number from 1 to 65535"),
         ({"PORT": "1" * 5000}, "digits: PORT is '111"),
         ({"WEB_CONCURRENCY": "0"}, "digits: WEB_CONCURRENCY is '0'; set a number"),
@@ -295,10 +282,7 @@ def test_logs_are_json_lines_with_requests_if_enabled(weights):
     process = start_service(DIGITS_WEIGHTS=str(weights), PORT=port, DIGITS_ACCESS_LOG="1")
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers(f"{url}/readyz"))
-    curl(
-        *("-H", "X-Request-ID: mine", "-H", f"traceparent: {trace}"),
-        f"{url}/x%22%0a%7B",
-    )
+    curl(*("-H", "X-Request-ID: mine", "-H", f"traceparent: {trace}"), f"{url}/x%22%0a%7B")
     curl(
         *("-H", "X-Request-ID: too-large", "-H", "Content-Length: 99999999", "-d", ""),
         f"{url}/predict",

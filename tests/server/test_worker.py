@@ -244,17 +244,7 @@ def converse(service: Service, data: bytes, sizes: list[int], n: int) -> list:
 )
 def test_pipelined_requests_get_their_replies_in_order(service, n, sizes):
     want = expected(service)
-    assert [status for status, _ in want] == [
-        200,
-        200,
-        200,
-        415,
-        200,
-        404,
-        200,
-        200,
-        200,
-    ]
+    assert [status for status, _ in want] == [200, 200, 200, 415, 200, 404, 200, 200, 200]
 
     got = converse(service, b"".join(MIXED) * n + livez(CLOSE), sizes, n)
 
@@ -273,9 +263,7 @@ def test_pipelined_slow_requests_of_a_half_closed_client_are_answered(service):
 
 
 @pytest.mark.parametrize(
-    "message",
-    [livez(), MIXED[0], MIXED[1], bulk()],
-    ids=["probe", "quick", "slow", "bulk"],
+    "message", [livez(), MIXED[0], MIXED[1], bulk()], ids=["probe", "quick", "slow", "bulk"]
 )
 def test_half_closed_client_is_answered(service, message):
     ((status, body),) = ask(service, message, half_closes=True)
@@ -455,10 +443,7 @@ def test_idle_connections_hold_no_memory_of_replies():
             end = end[-2:] + client.recv(2**20)
 
     # a fresh process, whose heap is not fragmented
-    with (
-        running_service(WEB_CONCURRENCY="1") as service,
-        contextlib.ExitStack() as clients,
-    ):
+    with running_service(WEB_CONCURRENCY="1") as service, contextlib.ExitStack() as clients:
         for _ in range(6):
             take()
         before = n_megabytes(service)
@@ -572,10 +557,7 @@ def test_slow_clients_do_not_delay_a_normal_one(slow_clients):
 
 
 def test_connections_over_the_file_limit_close_only_idle_ones():
-    with (
-        running_service(WEB_CONCURRENCY="1") as service,
-        contextlib.ExitStack() as stack,
-    ):
+    with running_service(WEB_CONCURRENCY="1") as service, contextlib.ExitStack() as stack:
         # the worker that replaces it inherits the master's limit
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (256, 256))
         (old,) = service.workers()

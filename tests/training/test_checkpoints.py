@@ -59,12 +59,7 @@ def test_tensors_read_from_a_checkpoint_are_aligned(run, tmp_path):
         facts = FACTS | {"name": "x" * length}
         write_checkpoint(run, facts, tmp_path / "w")
         again = read_checkpoint(tmp_path / "w", facts)
-        for tensor in (
-            again.state.theta,
-            again.state.mean,
-            again.best,
-            *again.state.memory,
-        ):
+        for tensor in (again.state.theta, again.state.mean, again.best, *again.state.memory):
             assert tensor.data_ptr() % ALIGNMENT == 0
 
 

@@ -22,9 +22,7 @@ def runs(classifier):
         Trained(
             Path(f"{number}/w"),
             dataclasses.replace(
-                classifier,
-                training={**classifier.training, **facts},
-                version=f"{number}" * 12,
+                classifier, training={**classifier.training, **facts}, version=f"{number}" * 12
             ),
             CURVE,
         )

@@ -166,14 +166,7 @@ def test_average_is_the_mean_of_the_last_half_of_the_steps(rows):
     gradient = over(rows, by_autograd(cross_entropy))
     recipe = replace(RECIPE, keep="average")
 
-    fit(
-        state,
-        gradient,
-        203,
-        recipe,
-        1,
-        watch=lambda _: thetas.append(state.theta.clone()),
-    )
+    fit(state, gradient, 203, recipe, 1, watch=lambda _: thetas.append(state.theta.clone()))
 
     assert len(thetas) == 39
     torch.testing.assert_close(state.mean, torch.stack(thetas[19:]).mean(0))

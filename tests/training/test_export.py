@@ -54,12 +54,7 @@ def test_invalid_weights_do_not_replace_a_file(drawn, tmp_path):
     theta = torch.full((10, 785), torch.nan)
 
     with pytest.raises(InvalidWeights, match="finite"):
-        export(
-            to_classifier(theta, tuple(range(10)), "pixels", {}),
-            drawn.test,
-            "some test",
-            path,
-        )
+        export(to_classifier(theta, tuple(range(10)), "pixels", {}), drawn.test, "some test", path)
 
     assert path.read_bytes() == b"what was there"
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]

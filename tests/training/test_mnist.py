@@ -25,12 +25,7 @@ def idx(array: np.ndarray) -> bytes:
 @pytest.fixture
 def files(drawn: DataSet, monkeypatch) -> dict[str, bytes]:
     """Small files with MNIST's names, whose checksums are the expected ones."""
-    arrays = [
-        drawn.train.images,
-        drawn.train.labels,
-        drawn.test.images,
-        drawn.test.labels,
-    ]
+    arrays = [drawn.train.images, drawn.train.labels, drawn.test.images, drawn.test.labels]
     contents = dict(zip(NAMES, map(idx, arrays), strict=True))
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setattr(mnist, "SHA256", sums)
@@ -106,8 +101,7 @@ def assert_same(read: DataSet, expected: DataSet) -> None:
     for part in ("train", "test"):
         for array in ("images", "labels"):
             np.testing.assert_array_equal(
-                getattr(getattr(read, part), array),
-                getattr(getattr(expected, part), array),
+                getattr(getattr(read, part), array), getattr(getattr(expected, part), array)
             )
 
 

@@ -74,10 +74,7 @@ def test_several_runs_are_compared_on_one_page_without_loading_data(source, tmp_
 
     text = page.read_text()
     assert status == 0
-    assert re.findall("<h2>(.*?)</h2>", text) == [
-        "Metrics and hyperparameters",
-        "Training curves",
-    ]
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Metrics and hyperparameters", "Training curves"]
     assert "<td>learning_rate</td><td>0.1</td><td>0.5</td>" in text
     out = capsys.readouterr().out
     assert all(name in out for name in (*names, str(page)))

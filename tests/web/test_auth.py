@@ -9,14 +9,7 @@ import pytest
 
 from service.app import create_app
 from service.settings import InvalidSetting, read_settings
-from tests.conftest import (
-    ROOT,
-    answers,
-    curl,
-    encode,
-    running_service,
-    wait_until,
-)
+from tests.conftest import ROOT, answers, curl, encode, running_service, wait_until
 
 KEY, OTHER = "s3cret", "an0ther"
 DIGESTS = [hashlib.sha256(key.encode()).hexdigest() for key in (KEY, OTHER)]
@@ -78,8 +71,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 @pytest.mark.parametrize(
-    "setting",
-    [KEY, DIGESTS[0] + ",x", ",", "/absent/keys", f"{KEY}/x", EMPTY, "#"],
+    "setting", [KEY, DIGESTS[0] + ",x", ",", "/absent/keys", f"{KEY}/x", EMPTY, "#"]
 )
 def test_invalid_digest_is_refused_and_never_shown(setting):
     with pytest.raises(InvalidSetting, match="DIGITS_API_KEYS") as refused:

@@ -78,10 +78,7 @@ def test_plain_form_is_parsed_as_werkzeug_parses_it(head, files):
         (TYPE, form(b"x", head=HEAD.lower())),
         (TYPE, form(b"x", b"y") + form(b"z")),
         (TYPE, form(*[b"x"] * 10)),
-        (
-            TYPE,
-            form(b"x")[:-5] + form(b"y", head=HEAD.replace(b"image", b"file"))[2:],
-        ),
+        (TYPE, form(b"x")[:-5] + form(b"y", head=HEAD.replace(b"image", b"file"))[2:]),
     ],
 )
 def test_any_other_form_is_left_to_werkzeug(content_type, body):

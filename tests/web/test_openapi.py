@@ -118,9 +118,7 @@ def test_replies_to_pictures_are_as_described(client, drawn, query, n_pictures, 
 
 
 @pytest.mark.parametrize(
-    "operation",
-    [operation for _, _, operation in OPERATIONS],
-    ids=lambda o: o["summary"],
+    "operation", [operation for _, _, operation in OPERATIONS], ids=lambda o: o["summary"]
 )
 def test_every_operation_has_a_name_a_summary_and_described_responses(operation):
     assert operation["summary"].endswith(".")

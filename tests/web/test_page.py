@@ -54,11 +54,7 @@ def service():
 
 @contextmanager
 def opened(
-    browser: Browser,
-    url: str,
-    size: tuple[int, int] = WIDE,
-    refused: bool = False,
-    **how,
+    browser: Browser, url: str, size: tuple[int, int] = WIDE, refused: bool = False, **how
 ) -> Iterator[Page]:
     """Open a page; it must log no error and request nothing from another host.
 

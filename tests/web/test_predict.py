@@ -227,10 +227,7 @@ def test_every_reply_forbids_framing_and_content_sniffing(client, image, path):
 
 def test_probes_answer(client, classifier):
     assert client.get("/livez").json == {"status": "alive"}
-    assert client.get("/readyz").json == {
-        "status": "ready",
-        "model": classifier.version,
-    }
+    assert client.get("/readyz").json == {"status": "ready", "model": classifier.version}
 
 
 FORM = "multipart/form-data; boundary=b"
@@ -283,22 +280,10 @@ def opened(value):
         ),
         ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["boundary"]),
         ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["order"]),
-        (
-            {"data": b"{}", "content_type": "application/json"},
-            415,
-            ["application/json"],
-        ),
+        ({"data": b"{}", "content_type": "application/json"}, 415, ["application/json"]),
         ({"data": b"x", "content_type": "image/png"}, 415, ["b'x'", "PNG"]),
-        (
-            {"data": encode(Image.new("L", (9, 9))), "content_type": "image/png"},
-            422,
-            ["blank"],
-        ),
-        (
-            {"data": TOO_LARGE, "content_type": "image/png"},
-            413,
-            [f"{DEFAULT_LIMITS.max_bytes:,}"],
-        ),
+        ({"data": encode(Image.new("L", (9, 9))), "content_type": "image/png"}, 422, ["blank"]),
+        ({"data": TOO_LARGE, "content_type": "image/png"}, 413, [f"{DEFAULT_LIMITS.max_bytes:,}"]),
         ({"data": b"x" * 785, "content_type": BYTES}, 400, ["785 bytes", "784"]),
         ({"data": b"", "content_type": BYTES}, 400, ["no image"]),
         ({"data": npy(np.zeros((2, 9, 9))), "content_type": NPY}, 400, ["float64"]),

@@ -51,21 +51,11 @@ def test_replies_on_a_server_are_those_of_the_application(service, classifier, d
         ("POST", "/predict?explain=1", form(png), {"Content-Type": FORM}),
         ("POST", "/predict", image.tobytes(), {"Content-Type": "application/x-npy"}),
         ("POST", "/predict", npy(image[None]), {"Content-Type": "application/x-npy"}),
-        (
-            "POST",
-            "/predict",
-            form(png),
-            {"Content-Type": FORM, "Accept": "application/x-npy"},
-        ),
+        ("POST", "/predict", form(png), {"Content-Type": FORM, "Accept": "application/x-npy"}),
         ("POST", "/predict", b"x", {"Content-Type": "image/png"}),
         ("POST", "/predict", b"{}", {"Content-Type": "application/json"}),
         ("POST", "/predict", form()[2:], {"Content-Type": FORM}),
-        (
-            "POST",
-            "/predict",
-            encode(Image.new("L", (9, 9))),
-            {"Content-Type": "image/png"},
-        ),
+        ("POST", "/predict", encode(Image.new("L", (9, 9))), {"Content-Type": "image/png"}),
         ("GET", "/predict", b"", {}),
         ("GET", "/absent", b"", {}),
         *(

@@ -33,8 +33,7 @@ class Digits:
     def __add__(self, other: "Digits") -> "Digits":
         """Return these rows followed by the rows of another."""
         return Digits(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
         )
 
     def of_classes(self, classes: tuple[int, ...]) -> "Digits":

@@ -89,11 +89,7 @@ def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _find(
-    name: str,
-    folder: Path | None,
-    cache: Path,
-    mirrors: Sequence[str],
-    file_limit: float,
+    name: str, folder: Path | None, cache: Path, mirrors: Sequence[str], file_limit: float
 ) -> bytes:
     """Return the verified bytes of one file from the first source that has them."""
     files = (name, f"{name}.gz")
