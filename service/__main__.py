@@ -5,17 +5,15 @@ import itertools
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from service.classifier import InvalidWeights, load_first
 from service.features import MAX_GREY
 from service.images import InvalidImage, read_image
 from service.reading.background import MIN_CONTRAST
-from service.reading.stages import Show, ignore
+from service.reading.stages import Show, Stage, ignore
 from service.settings import (
     PREFIX,
     InvalidSetting,
@@ -76,14 +74,15 @@ def _writer(folder: Path) -> Show:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = itertools.count(1)
 
-    def write(stage: str, image: npt.NDArray[Any]) -> None:
-        if stage == "ink":  # of any level: show it from black to white
+    def write(name: str, stage: Stage) -> None:
+        image = np.asarray(stage)
+        if name == "ink":  # of any level: show it from black to white
             image = image / max(image.max(), MIN_CONTRAST)
         if image.dtype != np.uint8:
             image = np.rint(np.clip(image, 0, 1) * MAX_GREY).astype(np.uint8)
         factor = max(1, SHOWN_SIDE // max(image.shape[:2]))
         enlarged = image.repeat(factor, 0).repeat(factor, 1)
-        Image.fromarray(enlarged).save(folder / f"{next(numbers)}-{stage}.png")
+        Image.fromarray(enlarged).save(folder / f"{next(numbers)}-{name}.png")
 
     return write
 

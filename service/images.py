@@ -34,7 +34,7 @@ def read_image(
     than max_pixels, blank, or with nothing but noise, lines or shadows.
     """
     picture = decode(upload, max_pixels)
-    show("decoded", np.asarray(picture))
+    show("decoded", picture)
     image = levels_of(picture)
     if not is_mnist_shaped(image):
         image = to_mnist_format(*find_digit(picture, show))
@@ -54,7 +54,7 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     box = bounding_box(digit.ink > FAINT)
     crop = closer_crop(picture, box)
     if crop is not None:
-        show("crop", np.asarray(crop))
+        show("crop", crop)
         # where no digit is found in the crop, the one found before stands
         with contextlib.suppress(InvalidImage):
             return find_digit(crop, show)

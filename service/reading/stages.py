@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
+from PIL import Image
 
-# called with the name of a stage and its image: bytes, or floats of which 1 is full
-Show = Callable[[str, npt.NDArray[Any]], None]
+# grey levels or RGB: a picture, or an array of bytes, truth values or floats up to 1
+Stage = Image.Image | npt.NDArray[Any]
+Show = Callable[[str, Stage], None]  # receives the name of a stage and its image
 
 
-def ignore(stage: str, image: npt.NDArray[Any]) -> None:
-    """Do nothing, as a reading does with its stages unless they are asked for."""
+def ignore(name: str, stage: Stage) -> None:
+    """Do nothing: a reading shows its stages to this unless they are requested."""
