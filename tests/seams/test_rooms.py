@@ -23,7 +23,10 @@ CONTRACT = (  # what training uses of the service
 ARROWS = {
     "service.app": ("service.web", "service.settings"),
     "service.gunicorn.conf": ("service.server", "service.settings"),
-    "service.__main__": ("service.images", "service.reading", "service.settings"),
+    "service.__main__": (
+        *("service.classifier", "service.features", "service.images", "service.reading"),
+        "service.settings",
+    ),
     "service.settings": (),
     "service.features": (),
     "service.classifier": ("service.features",),

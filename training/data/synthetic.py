@@ -6,7 +6,6 @@ from PIL import Image, ImageDraw
 
 from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.reading.mnist_format import to_mnist_format
-from service.reading.morphology import bounding_box
 from training.data.dataset import DataSet, Digits
 
 N_TRAIN, N_TEST = 3_000, 1_000
@@ -93,8 +92,7 @@ def _digit(label: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         canvas.line(list(map(tuple, line)), fill=MAX_GREY, width=pen, joint="curve")
         for end in line[[0, -1]]:
             canvas.circle(tuple(end), pen / 2, fill=MAX_GREY)
-    ink = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
-    digit = ink[bounding_box(ink > 0)]
+    digit = np.asarray(picture.crop(picture.getbbox()), np.float32) / np.float32(MAX_GREY)
     return to_mnist_format(digit, digit > 0.5)
 
 

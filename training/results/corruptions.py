@@ -9,8 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from service.features import IMAGE_SIZE, MAX_GREY, Images
-from service.images import read_image
-from service.reading.errors import InvalidImage
+from service.images import InvalidImage, read_image
 
 Ink = npt.NDArray[np.floating[Any]]
 Corruption = Callable[[Ink, np.random.Generator], bytes]  # ink in [0, 1] -> upload
