@@ -11,7 +11,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Bishop, PRML, eq. 4.108 (there a sum), with the softmax of eq. 4.104
     """
     log_p = logits.log_softmax(dim=0)  # z - log Σ_k exp z_k, and no exp overflows
-    return log_p.gather(0, labels.unsqueeze(0)).sum() / -len(labels)
+    return log_p.gather(0, labels[None]).sum() / -len(labels)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
