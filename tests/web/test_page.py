@@ -331,6 +331,7 @@ def test_bars_are_not_animated_with_reduced_motion(service, browser):
             assert (duration == "0s") == (preference == "reduce")
 
 
+@pytest.mark.slow
 def test_at_least_97_of_100_synthetic_drawings_are_classified_correctly(service, browser):
     wrong = []
     with opened(browser, service.url, refused=True) as page:
