@@ -14,14 +14,7 @@ from service.features import MAX_GREY
 from service.images import InvalidImage, read_image
 from service.reading.background import MIN_CONTRAST
 from service.reading.stages import Show, Stage, ignore
-from service.settings import (
-    PREFIX,
-    InvalidSetting,
-    ServerSettings,
-    Settings,
-    read_server_settings,
-    read_settings,
-)
+from service.settings import PREFIX, InvalidSetting, Settings, read_server_settings, read_settings
 
 SHOWN_SIDE = 280  # pixels: smaller stages are enlarged to about this longer side
 
@@ -40,14 +33,15 @@ def main() -> None:
     try:
         settings = read_settings(os.environ)
         if arguments.command == "settings":
-            _print_settings(settings, read_server_settings(os.environ))
+            _print_settings(settings)
         else:
             _read(arguments.picture, arguments.stages, settings)
     except (InvalidSetting, InvalidWeights, InvalidImage, OSError) as error:
         sys.exit(f"digits: {error}")
 
 
-def _print_settings(settings: Settings, server: ServerSettings) -> None:
+def _print_settings(settings: Settings) -> None:
+    server = read_server_settings(os.environ)
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")
     print(f"DIGITS_ACCESS_LOG={server.access_log:d}")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from service.features import FEATURES, n_features
 
 FORMAT = "1"
+ARRAYS = ["bias", "weight"]
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
@@ -86,8 +87,7 @@ class Classifier:
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute the logits (n, K), φ W + b, of features (n, D)."""
         # one product per row: an image gets the same bits alone as in a batch
-        product: npt.NDArray[np.float32] = features[:, np.newaxis] @ self.weight
-        return product[:, 0] + self.bias
+        return (features[:, np.newaxis] @ self.weight)[:, 0] + self.bias
 
 
 def _are_classes(classes: object) -> bool:
@@ -107,10 +107,7 @@ def save(classifier: Classifier, path: Path) -> None:
         "training": json.dumps(dict(classifier.training), sort_keys=True),
         "evaluation": json.dumps(dict(classifier.evaluation), sort_keys=True),
     }
-    arrays = {
-        "weight": np.ascontiguousarray(classifier.weight),
-        "bias": np.ascontiguousarray(classifier.bias),
-    }
+    arrays = {name: np.ascontiguousarray(getattr(classifier, name)) for name in ARRAYS}
     header, data = _split(safetensors.numpy.save(arrays, metadata))
     # the library writes metadata in an order that differs between processes
     ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
@@ -163,15 +160,14 @@ def _parse(content: bytes) -> Classifier:
         arrays = safetensors.numpy.load(content)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InvalidWeights(f"not a safetensors file: {error}") from error
-    if set(arrays) != {"weight", "bias"}:
-        raise InvalidWeights(f"arrays {sorted(arrays)}, expected ['bias', 'weight']")
+    if sorted(arrays) != ARRAYS:
+        raise InvalidWeights(f"arrays {sorted(arrays)}, expected {ARRAYS}")
     metadata = _split(content)[0].get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise InvalidWeights(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
     try:
-        classes = json.loads(metadata["classes"])
-        training = json.loads(metadata["training"])
-        evaluation = json.loads(metadata["evaluation"])
+        names = ("classes", "training", "evaluation")
+        classes, training, evaluation = (json.loads(metadata[name]) for name in names)
     except (KeyError, ValueError, RecursionError) as error:
         raise InvalidWeights(f"bad metadata: {error!r}") from error
     if not isinstance(training, dict) or not isinstance(evaluation, dict):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from math import cos, pi, sqrt
 from typing import Any, NamedTuple
 
@@ -74,12 +73,11 @@ def stroke_edges(images: Images) -> Floats:
     bends of a stroke from its middle.
     """
     features = np.empty((len(images), N_STROKE_EDGES), np.float32)
-    for first in range(0, len(images), CHUNK):
-        chunk = images[first : first + CHUNK]
-        with _WORKSPACES.use(len(chunk)) as work:
-            _normalise(chunk, work)
-            _pool_directions(work)
-            _pool_differences(work, features[first : first + CHUNK])
+    with _WORKSPACES.use() as work:
+        for first in range(0, len(images), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            coarse = _pool_directions(_normalise(images[chunk], work), work)
+            _pool_differences(coarse, work, features[chunk])
     return features
 
 
@@ -102,31 +100,22 @@ def _constant(array: Array) -> Floats:
     return np.ascontiguousarray(array, np.float32)
 
 
+def _centred(n: int) -> Array:
+    """Return the coordinates of n points along a side, from its centre."""
+    return np.arange(n) - (n - 1) / 2
+
+
 def _moments_of_pixels() -> Floats:
     """Compute 1, x, y, x², xy, y² of every pixel, from the centre: (28 * w, 6)."""
-    height, _ = IMAGE_SIZE
-    y, x = np.mgrid[:height, :_PADDED].astype(float)
-    y, x = y - (height - 1) / 2, x - (_PADDED - 1) / 2
+    y, x = np.meshgrid(_centred(IMAGE_SIZE[0]), _centred(_PADDED), indexing="ij")
     powers = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    return _constant(powers.reshape(height * _PADDED, 6) / MAX_GREY)
+    return _constant(powers.reshape(-1, 6) / MAX_GREY)
 
 
-def _points() -> Array:
-    """Return the coordinates of the normalised grid along a side, from its centre."""
-    return np.arange(_RINGED) - (_RINGED - 1) / 2
-
-
-def _row_terms() -> Floats:
-    """Compute 1, v, -y of grid rows v, image rows y: (3, grid rows * image rows)."""
-    height, _ = IMAGE_SIZE
-    v, y = np.meshgrid(_points(), np.arange(height) - (height - 1) / 2, indexing="ij")
-    return _constant(np.stack([np.ones_like(v), v, -y]).reshape(3, -1))
-
-
-def _column_terms() -> Floats:
-    """Compute 1, u, v of every point of the grid: (3, grid rows * grid columns)."""
-    v, u = np.meshgrid(_points(), _points(), indexing="ij")
-    return _constant(np.stack([np.ones_like(v), u, v]).reshape(3, -1))
+def _grid_terms(u: Array) -> Array:
+    """Compute 1, u, v of every row v of the grid and every u: (3, grid rows * len(u))."""
+    v, u = np.meshgrid(_centred(_RINGED), u, indexing="ij")
+    return np.stack([np.ones_like(v), u, v]).reshape(3, -1)
 
 
 def _direction_terms() -> Floats:
@@ -137,8 +126,11 @@ def _direction_terms() -> Floats:
     return _constant(terms / (1 - cos(step)))
 
 
-_MOMENTS, _ROWS, _COLUMNS = _moments_of_pixels(), _row_terms(), _column_terms()
-_DIRECTIONS = _direction_terms()
+_MOMENTS, _DIRECTIONS = _moments_of_pixels(), _direction_terms()
+_COLUMNS = _constant(_grid_terms(_centred(_RINGED)))  # 1, u, v
+_ROWS = _constant(_grid_terms(-_centred(IMAGE_SIZE[0]))[[0, 2, 1]])  # 1, v, -y
+# where each point's row starts in the flattened rows of all images of a chunk
+_ROW_START = _constant(np.arange(CHUNK * _RINGED).repeat(_RINGED).reshape(CHUNK, 1, -1) * _PADDED)
 # The windows are 0 on the outer points: cutting these off would take more time.
 _POOL = np.pad(_windows(GRID, COARSE, 1.5, GRID - 2.5), ((0, 0), (1, 1)))
 _POOL_X = _constant(np.pad(_POOL, ((1, 1), (0, 0))))  # (ringed, coarse ringed)
@@ -154,61 +146,44 @@ _POOL_CELLS = _constant(np.kron(_CELLS, _CELLS)[_INNER : _N_FLAT - _INNER] * SCA
 
 
 class _Workspace:
-    """The working arrays for n images, each named for the result it holds."""
+    """The large working arrays for CHUNK images, each named for the result it holds."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self) -> None:
         def empty(*shape: int) -> Floats:
-            return np.empty((n, *shape), np.float32)
+            return np.empty((CHUNK, *shape), np.float32)
 
-        height, points = IMAGE_SIZE[0], _RINGED**2
-        start = np.arange(n * _RINGED, dtype=np.float32) * _PADDED
-        self.padded = np.zeros((n, height, _PADDED), np.float32)
-        self.row_weights = empty(1, _RINGED * height)
+        self.padded = np.zeros((CHUNK, IMAGE_SIZE[0], _PADDED), np.float32)
+        self.row_weights = empty(1, _RINGED * IMAGE_SIZE[0])
         self.rows = empty(_RINGED, _PADDED)
-        self.column = empty(1, points)
-        self.whole = empty(1, points)
-        self.index = np.empty((n, 1, points), np.intp)
-        self.row_start = np.repeat(start, _RINGED).reshape(n, 1, points)
-        self.digit = empty(1, points)
-        self.right = empty(1, points)
         self.gradient = empty(3, GRID * _RINGED)
-        self.squares = empty(2, GRID * _RINGED)
         self.edges = empty(DIRECTIONS, GRID * _RINGED)
         self.pooled_x = empty(DIRECTIONS * GRID, _COARSE_RINGED)
         self.coarse = empty(DIRECTIONS, _COARSE_RINGED, _COARSE_RINGED)
         self.differences = empty(DIRECTIONS, len(NEIGHBOURS), _N_DIFFERENCES)
         self.rectified = empty(DIRECTIONS, 2, len(NEIGHBOURS), _N_DIFFERENCES)
 
-    def first(self, n: int) -> "_Workspace":
-        """Return the parts of the arrays for the first n images."""
-        part = copy(self)
-        vars(part).update({name: array[:n] for name, array in vars(self).items()})
-        return part
-
 
 class _Workspaces:
-    """Working arrays for as many threads as compute φ at once.
+    """Workspaces for as many threads as compute φ at once.
 
-    The system would take back fresh arrays after every call; faulting them in again
-    takes longer than the arithmetic.
+    The system would take back fresh arrays of this size after every call; faulting them
+    in again takes longer than the arithmetic.
     """
 
     def __init__(self) -> None:
-        self._idle: list[dict[int, _Workspace]] = []  # by the number of images
+        self._idle: list[_Workspace] = []
 
     @contextmanager
-    def use(self, n: int) -> Iterator[_Workspace]:
-        """Lend working arrays for n images, at most CHUNK, to one thread."""
+    def use(self) -> Iterator[_Workspace]:
+        """Lend a workspace to one thread."""
         try:
-            works = self._idle.pop()
+            work = self._idle.pop()
         except IndexError:
-            works = {CHUNK: _Workspace(CHUNK)}
-        if n not in works:
-            works[n] = works[CHUNK].first(n)
+            work = _Workspace()
         try:
-            yield works[n]
+            yield work
         finally:
-            self._idle.append(works)
+            self._idle.append(work)
 
 
 _WORKSPACES = _Workspaces()
@@ -261,75 +236,72 @@ def _warp_of(moments: list[float]) -> tuple[float, ...]:
     return y * w * w, height * w * w, w * w, x + middle, width, slant, w
 
 
-def _normalise(images: Images, work: _Workspace) -> None:
-    """Warp images (n, 28, 28) into work.digit: (n, ringed grid laid out flat).
+def _normalise(images: Images, work: _Workspace) -> Floats:
+    """Warp images (n, 28, 28) into normalised digits: (n, ringed grid laid out flat).
 
     The bilinear warp has two steps: rows of the grid are weighted sums of image rows,
     and each is then resampled along x.
     """
-    n = len(images)
-    work.padded[:, :, MARGIN : MARGIN + IMAGE_SIZE[1]] = images
-    moments = work.padded.reshape(n, 1, -1) @ _MOMENTS
+    n, height, width = images.shape
+    padded = work.padded[:n]
+    padded[:, :, MARGIN : MARGIN + width] = images
+    moments = padded.reshape(n, 1, -1) @ _MOMENTS
     warp = np.array([_warp_of(each) for (each,) in moments.tolist()], np.float32)
     warp = warp[:, np.newaxis]
-    weights, column, whole = work.row_weights, work.column, work.whole
     # triangular windows: w - w² |distance of the grid's row from the image's|, or 0
-    np.matmul(warp[..., :3], _ROWS, out=weights)
+    weights = np.matmul(warp[..., :3], _ROWS, out=work.row_weights[:n])
     np.abs(weights, out=weights)
     np.subtract(warp[..., 6:], weights, out=weights)
     np.maximum(weights, _ZERO, out=weights)
-    np.matmul(weights.reshape(n, _RINGED, IMAGE_SIZE[0]), work.padded, out=work.rows)
-    np.matmul(warp[..., 3:6], _COLUMNS, out=column)
+    rows = np.matmul(weights.reshape(n, _RINGED, height), padded, out=work.rows[:n])
+    column = warp[..., 3:6] @ _COLUMNS
     np.maximum(column, _ZERO, out=column)
     np.minimum(column, _LAST_COLUMN, out=column)
-    np.floor(column, out=whole)
+    whole = np.floor(column)
     column -= whole
-    whole += work.row_start
-    work.index[...] = whole
-    rows = work.rows.reshape(-1)
-    # no index is out of range; mode "clip" writes into out without a copy
-    rows.take(work.index, out=work.digit, mode="clip")
-    rows[1:].take(work.index, out=work.right, mode="clip")
-    np.subtract(work.right, work.digit, out=work.right)
-    np.multiply(work.right, column, out=work.right)
-    np.add(work.digit, work.right, out=work.digit)
+    whole += _ROW_START[:n]
+    index, flat = whole.astype(np.intp), rows.reshape(-1)
+    digits, right = flat.take(index), flat[1:].take(index)
+    right -= digits
+    right *= column
+    digits += right
+    return digits[:, 0]
 
 
-def _pool_directions(work: _Workspace) -> None:
-    """Write the roots of the pooled direction maps of work.digit into work.coarse."""
-    digit, gradient = work.digit[:, 0], work.gradient
-    n, end = digit.shape
+def _pool_directions(digits: Floats, work: _Workspace) -> Floats:
+    """Compute the roots of the pooled direction maps: (n, directions, coarse map)."""
+    n, end = digits.shape
+    gradient, edges, pooled_x = work.gradient[:n], work.edges[:n], work.pooled_x[:n]
     np.subtract(
-        digit[:, _RINGED + 1 : end - _RINGED + 1],
-        digit[:, _RINGED - 1 : end - _RINGED - 1],
+        digits[:, _RINGED + 1 : end - _RINGED + 1],
+        digits[:, _RINGED - 1 : end - _RINGED - 1],
         out=gradient[:, 0],
     )
-    np.subtract(digit[:, 2 * _RINGED :], digit[:, : end - 2 * _RINGED], out=gradient[:, 1])
-    np.multiply(gradient[:, :2], gradient[:, :2], out=work.squares)
-    np.add(work.squares[:, 0], work.squares[:, 1], out=gradient[:, 2])
-    np.sqrt(gradient[:, 2], out=gradient[:, 2])
-    np.matmul(_DIRECTIONS, gradient, out=work.edges)
-    np.maximum(work.edges, RECTIFIER_FLOOR, out=work.edges)
-    np.matmul(work.edges.reshape(n, -1, _RINGED), _POOL_X, out=work.pooled_x)
-    maps = work.pooled_x.reshape(n, DIRECTIONS, GRID, _COARSE_RINGED)
-    np.matmul(_POOL_Y, maps, out=work.coarse)
-    np.sqrt(work.coarse, out=work.coarse)
+    np.subtract(digits[:, 2 * _RINGED :], digits[:, : end - 2 * _RINGED], out=gradient[:, 1])
+    squares = gradient[:, :2] * gradient[:, :2]
+    np.sqrt(squares[:, 0] + squares[:, 1], out=gradient[:, 2])
+    np.matmul(_DIRECTIONS, gradient, out=edges)
+    np.maximum(edges, RECTIFIER_FLOOR, out=edges)
+    np.matmul(edges.reshape(n, -1, _RINGED), _POOL_X, out=pooled_x)
+    maps = pooled_x.reshape(n, DIRECTIONS, GRID, _COARSE_RINGED)
+    coarse = np.matmul(_POOL_Y, maps, out=work.coarse[:n])
+    return np.sqrt(coarse, out=coarse).reshape(n, DIRECTIONS, _N_FLAT)
 
 
-def _pool_differences(work: _Workspace, features: Floats) -> None:
-    """Write the roots of work.coarse's pooled differences into features (n, 720)."""
-    n = len(features)
-    coarse = work.coarse.reshape(n, DIRECTIONS, _N_FLAT)
+def _pool_differences(coarse: Floats, work: _Workspace, features: Floats) -> None:
+    """Write the roots of the coarse maps' pooled differences into features (n, 720)."""
+    n = len(coarse)
+    differences, rectified = work.differences[:n], work.rectified[:n]
     for i, offset in enumerate(_OFFSETS):
         np.subtract(
             coarse[..., _INNER + offset : _N_FLAT - _INNER + offset],
             coarse[..., _INNER - offset : _N_FLAT - _INNER - offset],
-            out=work.differences[:, :, i],
+            out=differences[:, :, i],
         )
-    np.maximum(work.differences, RECTIFIER_FLOOR, out=work.rectified[:, :, 0])
-    np.minimum(work.differences, -RECTIFIER_FLOOR, out=work.rectified[:, :, 1])
+    np.maximum(differences, RECTIFIER_FLOOR, out=rectified[:, :, 0])
+    np.minimum(differences, -RECTIFIER_FLOOR, out=rectified[:, :, 1])
     cells = features.reshape(n, -1, CELLS * CELLS)
-    np.matmul(work.rectified.reshape(n, -1, _N_DIFFERENCES), _POOL_CELLS, out=cells)
+    np.matmul(rectified.reshape(n, -1, _N_DIFFERENCES), _POOL_CELLS, out=cells)
     np.abs(cells, out=cells)
     np.sqrt(cells, out=cells)
 

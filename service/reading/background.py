@@ -71,10 +71,9 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     background = _estimate_background(levels)
     show("background", np.broadcast_to(background, levels.shape))
     difference = levels - background
-    direction = np.ones(1, np.float32)
     if levels.ndim == 3:
         direction = _ink_direction(difference)
-        difference = difference @ direction
+        levels, difference = levels @ direction, difference @ direction
     if float(np.abs(difference).max()) < MIN_CONTRAST:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     bright = difference > otsu(difference)
@@ -82,8 +81,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
-        grey: Grey = levels @ direction if levels.ndim == 3 else levels
-        return Ink(_remove_shadows(grey, show), SHADOW_THRESHOLD)
+        return Ink(_remove_shadows(levels, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
 
@@ -113,8 +111,7 @@ def _estimate_background(levels: Grey) -> Grey:
         coefficients = np.linalg.solve(left @ basis + ridge, left @ values)
         residual = values - basis @ coefficients
     y, x = np.arange(h, dtype=np.float32) / h, np.arange(w, dtype=np.float32) / w
-    surface: Grey = _quadratic_basis(y, x) @ coefficients.astype(np.float32)
-    return surface.reshape(levels.shape)
+    return (_quadratic_basis(y, x) @ coefficients.astype(np.float32)).reshape(levels.shape)
 
 
 def _quadratic_basis(y: Grey, x: Grey) -> Grey:
@@ -146,10 +143,7 @@ def _ink_is_light(bright: Mask) -> bool:
     """
     border = morphology.border_pixels(bright).mean()
     reach = max(MIN_REACH, round(max(bright.shape) * POLARITY_REACH) | 1)
-    stays, dark_stays = (
-        morphology.opening(mask, reach, np.logical_and, np.logical_or).mean()
-        for mask in (bright, ~bright)
-    )
+    stays, dark_stays = (morphology.opening(each, reach).mean() for each in (bright, ~bright))
     return bool(border + bright.mean() + stays - dark_stays <= 1)
 
 
@@ -186,7 +180,7 @@ def _is_even(ink: Grey) -> bool:
     if high - low >= FLAT * (soft[soft > cut].mean() - low):
         return False
     reach = int(PLUMP * min(h, w)) | 1
-    return not morphology.opening(soft > cut, reach, np.logical_and, np.logical_or).any()
+    return not morphology.opening(soft > cut, reach).any()
 
 
 def _has_two_levels(ink: Grey, cut: float) -> bool:
@@ -230,7 +224,8 @@ def _remove_shadows(raw: Grey, show: Show) -> Grey:
     top = soft - ground
     if _strongest(top) < MIN_CONTRAST:
         raise NoDigit("the ink is a blob or a shadow, no stroke")
-    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * _width_of_strongest(top)) | 1)
+    stroke_width = morphology.stroke_width(top > STRONG_STROKE * _strongest(top))
+    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * stroke_width) | 1)
     if finer < reach:
         ground = morphology.opening(soft, finer)
     show("shadows", ground if is_light else -ground)
@@ -258,10 +253,6 @@ def _strokes_are_light(raw: Grey) -> bool:
         dark = morphology.opening(soft, reach, np.maximum, np.minimum) - soft
         vote += float((light * light).sum() - (dark * dark).sum())
     return vote > 0
-
-
-def _width_of_strongest(top: Grey) -> float:
-    return morphology.stroke_width(top > STRONG_STROKE * _strongest(top))
 
 
 def _strongest(a: npt.NDArray[np.float32]) -> float:

@@ -68,8 +68,7 @@ def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     # Pillow's decoders raise a dozen kinds of exceptions for damaged files
     except Exception as error:
-        reason = f"the picture is damaged ({error}); send the complete file"
-        raise InvalidImage(reason) from error
+        raise InvalidImage(f"the picture is damaged ({error}); send the complete file") from error
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:

@@ -28,9 +28,8 @@ STROKE_SHARE, WHITE_PERCENTILE, MIN_WHITE = 0.3, 75, 0.05
 MIN_THIN_INK, THIN_PERCENTILE, MIN_THIN_LEVEL = 0.1, 60, 0.3
 MIDDLE = IMAGE_SIZE[0] // 2
 # 1, and the indices of the row and of the column, of every pixel: (784, 3)
-_POSITIONS = np.stack(
-    [np.ones(IMAGE_SIZE), *np.indices(IMAGE_SIZE)], axis=-1, dtype=np.float32
-).reshape(-1, 3)
+_POSITIONS = np.stack([np.ones(IMAGE_SIZE), *np.indices(IMAGE_SIZE)], -1, dtype=np.float32)
+_POSITIONS = _POSITIONS.reshape(-1, 3)
 
 
 def is_mnist_shaped(levels: npt.NDArray[np.uint8]) -> bool:
@@ -104,29 +103,19 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
         wider = dilation(fine, corners) if thickens else -dilation(-fine, corners)
         fine = fine + (wider - fine) * np.float32(min(radius - i, 1.0))
     h, w = fine.shape
-    result: Grey = fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
-    return result
+    return fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
 
 
 def _centre(ink: Grey) -> npt.NDArray[np.uint8]:
     """Place ink (h, w) in [0, 1] with its centre of mass at the centre of (28, 28)."""
     levels = np.rint(ink * MAX_GREY).astype(np.uint8)
     levels = levels[bounding_box(levels > 0)][: IMAGE_SIZE[0], : IMAGE_SIZE[1]]
-    y, x = (
-        min(max(round(MIDDLE - centre), 0), side - length)
-        for centre, side, length in zip(
-            _centre_of_mass(levels), IMAGE_SIZE, levels.shape, strict=True
-        )
-    )
     image = np.zeros(IMAGE_SIZE, np.uint8)
-    image[y : y + levels.shape[0], x : x + levels.shape[1]] = levels
+    place = []
+    for axis, side in enumerate(IMAGE_SIZE):
+        mass = levels.sum(1 - axis, dtype=np.float64)  # of each row, then of each column
+        centre = float(mass @ np.arange(len(mass)) / mass.sum())
+        start = min(max(round(MIDDLE - centre), 0), side - len(mass))
+        place.append(slice(start, start + len(mass)))
+    image[tuple(place)] = levels
     return image
-
-
-def _centre_of_mass(levels: npt.NDArray[np.uint8]) -> tuple[float, float]:
-    """Return the row and the column of the centre of mass, as indices."""
-    rows = levels.sum(1, dtype=np.float64)
-    columns = levels.sum(0, dtype=np.float64)
-    total = rows.sum()
-    row = float(rows @ np.arange(len(rows)) / total)
-    return row, float(columns @ np.arange(len(columns)) / total)

@@ -1,8 +1,7 @@
 """Morphology of grey levels and masks: opening, dilation, runs, components."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +32,7 @@ def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
     p = _padded(grey, repeat=True)
     p = p[:-2] + 2 * p[1:-1] + p[2:]
-    result: Grey = (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
-    return result
+    return (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
 
 
 def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
@@ -119,8 +117,7 @@ def stroke_width(mask: Mask) -> float:
     return 2 * np.count_nonzero(mask) / perimeter * EDGE_CORRECTION
 
 
-@dataclass(frozen=True, eq=False)
-class Runs:
+class Runs(NamedTuple):
     """Horizontal runs of set pixels in a mask (h, w), in reading order.
 
     A run covers the columns from `start` to `end`, exclusive, of its row.
@@ -138,12 +135,10 @@ class Runs:
 
 def horizontal_runs(mask: Mask) -> Runs:
     """Find the horizontal runs of a mask (h, w)."""
-    h, w = mask.shape
-    padded = np.zeros((h, w + 2), np.int8)
-    padded[:, 1:-1] = mask
-    edges = np.flatnonzero(np.diff(padded.ravel()))
-    row = edges[::2] // (w + 2)
-    return Runs(row, edges[::2] - row * (w + 2), edges[1::2] - row * (w + 2))
+    stride = mask.shape[1] + 2
+    edges = np.flatnonzero(np.diff(_padded(mask)[1:-1].ravel()))
+    row = edges[::2] // stride
+    return Runs(row, edges[::2] - row * stride, edges[1::2] - row * stride)
 
 
 def label_runs(runs: Runs, width: int) -> Ints:

@@ -57,7 +57,7 @@ def _find_lines(mask: Mask, may_be_one: bool) -> Mask:
     hit = near[rows] & (_heights(mask)[y, x] <= thickness + slack)
     lines = np.zeros_like(mask)
     lines[y[hit], x[hit]] = True
-    n_lines = np.count_nonzero(np.diff(near.astype(np.int8), prepend=0) == 1)
+    n_lines = len(horizontal_runs(near[np.newaxis]).row)
     if not (mask & ~lines).any():
         return none if may_be_one and n_lines == 1 else lines
     return none if n_lines < N_LINES and _are_bars(mask, lines) else lines
@@ -98,19 +98,16 @@ def _thin_peaks(profile: Ints, h: int, w: int) -> tuple[int, Mask]:
 
     Return the lines' thickness in pixels, 0 if there are none, and a mask of the rows.
     """
-    full = np.concatenate([[False], profile > LINE_LENGTH * w, [False]])
-    edges = np.flatnonzero(np.diff(full.astype(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
-    thin = ends - starts <= max(MIN_THICKNESS, LINE_THICKNESS * h)
-    near = np.zeros(len(profile) + 2, bool)
-    for start, end in zip(starts[thin], ends[thin], strict=True):
-        near[start + 1 : end + 1] = True
+    near = np.zeros(len(profile), bool)
+    peaks = horizontal_runs((profile > LINE_LENGTH * w)[np.newaxis])
+    thin = peaks.length <= max(MIN_THICKNESS, LINE_THICKNESS * h)
     if not thin.any():
-        return 0, near[1:-1]
-    thickness = int(np.median((ends - starts)[thin]))
-    if h >= MIN_TILTED_SIDE or thickness > 1:  # the edges of such lines are soft
-        return thickness, near[:-2] | near[1:-1] | near[2:]
-    return thickness, near[1:-1]
+        return 0, near
+    thickness = int(np.median(peaks.length[thin]))
+    edge = 1 if h >= MIN_TILTED_SIDE or thickness > 1 else 0  # such lines have soft edges
+    for start, end in zip(peaks.start[thin], peaks.end[thin], strict=True):
+        near[max(start - edge, 0) : end + edge] = True
+    return thickness, near
 
 
 def _heights(mask: Mask) -> Ints:

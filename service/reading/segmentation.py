@@ -107,36 +107,27 @@ class Components:
     def __init__(self, mask: Mask) -> None:
         h, w = self.shape = mask.shape
         self.runs = runs = morphology.horizontal_runs(mask)
-        self.label = label = morphology.label_runs(runs, w)
-        n = int(label.max()) + 1
-        self.area = np.zeros(n, np.intp)
-        np.add.at(self.area, label, runs.length)
-        self.top, self.left = np.full(n, h), np.full(n, w)
-        self.bottom, self.right = np.zeros(n, np.intp), np.zeros(n, np.intp)
-        np.minimum.at(self.top, label, runs.row)
-        np.maximum.at(self.bottom, label, runs.row + 1)
-        np.minimum.at(self.left, label, runs.start)
-        np.maximum.at(self.right, label, runs.end)
+        self.label = morphology.label_runs(runs, w)
+        self.area = self._combine(np.add, runs.length, 0)
+        self.top = self._combine(np.minimum, runs.row, h)
+        self.bottom = self._combine(np.maximum, runs.row + 1, 0)
+        self.left = self._combine(np.minimum, runs.start, w)
+        self.right = self._combine(np.maximum, runs.end, 0)
+        self.size = np.maximum(self.bottom - self.top, self.right - self.left)
+        # whether each touches the border of the picture
+        self.touches = (self.top == 0) | (self.left == 0) | (self.bottom == h) | (self.right == w)
 
-    @property
-    def size(self) -> Ints:
-        """The longer side of each box, in pixels."""
-        return np.maximum(self.bottom - self.top, self.right - self.left)
-
-    @property
-    def touches(self) -> Mask:
-        """Whether each touches the border of the picture."""
-        h, w = self.shape
-        ends = (self.bottom == h) | (self.right == w)
-        return (self.top == 0) | (self.left == 0) | ends
+    def _combine(self, operation: np.ufunc, values: Ints, start: int) -> Ints:
+        """Combine the values of each component's runs, one of each run, with start."""
+        result = np.full(self.label.max() + 1, start)
+        operation.at(result, self.label, values)
+        return result
 
     def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
         """Count the pixels of each component within a box whose ends are exclusive."""
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
-        area = np.zeros(len(self.area), np.intp)
-        np.add.at(area, self.label, np.where(inside, np.maximum(length, 0), 0))
-        return area
+        return self._combine(np.add, np.where(inside, np.maximum(length, 0), 0), 0)
 
 
 def _not_frames(parts: Components) -> Mask:
