@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, request
 from werkzeug.exceptions import Unauthorized
 
-from service.web.openapi import routes
+from service.web.openapi import describe, operations
 
 SCHEME = "bearer "
 # environ key: whether the request carries an accepted API key, if that was checked
@@ -42,7 +42,7 @@ class ApiKeys:
 
 def init_app(app: Flask, api_keys: ApiKeys) -> None:
     """Require an API key on the routes that declare it."""
-    protected = {route.endpoint for route in routes() if route.requires_key}
+    protected = {op["operationId"] for _, _, op in operations(describe()) if "security" in op}
 
     @app.before_request
     def require_key() -> None:
