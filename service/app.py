@@ -6,26 +6,18 @@ import sys
 from flask import Flask
 
 from service.settings import InvalidSetting, Settings, read_settings
-from service.web import auth, operations, problems, ui
-from service.web.auth import ApiKeys
+from service.web import auth, openapi, operations, problems, ui
 from service.web.extension import NAME, Extension
-from service.web.fair_lock import FairLock
 from service.web.families import new_metrics
 from service.web.fast_path import FastPath
 from service.web.model_store import Classifier, InvalidWeights, ModelStore, load_first
-from service.web.openapi import routes
 from service.web.predict import add_server_timing, predict
 
-# by the operationId in openapi.json
-VIEWS = {
-    view.__name__: view
-    for view in (
-        predict,
-        *(operations.live, operations.ready, operations.metrics),
-        *(operations.model, operations.openapi),
-        *(ui.page, ui.docs, ui.script, ui.style),
-    )
-}
+# the name of each is an operationId in openapi.json
+VIEWS = (
+    *(predict, operations.live, operations.ready, operations.metrics, operations.model),
+    *(operations.openapi, ui.page, ui.docs, ui.script, ui.style),
+)
 
 
 def create_app(classifier: Classifier | None = None, settings: Settings | None = None) -> Flask:
@@ -41,7 +33,7 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
         models = ModelStore(classifier or load_first(paths), paths, metrics)
     except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
-    api_keys, limits = ApiKeys(settings.api_keys), settings.limits
+    limits = settings.limits
     app = Flask(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
         MAX_CONTENT_LENGTH=limits.max_bytes,
@@ -51,12 +43,14 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
-    app.extensions[NAME] = Extension(models, metrics, api_keys, limits, FairLock())
-    for path, method, endpoint, _ in routes():
-        app.add_url_rule(path, endpoint, VIEWS[endpoint], methods=[method])
-    auth.init_app(app, api_keys)
+    extension = Extension(models, metrics, auth.ApiKeys(settings.api_keys), limits)
+    app.extensions[NAME] = extension
+    views = {view.__name__: view for view in VIEWS}
+    for path, method, operation in openapi.operations(openapi.describe()):
+        view = views[operation["operationId"]]
+        app.add_url_rule(path, view.__name__, view, methods=[method])
+    auth.init_app(app, extension.api_keys)
     app.after_request(add_server_timing)
     problems.init_app(app)
-    fast_path = FastPath(app.wsgi_app, models, metrics, api_keys)
-    app.wsgi_app = fast_path  # type: ignore[method-assign]  # as Flask's docs do
+    app.wsgi_app = FastPath(app.wsgi_app, extension)  # type: ignore[method-assign]  # as Flask's docs do
     return app

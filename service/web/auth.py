@@ -3,13 +3,12 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, request
+from werkzeug.exceptions import Unauthorized
 
-from service.web.openapi import routes
-from service.web.problems import Problem
+from service.web.openapi import describe, operations
 
 SCHEME = "bearer "
 # environ key: whether the request carries an accepted API key, if that was checked
@@ -43,7 +42,7 @@ class ApiKeys:
 
 def init_app(app: Flask, api_keys: ApiKeys) -> None:
     """Require an API key on the routes that declare it."""
-    protected = {route.endpoint for route in routes() if route.requires_key}
+    protected = {op["operationId"] for _, _, op in operations(describe()) if "security" in op}
 
     @app.before_request
     def require_key() -> None:
@@ -53,7 +52,6 @@ def init_app(app: Flask, api_keys: ApiKeys) -> None:
         if is_authorized is None:
             is_authorized = api_keys.authorize(request.environ)
         if not is_authorized:
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                "missing or unknown API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+            raise Unauthorized(
+                "missing or unknown API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             )

@@ -3,23 +3,21 @@
 import io
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib import format as npy
+from werkzeug.exceptions import BadRequest
 
-from service.features import IMAGE_SIZE
+from service.features import IMAGE_SIZE, Floats, Images
 
 PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 BYTES, NPY = "application/octet-stream", "application/x-npy"
 PICTURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
 SHOWN = 60  # characters of an invalid value that a message shows
+# by the version of the format
+HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 MAX_HEADER = 1_000  # characters; a plain array's header has about 60
 
 
-class InvalidArray(ValueError):
-    """A body that does not hold N images."""
-
-
-def images_from_bytes(body: bytes) -> npt.NDArray[np.uint8]:
+def images_from_bytes(body: bytes) -> Images:
     """Parse N x 784 bytes, row by row, as images (N, 28, 28)."""
     if len(body) % PIXELS:
         hint = ""
@@ -27,36 +25,33 @@ def images_from_bytes(body: bytes) -> npt.NDArray[np.uint8]:
             hint = f"; it looks like an .npy file: send that as {NPY}"
         elif body.startswith(PICTURES):
             hint = "; it looks like a picture: send that as image/*"
-        raise InvalidArray(
+        raise BadRequest(
             f"the body has {len(body):,} bytes, which is not a multiple of "
             f"{PIXELS} = {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}{hint}"
         )
     return np.frombuffer(body, np.uint8).reshape(-1, *IMAGE_SIZE)
 
 
-def images_from_npy(body: bytes) -> npt.NDArray[np.uint8]:
+def images_from_npy(body: bytes) -> Images:
     """Parse an .npy file of uint8 (N, 28, 28); nothing is ever unpickled."""
     file = io.BytesIO(body)
     try:
-        version = npy.read_magic(file)
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[
-            version
-        ]
+        read_header = HEADER_READERS[npy.read_magic(file)]
         shape, in_columns, dtype = read_header(file, max_header_size=MAX_HEADER)
     # the header is a Python literal: a malformed one raises many types of errors
     except Exception:
-        raise InvalidArray(
+        raise BadRequest(
             f"the body is not an .npy file of version 1 or 2: it begins with "
             f"{body[:SHOWN]!r}; write it with numpy.save"
         ) from None
-    is_valid = all(type(n) is int and n >= 0 for n in shape)
-    if dtype != np.uint8 or len(shape) != 3 or shape[1:] != IMAGE_SIZE or not is_valid:
-        raise InvalidArray(
+    is_valid = shape[1:] == IMAGE_SIZE and type(shape[0]) is int and shape[0] >= 0
+    if dtype != np.uint8 or not is_valid:
+        raise BadRequest(
             f"the array is {str(dtype)[:SHOWN]} {str(shape)[:SHOWN]}; send uint8 (N, 28, 28)"
         )
     data = body[file.tell() :]
     if len(data) != shape[0] * PIXELS:
-        raise InvalidArray(
+        raise BadRequest(
             f"the array has {len(data):,} bytes, but its shape {shape} requires "
             f"{shape[0] * PIXELS:,}"
         )
@@ -67,7 +62,7 @@ def images_from_npy(body: bytes) -> npt.NDArray[np.uint8]:
 PARSERS = {BYTES: images_from_bytes, NPY: images_from_npy}
 
 
-def to_npy(array: npt.NDArray[np.float32]) -> bytes:
+def to_npy(array: Floats) -> bytes:
     """Write an array as an .npy file."""
     file = io.BytesIO()
     npy.write_array(file, np.ascontiguousarray(array), allow_pickle=False)

@@ -1,6 +1,6 @@
 """State that all requests share: app.extensions["digits"]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import current_app
@@ -23,7 +23,7 @@ class Extension:
     metrics: Metrics
     api_keys: ApiKeys
     limits: Limits
-    compute_lock: FairLock
+    compute_lock: FairLock = field(default_factory=FairLock)
     error_reply = staticmethod(error_reply)  # for errors that the server itself sends
 
     def reconfigure(self, settings: Settings) -> None:

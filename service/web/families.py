@@ -1,14 +1,10 @@
 """Metric families of the application."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from service.classifier import ALL_CLASSES
+from service.classifier import ALL_CLASSES, Floats
 from service.server.metrics import Counter, Histogram, Metrics
-from service.web.openapi import routes, statuses
+from service.web.openapi import describe, operations, statuses
 
 DIGITS = tuple(map(str, ALL_CLASSES))
 PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -25,14 +21,13 @@ HISTOGRAMS = {
 
 def new_metrics() -> Metrics:
     """Return the metrics of one application, all at zero."""
-    paths = [route.path for route in routes()]
-    methods = sorted({"HEAD", *(route.method for route in routes())})
-    return Metrics(paths, methods, statuses(), COUNTERS, HISTOGRAMS)
+    document = describe()
+    paths, methods, _ = zip(*operations(document), strict=True)
+    methods = ("HEAD", *sorted(set(methods)))
+    return Metrics(paths, methods, statuses(document), COUNTERS, HISTOGRAMS)
 
 
-def count_predictions(
-    metrics: Metrics, classes: Sequence[int], probabilities: npt.NDArray[np.floating[Any]]
-) -> None:
+def count_predictions(metrics: Metrics, classes: Sequence[int], probabilities: Floats) -> None:
     """Count the predictions of probabilities (n, K)."""
     best = probabilities.argmax(axis=1).tolist()
     top = probabilities.max(axis=1).tolist()

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from service.classifier import Classifier
+from service.classifier import Classifier, Floats
+from service.features import Images
 from service.images import read_mnist_png
-from service.server.metrics import Metrics
 from service.server.wsgi_keys import DEFER
-from service.web.auth import AUTHORIZED, ApiKeys
+from service.web.auth import AUTHORIZED
 from service.web.bulk import NPY
+from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
-from service.web.model_store import ModelStore
 from service.web.prediction_json import JSON, prediction
 from service.web.problems import SAFETY
 
@@ -33,7 +32,6 @@ UPLOADS = "digits.uploads"
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-Image = npt.NDArray[np.uint8]
 
 
 class FastPath:
@@ -49,11 +47,8 @@ class FastPath:
     scored alone, with the same result.
     """
 
-    def __init__(
-        self, application: Application, models: ModelStore, metrics: Metrics, api_keys: ApiKeys
-    ) -> None:
-        self.application, self.models = application, models
-        self.metrics, self.api_keys = metrics, api_keys
+    def __init__(self, application: Application, extension: Extension) -> None:
+        self.application, self.extension = application, extension
         self._local = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -67,7 +62,7 @@ class FastPath:
             return environ[DEFER](lambda: self.application(environ, start_response))
         return self.application(environ, start_response)
 
-    def _image(self, environ: Environ) -> Image | None:
+    def _image(self, environ: Environ) -> Images | None:
         """Read the image of a simple request; return None for any other request."""
         length = environ.get("CONTENT_LENGTH", "")
         if (
@@ -79,7 +74,7 @@ class FastPath:
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
             return None
-        environ[AUTHORIZED] = self.api_keys.authorize(environ)
+        environ[AUTHORIZED] = self.extension.api_keys.authorize(environ)
         if not environ[AUTHORIZED]:
             return None
         body = environ["wsgi.input"].read(int(length))
@@ -103,7 +98,7 @@ class FastPath:
         """
         replies = self.waiting[:]
         self.waiting.clear()
-        classifier = self.models.current()
+        classifier = self.extension.models.current()
         images = np.array([reply.image for reply in replies])
         try:
             rows = classifier.predict_proba(images)
@@ -111,8 +106,8 @@ class FastPath:
             return
         for reply, row in zip(replies, rows, strict=True):
             reply.result = classifier, row
-        self.metrics.count("digits_pictures", "read", by=len(rows))
-        count_predictions(self.metrics, classifier.classes, rows)
+        self.extension.metrics.count("digits_pictures", "read", by=len(rows))
+        count_predictions(self.extension.metrics, classifier.classes, rows)
 
 
 @dataclass(eq=False)
@@ -120,29 +115,26 @@ class _Reply:
     """The body of a reply, which is written when it is first iterated."""
 
     fast_path: FastPath
-    image: Image
+    image: Images
     environ: Environ
     start_response: StartResponse
     # the classifier and the probabilities (K,), once the image is scored
-    result: tuple[Classifier, npt.NDArray[np.float64]] | None = None
+    result: tuple[Classifier, Floats] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         if self in self.fast_path.waiting:
             self.fast_path.score()
         if self.result is None:
-            yield from self._answer_by_application()
+            body = self.fast_path.application(self.environ, self.start_response)
+            try:
+                yield from body
+            finally:
+                getattr(body, "close", lambda: None)()
             return
         reply = prediction(*self.result)
         headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
         self.start_response("200 OK", headers + SAFE)
         yield reply
-
-    def _answer_by_application(self) -> Iterator[bytes]:
-        body = self.fast_path.application(self.environ, self.start_response)
-        try:
-            yield from body
-        finally:
-            getattr(body, "close", lambda: None)()
 
     def close(self) -> None:
         """Drop the image if the server closes the reply before iterating it."""

@@ -14,7 +14,7 @@ __all__ = ["Classifier", "InvalidWeights", "ModelStore", "load_first"]
 
 CHECK_INTERVAL = 1.0  # seconds, at least, between two checks of the file
 
-Signature = tuple[str, int, int, int, int]
+_log = logging.getLogger(__name__)
 
 
 class ModelStore:
@@ -50,19 +50,15 @@ class ModelStore:
         # before loading: a file that is replaced meanwhile is loaded at the next check
         self._seen = signature
         try:
-            classifier = load_first(self._paths)
+            self._classifier = load_first(self._paths)
+            self._metrics.count("digits_model_reloads")
         # whatever the file holds, no request may fail
         except Exception as error:
             self._metrics.count("digits_model_failures")
-            logging.getLogger(__name__).error(
-                "%s; keeping model %s", error, self._classifier.version
-            )
-        else:
-            self._metrics.count("digits_model_reloads")
-            self._classifier = classifier
+            _log.error("%s; keeping model %s", error, self._classifier.version)
 
 
-def _signature(paths: Sequence[Path]) -> Signature | None:
+def _signature(paths: Sequence[Path]) -> tuple[object, ...] | None:
     """Return values of which at least one changes when the file is replaced."""
     try:
         path = first_existing(paths)

@@ -1,14 +1,13 @@
 """Probes, metrics, and descriptions of the model and the API."""
 
-from http import HTTPStatus
 from typing import Any
 
 from flask import Response, request
+from werkzeug.exceptions import ServiceUnavailable
 
 from service.server.wsgi_keys import STOPPING
 from service.web.extension import extension
 from service.web.openapi import describe
-from service.web.problems import Problem
 
 
 def live() -> dict[str, str]:
@@ -19,9 +18,7 @@ def live() -> dict[str, str]:
 def ready() -> dict[str, str]:
     """Report that requests can be served; 503 while the server is stopping."""
     if STOPPING in request.environ:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping; send requests to another one"
-        )
+        raise ServiceUnavailable("the server is stopping; send requests to another one")
     return {"status": "ready", "model": extension().models.current().version}
 
 

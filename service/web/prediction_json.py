@@ -3,15 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from service.classifier import ALL_CLASSES, Classifier
+from service.classifier import ALL_CLASSES, Classifier, Floats
 
 JSON = "application/json"
-Probabilities = npt.NDArray[np.floating[Any]]
 
 
 # one model is current; its predecessors may still answer requests that began earlier
@@ -30,7 +25,7 @@ def _template(classes: Sequence[int], version: str) -> tuple[str, str]:
     return f'"digit":%d,"probability":%#.7g,"probabilities":[{values}]', end + "}\n"
 
 
-def prediction(classifier: Classifier, probabilities: Probabilities, **extra: object) -> bytes:
+def prediction(classifier: Classifier, probabilities: Floats, **extra: object) -> bytes:
     """Write the reply for one image, from its probabilities (K,) and extra members."""
     members = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
     template, end = _template(classifier.classes, classifier.version)
@@ -39,7 +34,7 @@ def prediction(classifier: Classifier, probabilities: Probabilities, **extra: ob
 
 
 def predictions(
-    classifier: Classifier, probabilities: Probabilities, errors: Mapping[int, Mapping[str, object]]
+    classifier: Classifier, probabilities: Floats, errors: Mapping[int, Mapping[str, object]]
 ) -> bytes:
     """Write the reply for several images, from their probabilities (N, K).
 
@@ -55,7 +50,7 @@ def predictions(
     return f'{{"predictions":[{",".join(slots)}]{end}'.encode()
 
 
-def _fields(template: str, classes: Sequence[int], row: Probabilities) -> str:
+def _fields(template: str, classes: Sequence[int], row: Floats) -> str:
     values = row.tolist()
     highest = max(values)
     return template % (classes[values.index(highest)], highest, *values)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
 from service.server.wsgi_keys import REQUEST_ID
 
@@ -18,24 +18,12 @@ SAFETY = {
     "Referrer-Policy": "no-referrer",
 }
 MEDIA_TYPE = "application/problem+json"
+# headers that a status requires
+REQUIRED = {
+    HTTPStatus.UNAUTHORIZED: [("WWW-Authenticate", "Bearer")],
+    HTTPStatus.SERVICE_UNAVAILABLE: [("Retry-After", "1")],
+}
 OUR_FAULT = "internal server error: the service failed on this request"
-
-
-class Problem(HTTPException):
-    """An error reply; its `description` says what is wrong and what to do."""
-
-    def __init__(self, code: HTTPStatus, description: str) -> None:
-        super().__init__(description)
-        self.code = self.status = code
-
-    def get_headers(self, *args: Any) -> list[tuple[str, str]]:
-        """Add the header that the status requires."""
-        headers = super().get_headers(*args)
-        if self.status == HTTPStatus.UNAUTHORIZED:
-            headers.append(("WWW-Authenticate", "Bearer"))
-        elif self.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers.append(("Retry-After", "1"))
-        return headers
 
 
 def init_app(app: Flask) -> None:
@@ -52,43 +40,45 @@ def _add_safety_headers(response: Response) -> Response:
 
 
 def _answer(error: HTTPException) -> Response:
-    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    body = document(status, _detail(error, status))
-    # such as Allow and Retry-After
-    headers = error.get_headers(request.environ)
-    return Response(body, status, headers, content_type=MEDIA_TYPE)
+    problem = fields(error)
+    # the error's own headers include Allow
+    headers = [*error.get_headers(request.environ), *REQUIRED.get(problem["status"], ())]
+    return Response(_write(problem), problem["status"], headers, content_type=MEDIA_TYPE)
 
 
-def fields(status: HTTPStatus, detail: str) -> dict[str, object]:
-    """Return the members of a problem document (RFC 9457)."""
+def fields(error: HTTPException) -> dict[str, Any]:
+    """Return the members of an error's problem document (RFC 9457)."""
+    status, detail = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR), _detail(error)
     return {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
 
 
 def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body of an error that the server itself sends."""
-    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], document(status, detail)
+    error = HTTPException(detail)
+    error.code = status
+    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], _write(fields(error))
 
 
-def document(status: HTTPStatus, detail: str) -> bytes:
-    """Write a problem document."""
-    return json.dumps(fields(status, detail)).encode() + b"\n"
+def _write(problem: dict[str, Any]) -> bytes:
+    return json.dumps(problem).encode() + b"\n"
 
 
-def _detail(error: HTTPException, status: HTTPStatus) -> str:
+def _detail(error: HTTPException) -> str | None:
     """Return what is wrong with this request, in more detail than Werkzeug does."""
-    if status == HTTPStatus.NOT_FOUND:
+    if isinstance(error, NotFound):
         return f"{request.path} does not exist; POST a picture to /predict"
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
         return f"{request.method} is not allowed on {request.path}; use {allowed}"
-    if type(error) is RequestEntityTooLarge:
+    # Werkzeug raises it without a description
+    if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and "description" not in vars(error):
         config = current_app.config
         return (
             f"the request is larger than {config['MAX_CONTENT_LENGTH']:,} bytes, or "
             f"its form has more than {config['MAX_FORM_PARTS']} parts or "
             f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes besides the files; send less"
         )
-    return error.description or status.phrase
+    return error.description
 
 
 def _answer_unexpected(error: Exception) -> Response:

@@ -1,16 +1,13 @@
 """Request bodies: the pictures of a form or of a body, and images in bulk."""
 
-from http import HTTPStatus
-
 from flask import request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.features import Images
 from service.settings import Limits
-from service.web.bulk import PARSERS, InvalidArray
+from service.web.bulk import PARSERS
 from service.web.fast_path import UPLOADS
 from service.web.forms import plain_files
-from service.web.problems import Problem
 
 FIELDS = ("image", "file")
 N_SHOWN, SHOWN = 5, 40  # field names in a message, and characters of each
@@ -22,10 +19,10 @@ def read_body(limits: Limits) -> bytes:
     try:
         # cached, so that Werkzeug can still parse a form that is not plain
         body = request.get_data(cache=True, parse_form_data=False)
-    except HTTPException:
+    except (BadRequest, RequestEntityTooLarge):
         raise
     except Exception as error:  # each WSGI server has its own for a malformed body
-        raise Problem(HTTPStatus.BAD_REQUEST, f"malformed request body: {error}") from error
+        raise BadRequest(f"malformed request body: {error}") from error
     # Werkzeug cuts a chunked body at the limit, and refuses any other one over it
     if request.content_length is None and len(body) >= limits.max_bytes:
         raise RequestEntityTooLarge
@@ -34,17 +31,13 @@ def read_body(limits: Limits) -> bytes:
 
 def bulk_images(body: bytes, limits: Limits) -> Images:
     """Parse a bulk body as images (N, 28, 28)."""
-    try:
-        images = PARSERS[request.mimetype](body)
-    except InvalidArray as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from error
+    images = PARSERS[request.mimetype](body)
     if len(images) > limits.max_images:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body has {len(images):,} images; send at most {limits.max_images:,}",
+        raise RequestEntityTooLarge(
+            f"the body has {len(images):,} images; send at most {limits.max_images:,}"
         )
     if not len(images):
-        raise Problem(HTTPStatus.BAD_REQUEST, "no image in the request")
+        raise BadRequest("no image in the request")
     return images
 
 
@@ -58,14 +51,13 @@ def pictures(body: bytes, limits: Limits) -> list[bytes]:
     elif request.mimetype.startswith("image/") or not body:
         files = [body]
     else:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        raise UnsupportedMediaType(
             f"unsupported content type {request.mimetype!r}; send multipart/form-data "
             "with the picture in 'image', a picture as image/*, or images in bulk as "
-            + " or ".join(PARSERS),
+            + " or ".join(PARSERS)
         )
     if not any(files):
-        raise Problem(HTTPStatus.BAD_REQUEST, f"no picture in the request; try {CURL}")
+        raise BadRequest(f"no picture in the request; try {CURL}")
     return files
 
 
@@ -74,23 +66,20 @@ def _form_files(limits: Limits) -> list[bytes]:
     _check_other_fields(limits)
     fields = [name for name in FIELDS if request.files.getlist(name)]
     if len(fields) > 1:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
+        raise BadRequest(
             "the form has files in both 'image' and 'file', so their order is "
-            "unknown; send all of them in 'image'",
+            "unknown; send all of them in 'image'"
         )
     if not fields:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
-            f"no file in the form's field 'image' or 'file' ({_fields_found()}); try " + CURL,
+        raise BadRequest(
+            f"no file in the form's field 'image' or 'file' ({_fields_found()}); try " + CURL
         )
     files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
     # a browser sends neither a name nor content if no file was chosen
     contents = [content for name, content in files if name or content] or [b""]
     if len(contents) > limits.max_pictures:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the form has {len(contents):,} pictures; send at most {limits.max_pictures:,}",
+        raise RequestEntityTooLarge(
+            f"the form has {len(contents):,} pictures; send at most {limits.max_pictures:,}"
         )
     return contents
 
@@ -99,11 +88,9 @@ def _check_other_fields(limits: Limits) -> None:
     values = [value for _, values in request.form.lists() for value in values]
     n_bytes = sum(len(value.encode()) for value in values)
     if len(values) > limits.max_fields or n_bytes > limits.max_field_bytes:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the form has {len(values):,} fields of {n_bytes:,} bytes besides its "
-            f"pictures; send at most {limits.max_fields:,} of "
-            f"{limits.max_field_bytes:,} bytes",
+        raise RequestEntityTooLarge(
+            f"the form has {len(values):,} fields of {n_bytes:,} bytes besides its pictures; "
+            f"send at most {limits.max_fields:,} of {limits.max_field_bytes:,} bytes"
         )
 
 

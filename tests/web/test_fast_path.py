@@ -231,7 +231,7 @@ def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(classifier
         assert environ[AUTHORIZED] is True
         assert environ[UPLOADS] == [drawn_on_white]
         # neither the keys nor the form can be read again
-        fast_path.api_keys.digests = ("0" * 64,)
+        fast_path.extension.api_keys.digests = ("0" * 64,)
         environ["wsgi.input"] = io.BytesIO(bytes(len(body)))
         return flask(environ, start_response)
 
@@ -248,7 +248,7 @@ def test_request_refused_by_the_fast_path_is_refused_by_flask_without_a_second_l
     flask = app.wsgi_app.application
 
     def application(environ: dict, start_response) -> object:
-        app.wsgi_app.api_keys.digests = ()  # would let everyone in
+        app.wsgi_app.extension.api_keys.digests = ()  # would let everyone in
         return flask(environ, start_response)
 
     app.wsgi_app.application = application
