@@ -7,19 +7,17 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classifier import ALL_CLASSES
-from service.server.metrics import Counter, Histogram, Metrics
+from service.server.metrics import Family, Metrics
 from service.web.openapi import routes, statuses
 
 DIGITS = tuple(map(str, ALL_CLASSES))
 PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-COUNTERS = {
-    "digits_pictures": Counter("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
-    "digits_predictions": Counter("Predictions by digit.", {"digit": DIGITS}),
-    "digits_model_reloads": Counter("Reloads of the weights file."),
-    "digits_model_failures": Counter("Reloads that failed on an invalid file."),
-}
-HISTOGRAMS = {
-    "digits_top_probability": Histogram("Probability of the predicted digit.", PROBABILITIES)
+FAMILIES = {
+    "digits_pictures": Family("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
+    "digits_predictions": Family("Predictions by digit.", {"digit": DIGITS}),
+    "digits_model_reloads": Family("Reloads of the weights file."),
+    "digits_model_failures": Family("Reloads that failed on an invalid file."),
+    "digits_top_probability": Family("Probability of the predicted digit.", bounds=PROBABILITIES),
 }
 
 
@@ -27,7 +25,7 @@ def new_metrics() -> Metrics:
     """Return the metrics of one application, all at zero."""
     paths = [route.path for route in routes()]
     methods = sorted({"HEAD", *(route.method for route in routes())})
-    return Metrics(paths, methods, statuses(), COUNTERS, HISTOGRAMS)
+    return Metrics({"route": paths, "method": methods, "status": statuses()}, FAMILIES)
 
 
 def count_predictions(
@@ -38,4 +36,4 @@ def count_predictions(
     top = probabilities.max(axis=1).tolist()
     for i, probability in zip(best, top, strict=True):
         metrics.count("digits_predictions", DIGITS[classes[i]])
-        metrics.observe("digits_top_probability", "", probability)
+        metrics.observe(probability, "digits_top_probability")
