@@ -6,8 +6,7 @@ import logging
 import os
 import select
 import stat
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
@@ -95,13 +94,6 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         for log in (self.error_log, self.access_log, logging.getLogger("service")):
             log.handlers = [handler]
             log.propagate = False
-
-    def access(
-        self, resp: Any, req: Any, environ: WSGIEnvironment, request_time: timedelta
-    ) -> None:
-        """Log a request that one of gunicorn's own workers has answered."""
-        seconds = request_time.total_seconds()
-        log_request(self, req.method, environ, resp.status, seconds)
 
 
 def log_request(
