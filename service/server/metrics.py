@@ -84,8 +84,9 @@ class Metrics:
     def observe(self, value: float, *key: str) -> None:
         """Add a value to the histogram of a name and its label values."""
         bucket = bisect_left(self.families[key[0]].bounds, value)
-        self.count(*key, str(bucket))
-        self.count(*key, "sum", by=value)
+        with self._lock:
+            self._values[self._own + self._columns[*key, str(bucket)]] += 1
+            self._values[self._own + self._columns[*key, "sum"]] += value
 
     def request(self, path: str, method: str, status: str, seconds: float) -> None:
         """Count a request that has its reply."""
