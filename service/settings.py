@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, get_type_hints
 
 MAX_WORKERS = 128
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
@@ -17,14 +17,21 @@ PREFIX = "DIGITS_"
 
 
 class Limits(NamedTuple):
-    """Limits of one request; each is a setting, DIGITS_MAX_..."""
+    """Limits of one request; each is a setting, DIGITS_MAX_...
 
-    max_bytes: int = 16 * 2**20  # of the body
-    max_pictures: int = 1_000  # in a form
-    max_fields: int = 10  # in a form, besides the pictures
-    max_field_bytes: int = 256 * 2**10  # of these fields together
-    max_pixels: int = 25_000_000  # of a picture; a photo of 4,000 x 6,000 has 24 million
-    max_images: int = 10_000  # 28 x 28 images in a bulk request
+    The smallest and the largest valid value are beside the type of each.
+    """
+
+    max_bytes: Annotated[int, 2**16, 2**26] = 16 * 2**20  # of the body
+    max_pictures: Annotated[int, 1, 10_000] = 1_000  # in a form
+    max_fields: Annotated[int, 0, 1_000] = 10  # in a form, besides the pictures
+    # of these fields together. Werkzeug counts its buffer of 64 KiB towards this limit:
+    # near 64 KiB, it would refuse some files
+    max_field_bytes: Annotated[int, 2**17, 2**24] = 256 * 2**10
+    # of a picture: a photo of 4,000 x 6,000 has 24 million, and Pillow refuses to open
+    # more than 89 million
+    max_pixels: Annotated[int, 2**10, 80_000_000] = 25_000_000
+    max_images: Annotated[int, 1, 80_000] = 10_000  # 28 x 28 images in a bulk request
 
     @property
     def max_pixels_together(self) -> int:
@@ -34,16 +41,8 @@ class Limits(NamedTuple):
 
 DEFAULT_LIMITS = Limits()
 # the smallest and the largest valid value of each
-LIMIT_BOUNDS = {
-    "max_bytes": (2**16, 2**26),
-    "max_pictures": (1, 10_000),
-    "max_fields": (0, 1_000),
-    # Werkzeug counts its buffer of 64 KiB towards this limit: near 64 KiB, it would
-    # refuse some files
-    "max_field_bytes": (2**17, 2**24),
-    "max_pixels": (2**10, 80_000_000),  # Pillow refuses to open more than 89 million
-    "max_images": (1, 80_000),
-}
+_HINTS = get_type_hints(Limits, include_extras=True)
+LIMIT_BOUNDS = {name: hint.__metadata__ for name, hint in _HINTS.items()}
 
 KNOWN = (
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
@@ -123,9 +122,8 @@ def _digests(setting: str) -> tuple[str, ...]:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not text"
             # without the name, which may be a key with a slash in it
-            raise InvalidSetting(
-                f"DIGITS_API_KEYS names a file that cannot be read: {reason}"
-            ) from None
+            message = f"DIGITS_API_KEYS names a file that cannot be read: {reason}"
+            raise InvalidSetting(message) from None
     text = re.sub(r"#.*", "", text).replace(",", " ").lower()
     # sha256sum writes "-" for standard input
     digests = tuple(digest for digest in text.split() if digest != "-")
@@ -135,9 +133,8 @@ def _digests(setting: str) -> tuple[str, ...]:
     if wrong or (setting and not digests):
         # without the value, which may be a key in clear
         raise InvalidSetting(
-            f"DIGITS_API_KEYS: item {(wrong or [1])[0]} is not a SHA-256 digest; set "
-            "digests, or the path (with a slash) of a file of digests; to make one: "
-            "printf %s KEY | sha256sum"
+            f"DIGITS_API_KEYS: item {(wrong or [1])[0]} is not a SHA-256 digest; set digests, or "
+            "the path (with a slash) of a file of digests; to make one: printf %s KEY | sha256sum"
         )
     return digests
 
@@ -151,15 +148,14 @@ def _number(environment: Mapping[str, str], name: str, default: int, low: int, h
 
 
 def _host(host: str) -> str:
-    try:
-        version = ipaddress.ip_address(host.strip("[]")).version
-    except ValueError:
-        if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
-            raise InvalidSetting(
-                f"DIGITS_HOST is {host!r}; set an IP address or a host name"
-            ) from None
+    """Return a host name or an IPv4 address as it is, and an IPv6 address in brackets."""
+    if re.fullmatch(r"[A-Za-z0-9.-]+", host):
         return host
-    return f"[{host.strip('[]')}]" if version == 6 else host
+    try:
+        return f"[{ipaddress.IPv6Address(host.strip('[]'))}]"
+    except ValueError:
+        message = f"DIGITS_HOST is {host!r}; set an IP address or a host name"
+        raise InvalidSetting(message) from None
 
 
 def allowed_cpus() -> int:

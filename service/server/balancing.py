@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from math import inf
 
 import numpy as np
+import numpy.typing as npt
 
 from service.settings import MAX_WORKERS
 
@@ -17,6 +18,15 @@ def free_slot(taken: Iterable[int]) -> int:
     return min({*range(SLOTS)}.difference(taken))
 
 
+def shared_slots(n: int) -> tuple["memoryview[float]", npt.NDArray[np.float64]]:
+    """Return shared memory of n values per slot, flat and as an array (SLOTS, n).
+
+    The flat one is faster for single values.
+    """
+    memory = mmap.mmap(-1, SLOTS * n * np.dtype(np.float64).itemsize)
+    return memoryview(memory).cast("d"), np.frombuffer(memory).reshape(SLOTS, n)
+
+
 class ConnectionCounts:
     """Number of open connections per worker, in shared memory.
 
@@ -24,9 +34,7 @@ class ConnectionCounts:
     """
 
     def __init__(self) -> None:
-        memory = mmap.mmap(-1, 2 * SLOTS * np.dtype(np.float64).itemsize)
-        self._values = memoryview(memory).cast("d")  # faster than an array, one by one
-        self._rows = np.frombuffer(memory).reshape(SLOTS, 2)  # count, time
+        self._values, self._rows = shared_slots(2)  # count, time
 
     def publish(self, slot: int, n: int, now: float) -> None:
         """Publish that the worker of a slot has n connections."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
 from math import inf
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
 
-from service.server.http import HEAD_END, Address, ReceiveBuffer, Refusal, Request, parse_head
+from service.server.http import HEAD_END, Address, ReceiveBuffer, Refusal, Request, new_request_id
+from service.server.metrics import OTHER
+from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID
 
 TIMEOUT = 10.0  # seconds to receive a request or to send a reply, and of silence
 MIN_RATE = 32 * 2**10  # bytes per second; a transfer at this rate extends the timeout
@@ -21,6 +24,8 @@ MAX_HELD = 64 * 2**20  # bytes of large requests without a reply, all together
 MIN_HELD = 2**16  # bytes; smaller requests do not count
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+IN_TIME = f"within {TIMEOUT:.0f} s (minimum rate {MIN_RATE // 2**10} KiB/s)"
 OVERLOADED = "server overloaded; retry after 1 s"
 CONTINUE = memoryview(b"HTTP/1.1 100 Continue\r\n\r\n")
 NOTHING = memoryview(b"")
@@ -86,6 +91,18 @@ class Connection:
         return self.address[0] if isinstance(self.address, tuple) else "unix socket"
 
     @property
+    def environ(self) -> WSGIEnvironment:
+        """What is known of a request that is refused before it has a WSGI environ."""
+        request = self.request
+        return {
+            "REQUEST_METHOD": request.method if request else OTHER,
+            "PATH_INFO": request.path if request else OTHER,
+            "REMOTE_ADDR": self.client,
+            REQUEST_ID: request.id if request else new_request_id(),
+            RECEIVED_AT: self.started,
+        }
+
+    @property
     def is_idle(self) -> bool:
         """Whether no byte of a request has arrived."""
         return self.state is State.RECEIVING and self.request is None and not self.received.data
@@ -118,8 +135,7 @@ class Connection:
         Sets `outgoing` if the client waits for "100 Continue". Raises Refusal for a
         request that is malformed or too large.
         """
-        if self.request is None:
-            self.request = self._parse_head()
+        self.request = self.request or self._parse_head()
         if self.request is None:
             return None
         is_complete = self._follow_body(self.request)
@@ -137,17 +153,14 @@ class Connection:
         data = self.received.data
         end = data.find(HEAD_END)
         if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
-            raise Refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"request headers exceed {MAX_HEAD_BYTES:,} bytes; send fewer headers",
-            )
+            detail = f"request headers exceed {MAX_HEAD_BYTES:,} bytes; send fewer headers"
+            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         # a head whose lines end with LF alone is an error that the parser reports
         if end < 0 and b"\n\n" not in data:
             return None
         self.n_requests += 1
         self.chunk_start = self.n_chunks = 0
-        config = self.limits.config
-        return parse_head(self.received, config, self.address, self.n_requests)
+        return Request(self.limits.config, self.received, self.address, self.n_requests)
 
     def _follow_body(self, request: Request) -> bool:
         """Return whether the body is complete. Raises Refusal if it is too large."""
@@ -159,13 +172,11 @@ class Connection:
             self.n_chunks += n
             # bytes after a complete body belong to the next request
             size = max(self.chunk_start, 0 if is_complete else len(data))
-        excess = ""
         if size > (most := self.limits.max_body_bytes):
-            excess = f"request body exceeds {most:,} bytes; send less per request"
-        elif self.n_chunks > MAX_CHUNKS:
-            excess = f"request body has over {MAX_CHUNKS:,} chunks; send larger chunks"
-        if excess:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, excess)
+            raise Refusal(TOO_LARGE, f"request body exceeds {most:,} bytes; send less per request")
+        if self.n_chunks > MAX_CHUNKS:
+            detail = f"request body has over {MAX_CHUNKS:,} chunks; send larger chunks"
+            raise Refusal(TOO_LARGE, detail)
         return is_complete
 
     def _hold(self, n: int) -> bool:
@@ -177,16 +188,13 @@ class Connection:
         return n == 0 or self.limits.held <= MAX_HELD
 
     def respond(self, reply: bytes | bytearray, closes: bool, now: float) -> None:
-        """Start to send a whole reply."""
+        """Start to send a whole reply; after one that closes, nothing more is read."""
         self._hold(0)
+        if closes:
+            self.received.data.clear()
         self.outgoing, self.closes = memoryview(reply), closes
         self.state = State.SENDING
         self.started, self.n_sent = now, 0
-
-    def refuse(self, reply: bytes, now: float) -> None:
-        """Start to send an error after which nothing more is read."""
-        self.received.data.clear()
-        self.respond(reply, True, now)
 
     def sent(self, n: int, now: float) -> bool:
         """Remove n bytes from `outgoing`; return whether that completes a reply."""
@@ -209,10 +217,7 @@ class Connection:
         if self.state is not State.RECEIVING or self.is_idle:
             return None
         part = "body" if self.request else "headers"
-        detail = (
-            f"request timeout: {part} not received within {TIMEOUT:.0f} s "
-            f"(minimum rate {MIN_RATE // 2**10} KiB/s)"
-        )
+        detail = f"request timeout: {part} not received {IN_TIME}"
         return Refusal(HTTPStatus.REQUEST_TIMEOUT, detail)
 
     def close(self) -> None:

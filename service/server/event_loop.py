@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
-from typing import TypeVarTuple
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from gunicorn.glogging import Logger
@@ -19,18 +17,9 @@ from gunicorn.glogging import Logger
 from service.server.balancing import ConnectionCounts
 from service.server.connection import LINGER_TIMEOUT, OVERLOADED, Connection, ReceiveLimits, State
 from service.server.deadlines import DeadlineQueue
-from service.server.http import (
-    Deferred,
-    ErrorReply,
-    Exchange,
-    Refusal,
-    Request,
-    error_response,
-    new_request_id,
-    status_line,
-)
+from service.server.http import Deferred, ErrorReply, Exchange, Refusal, Request, error_response
 from service.server.logs import log_request
-from service.server.metrics import OTHER, Metrics
+from service.server.metrics import Metrics
 from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID, STOPPING
 
 POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
@@ -40,8 +29,6 @@ ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
 INTERNAL_ERROR = "internal server error: the service failed on this request"
-
-Rest = TypeVarTuple("Rest")
 
 
 @dataclass(eq=False)
@@ -56,21 +43,20 @@ class EventLoop:
 
     application: WSGIApplication
     log: Logger
-    listeners: list[socket.socket]
+    listeners: list[socket.socket]  # non-blocking
     # the read and the write end of a non-blocking pipe, which signals write to as well
     wakeup: tuple[int, int]
     limits: ReceiveLimits
     max_connections: int
-    n_threads: int  # for deferred bodies
     error_reply: ErrorReply
-    metrics: Metrics | None
+    metrics: Metrics
     counts: ConnectionCounts
     slot: int  # of this worker in `counts`
     on_poll: Callable[[], object]  # called once per POLL_INTERVAL
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.threads = ThreadPoolExecutor(self.n_threads)
+        self.threads = ThreadPoolExecutor(self.limits.config.threads)  # for deferred bodies
         self.sockets: dict[Connection, socket.socket] = {}  # of open connections
         self.deadlines = DeadlineQueue()
         self.buffer = memoryview(bytearray(RECEIVE_SIZE))
@@ -82,8 +68,6 @@ class EventLoop:
         self.next_poll = 0.0
         self.is_stopping = False
         self.selector.register(self.wakeup[0], selectors.EVENT_READ, self.on_wakeup)
-        for listener in self.listeners:
-            listener.setblocking(False)
         self._resume_accepting()
 
     def run_once(self) -> None:
@@ -96,15 +80,14 @@ class EventLoop:
             if isinstance(key.data, Connection):
                 self._guard(self.on_ready, key.data)
             else:
-                key.data()
+                key.data(key.fileobj)
         begun, self.begun = self.begun, []
         for connection, exchange in begun:
             self._guard(self._complete, connection, exchange)
         now = time.monotonic()
         self.counts.publish(self.slot, len(self.sockets), now)
-        if self.metrics:
-            self.metrics.set("digits_connections", len(self.sockets))
-            self.metrics.set("digits_requests_in_work", self.n_working)
+        self.metrics.set("digits_connections", len(self.sockets))
+        self.metrics.set("digits_requests_in_work", self.n_working)
         if 0 < self.accepts_again <= now:
             self._resume_accepting()
         if now >= self.next_poll:
@@ -131,14 +114,17 @@ class EventLoop:
                     self.close(connection)
         self.threads.shutdown(wait=False, cancel_futures=True)
 
-    def _guard(
-        self, step: Callable[[Connection, *Rest], None], to: Connection, *rest: *Rest
-    ) -> None:
-        """Take a step with an open connection; close it alone if the step fails."""
+    def _guard(self, step: Callable[..., None], to: Connection, *rest: object) -> None:
+        """Take a step with an open connection; close it alone if the step fails.
+
+        Sockets raise OSError when the client has left; that is not logged.
+        """
         if to not in self.sockets:
             return  # an earlier step of this turn has closed it
         try:
             step(to, *rest)
+        except OSError:
+            self.close(to)
         except Exception:
             self.log.exception("closing connection after an error: %s", to)
             self.close(to)
@@ -148,8 +134,7 @@ class EventLoop:
     def _resume_accepting(self) -> None:
         self.accepts_again = 0.0
         for listener in self.listeners:
-            on_acceptable = partial(self.on_acceptable, listener)
-            self.selector.register(listener, selectors.EVENT_READ, on_acceptable)
+            self.selector.register(listener, selectors.EVENT_READ, self.on_acceptable)
 
     def _pause_accepting(self) -> None:
         for listener in self.listeners:
@@ -208,10 +193,8 @@ class EventLoop:
         try:
             # one buffer for all: allocating one per call fragments the heap
             n = self.sockets[connection].recv_into(self.buffer)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
-        except OSError:
-            n = 0
         if not n:
             self.close(connection)
             return
@@ -235,13 +218,13 @@ class EventLoop:
 
     def dispatch(self, connection: Connection, request: Request, now: float) -> None:
         """Call the application; leave its body to a thread if it defers that."""
-        address, server = connection.address, connection.server
-        exchange = Exchange(request, address, server, self.limits.config)
+        exchange = Exchange(request, connection.address, connection.server, self.limits.config)
         exchange.environ[RECEIVED_AT] = now
         if self.is_stopping:
             exchange.environ[STOPPING] = True
+            exchange.response.force_close()
         try:
-            exchange.call(self.application, must_close=self.is_stopping)
+            exchange.call(self.application)
         except Exception:
             self._fail(exchange)
             self._reply(connection, exchange)
@@ -265,9 +248,9 @@ class EventLoop:
             with contextlib.suppress(BlockingIOError):
                 os.write(self.wakeup[1], b".")
 
-    def on_wakeup(self) -> None:
+    def on_wakeup(self, pipe: int) -> None:
         """Send the replies that threads have computed."""
-        os.read(self.wakeup[0], 4096)
+        os.read(pipe, 4096)
         while not self.done.empty():
             connection, exchange = self.done.get()
             self.n_working -= 1
@@ -288,51 +271,41 @@ class EventLoop:
 
     def _fail(self, exchange: Exchange) -> None:
         """Log an error of the application, and reply with status 500."""
-        method, request_id = exchange.request.method, exchange.request.id
-        path, client = exchange.environ["PATH_INFO"], exchange.environ["REMOTE_ADDR"]
-        message = "application error: %s %s, client %s, request %s"
-        self.log.exception(message, method, path, client, request_id)
+        keys = ("REQUEST_METHOD", "PATH_INFO", "REMOTE_ADDR", REQUEST_ID)
+        values = [exchange.environ[key] for key in keys]
+        self.log.exception("application error: %s %s, client %s, request %s", *values)
         refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)
-        reply = error_response(refusal, method, request_id, self.error_reply)
-        exchange.replace_reply(refusal, reply)
+        exchange.refuse(refusal, self.error_reply)
 
     # Reply
 
     def _reply(self, connection: Connection, exchange: Exchange) -> None:
-        now, method = time.monotonic(), exchange.request.method
-        self.record(method, exchange.environ, exchange.response.status, now)
-        connection.respond(exchange.reply, exchange.must_close, now)
+        now, response = time.monotonic(), exchange.response
+        self.record(exchange.environ, response.status_code, now)
+        connection.respond(exchange.reply, response.should_close(), now)
         self.flush(connection)
 
     def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
         """Reply with an error without calling the application, and close."""
-        request = connection.request
-        path, method = (request.path, request.method) if request else (OTHER, OTHER)
-        environ: WSGIEnvironment = {"PATH_INFO": path, "REMOTE_ADDR": connection.client}
-        environ[REQUEST_ID] = request.id if request else new_request_id()
-        environ[RECEIVED_AT] = connection.started
-        self.record(method, environ, status_line(refusal), now)
-        reply = error_response(refusal, method, environ[REQUEST_ID], self.error_reply)
-        connection.refuse(reply, now)
+        environ = connection.environ
+        self.record(environ, refusal.status, now)
+        connection.respond(error_response(refusal, environ, self.error_reply), True, now)
         self.flush(connection)
 
-    def record(self, method: str, environ: WSGIEnvironment, status: str, now: float) -> None:
+    def record(self, environ: WSGIEnvironment, status: int, now: float) -> None:
         """Log and count a request that has its reply."""
         seconds = now - environ[RECEIVED_AT]
-        log_request(self.log, method, environ, status, seconds)
-        if self.metrics:
-            self.metrics.request(environ["PATH_INFO"], method, status[:3], seconds)
+        log_request(self.log, environ, status, seconds)
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        self.metrics.request(path, method, f"{status:d}", seconds)
 
     def flush(self, connection: Connection) -> None:
         """Send as many outgoing bytes as the socket takes."""
         sock = self.sockets[connection]
         try:
             n = sock.send(connection.outgoing)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             n = 0
-        except OSError:
-            self.close(connection)
-            return
         was_blocked = connection.is_blocked
         is_complete = connection.sent(n, time.monotonic())
         if connection.is_blocked is not was_blocked:
@@ -340,22 +313,13 @@ class EventLoop:
             self.selector.modify(sock, event, connection)
         self.deadlines.schedule(connection)
         if is_complete and connection.state is State.LINGERING:
-            self.linger(connection)
+            # closing at once would reset the connection while the client is sending, and
+            # it might never read the reply
+            sock.shutdown(socket.SHUT_WR)
         elif is_complete and connection.received.data:
             self.pipelined.append(connection)
 
     # Close
-
-    def linger(self, connection: Connection) -> None:
-        """End our side of the connection, and wait for the client to end its own.
-
-        Closing at once would reset the connection while the client is sending, and it
-        might never read the reply.
-        """
-        try:
-            self.sockets[connection].shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close(connection)
 
     def close_expired(self, now: float) -> None:
         """Close the connections whose deadline has passed."""

@@ -9,15 +9,8 @@ from typing import NamedTuple
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from gunicorn.config import Config
-from gunicorn.http import message, wsgi
+from gunicorn.http import errors, message, wsgi
 from gunicorn.http.body import LengthReader
-from gunicorn.http.errors import (
-    ExpectationFailed,
-    LimitRequestHeaders,
-    LimitRequestLine,
-    NoMoreData,
-    ParseException,
-)
 from gunicorn.http.unreader import Unreader
 
 from service.server.wsgi_keys import DEFER, REQUEST_ID
@@ -33,9 +26,9 @@ PARSER_READ_SIZE = 2**13
 BODY_READ_SIZE = 2**16  # bytes
 REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 STATUS_OF_ERROR = {
-    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
 
 
@@ -82,6 +75,16 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
 
     _expected_100_continue: bool
 
+    def __init__(self, config: Config, received: ReceiveBuffer, address: Address, n: int) -> None:
+        """Parse the request line and the headers, which must be complete.
+
+        n: 1 for the first request of the connection. Raises Refusal.
+        """
+        try:
+            super().__init__(config, received, address, n)
+        except (errors.ParseException, errors.NoMoreData) as error:
+            raise _malformed(error) from error
+
     @property
     def content_length(self) -> int | None:
         """Bytes of the body that are not read yet; None if it is chunked."""
@@ -106,17 +109,6 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-def parse_head(received: ReceiveBuffer, config: Config, address: Address, number: int) -> Request:
-    """Parse the request line and the headers, which must be complete.
-
-    number: 1 for the first request of the connection. Raises Refusal.
-    """
-    try:
-        return Request(config, received, address, number)
-    except (ParseException, NoMoreData) as error:
-        raise _malformed(error) from error
-
-
 def _malformed(error: Exception) -> Refusal:
     status = STATUS_OF_ERROR.get(type(error), HTTPStatus.BAD_REQUEST)
     return Refusal(status, f"malformed HTTP request: {error}")
@@ -125,7 +117,6 @@ def _malformed(error: Exception) -> Refusal:
 class Exchange:
     """A request that is passed to the application, and its response."""
 
-    __slots__ = ("body", "environ", "reply", "request", "response")
     environ: WSGIEnvironment
 
     def __init__(self, request: Request, client: Address, server: Address, config: Config) -> None:
@@ -133,10 +124,9 @@ class Exchange:
         request.expects_continue()  # the whole body is here: send no "100 Continue"
         self.reply = SendBuffer()
         try:
-            created = wsgi.create(request, self.reply, client, server, config)
-        except ParseException as error:
+            self.response, self.environ = wsgi.create(request, self.reply, client, server, config)
+        except errors.ParseException as error:
             raise _malformed(error) from error
-        self.response, self.environ = created
         self.environ["wsgi.multithread"] = True
         self.environ[DEFER] = Deferred
         self.environ[REQUEST_ID] = request.id
@@ -144,15 +134,8 @@ class Exchange:
         self.request = request
         self.body: Iterable[bytes] | Deferred = ()
 
-    @property
-    def must_close(self) -> bool:
-        """Whether the connection closes after the response."""
-        return self.response.should_close()
-
-    def call(self, application: WSGIApplication, must_close: bool) -> None:
+    def call(self, application: WSGIApplication) -> None:
         """Call the application for its body, and raise what it raises."""
-        if must_close:
-            self.response.force_close()
         self.body = application(self.environ, self.response.start_response)
 
     def finish(self) -> None:
@@ -169,22 +152,17 @@ class Exchange:
             self.response.close()
             while request_body.read(BODY_READ_SIZE):
                 pass  # the rest that the application did not read
-        except (ParseException, NoMoreData):
+        except (errors.ParseException, errors.NoMoreData):
             self.response.force_close()
         finally:
             if hasattr(self.body, "close"):
                 self.body.close()
 
-    def replace_reply(self, refusal: Refusal, reply: bytes) -> None:
+    def refuse(self, refusal: Refusal, error_reply: ErrorReply) -> None:
         """Replace what was written by an error response, which closes."""
-        self.reply[:] = reply
-        self.response.status = status_line(refusal)
+        self.reply[:] = error_response(refusal, self.environ, error_reply)
+        self.response.status_code = refusal.status
         self.response.force_close()
-
-
-def status_line(refusal: Refusal) -> str:
-    """Return the status and its reason phrase as WSGI writes them."""
-    return f"{refusal.status.value} {refusal.status.phrase}"
 
 
 def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
@@ -192,17 +170,15 @@ def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]],
     return [("Content-Type", "text/plain; charset=utf-8")], f"{detail}\n".encode()
 
 
-def error_response(
-    refusal: Refusal, method: str, request_id: str, error_reply: ErrorReply
-) -> bytes:
+def error_response(refusal: Refusal, environ: WSGIEnvironment, error_reply: ErrorReply) -> bytes:
     """Return the bytes of an error response, after which the connection closes."""
-    headers, body = error_reply(refusal.status, refusal.detail)
-    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = [*headers, ("Retry-After", "1")]
+    status = refusal.status
+    headers, body = error_reply(status, refusal.detail)
     head = (
-        f"HTTP/1.1 {status_line(refusal)}\r\nConnection: close\r\n"
-        f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n"
-        + "".join(f"{name}: {value}\r\n" for name, value in headers)
-        + "\r\n"
-    ).encode()
-    return head if method == "HEAD" else head + body
+        f"HTTP/1.1 {status:d} {status.phrase}\r\nConnection: close\r\n"
+        f"X-Request-ID: {environ[REQUEST_ID]}\r\nContent-Length: {len(body)}\r\n"
+    )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        head += "Retry-After: 1\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
+    return head.encode() + (b"" if environ["REQUEST_METHOD"] == "HEAD" else body)

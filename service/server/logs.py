@@ -6,8 +6,7 @@ import logging
 import os
 import select
 import stat
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
@@ -57,9 +56,8 @@ class LineHandler(logging.Handler):
             self._n_dropped += 1
 
     def _dropped(self) -> logging.LogRecord:
-        fields = {"levelno": logging.WARNING, "levelname": "WARNING"}
         message = f"{self._n_dropped} log lines dropped: standard output was full"
-        return logging.makeLogRecord({**fields, "msg": message})
+        return logging.makeLogRecord({"levelname": "WARNING", "msg": message})
 
     def _write(self, record: logging.LogRecord) -> bool:
         data = b"\n" * self._is_torn + self.format(record).encode() + b"\n"
@@ -96,25 +94,16 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
             log.handlers = [handler]
             log.propagate = False
 
-    def access(
-        self, resp: Any, req: Any, environ: WSGIEnvironment, request_time: timedelta
-    ) -> None:
-        """Log a request that one of gunicorn's own workers has answered."""
-        seconds = request_time.total_seconds()
-        log_request(self, req.method, environ, resp.status, seconds)
 
-
-def log_request(
-    log: Logger, method: str, environ: WSGIEnvironment, status: str, seconds: float
-) -> None:
+def log_request(log: Logger, environ: WSGIEnvironment, status: int, seconds: float) -> None:
     """Log a request that has its reply, if the access log is enabled."""
     if log.access_log_enabled:
         request = {
-            "id": environ.get(REQUEST_ID),
+            "id": environ[REQUEST_ID],
             "traceparent": environ.get("HTTP_TRACEPARENT", "")[:64],
             "client": environ["REMOTE_ADDR"],
-            "status": int(status[:3]),
+            "status": status,
             "seconds": round(seconds, 6),
         }
-        path, extra = environ["PATH_INFO"], {"request": request}
-        log.access_log.info("%s %s", method, path, extra=extra)
+        what = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        log.access_log.info("%s %s", *what, extra={"request": request})

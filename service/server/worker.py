@@ -40,7 +40,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         # in post_fork: the signals received before the worker's handlers are installed
         self.early_signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         # in post_worker_init:
-        self.metrics: Metrics | None = None
+        self.metrics = Metrics()
         self.max_body_bytes = DEFAULT_LIMITS.max_bytes
         self.error_reply: ErrorReply = plain_error
         # called every second, so that a worker without requests reloads weights too
@@ -68,7 +68,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             wakeup=self.PIPE,
             limits=ReceiveLimits(self.cfg, self.max_body_bytes),
             max_connections=max(1, _raise_file_limit() - OTHER_FILES),
-            n_threads=self.cfg.threads,
             error_reply=self.error_reply,
             metrics=self.metrics,
             counts=self.counts,
@@ -80,7 +79,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 self.alive = False
         while self.alive and self.ppid == os.getppid():
             loop.run_once()
-        self.alive = False
         loop.drain(self.cfg.graceful_timeout)
 
     def _on_poll(self) -> None:
@@ -91,7 +89,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 def _raise_file_limit() -> int:
     """Raise the limit of open files as far as allowed, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    is_unlimited = hard == resource.RLIM_INFINITY
-    limit = MAX_OPEN_FILES if is_unlimited else min(hard, MAX_OPEN_FILES)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return limit

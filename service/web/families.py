@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 
 from service.classifier import ALL_CLASSES, Floats
-from service.server.metrics import Counter, Histogram, Metrics
+from service.server.metrics import Family, Metrics
 from service.web.openapi import describe, operations, statuses
 
 DIGITS = tuple(map(str, ALL_CLASSES))
 PROBABILITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-COUNTERS = {
-    "digits_pictures": Counter("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
-    "digits_predictions": Counter("Predictions by digit.", {"digit": DIGITS}),
-    "digits_model_reloads": Counter("Reloads of the weights file."),
-    "digits_model_failures": Counter("Reloads that failed on an invalid file."),
-}
-HISTOGRAMS = {
-    "digits_top_probability": Histogram("Probability of the predicted digit.", PROBABILITIES)
+FAMILIES = {
+    "digits_pictures": Family("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
+    "digits_predictions": Family("Predictions by digit.", {"digit": DIGITS}),
+    "digits_model_reloads": Family("Reloads of the weights file."),
+    "digits_model_failures": Family("Reloads that failed on an invalid file."),
+    "digits_top_probability": Family("Probability of the predicted digit.", bounds=PROBABILITIES),
 }
 
 
@@ -24,7 +22,8 @@ def new_metrics() -> Metrics:
     document = describe()
     paths, methods, _ = zip(*operations(document), strict=True)
     methods = ("HEAD", *sorted(set(methods)))
-    return Metrics(paths, methods, statuses(document), COUNTERS, HISTOGRAMS)
+    requests = {"route": paths, "method": methods, "status": statuses(document)}
+    return Metrics(requests, FAMILIES)
 
 
 def count_predictions(metrics: Metrics, classes: Sequence[int], probabilities: Floats) -> None:
@@ -33,4 +32,4 @@ def count_predictions(metrics: Metrics, classes: Sequence[int], probabilities: F
     top = probabilities.max(axis=1).tolist()
     for i, probability in zip(best, top, strict=True):
         metrics.count("digits_predictions", DIGITS[classes[i]])
-        metrics.observe("digits_top_probability", "", probability)
+        metrics.observe(probability, "digits_top_probability")

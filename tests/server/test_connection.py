@@ -28,6 +28,7 @@ from service.server.connection import (
 )
 from service.server.deadlines import SPARE, DeadlineQueue
 from service.server.http import Refusal, Request, error_response, plain_error
+from service.server.wsgi_keys import REQUEST_ID
 
 MAX_BODY = 100_000
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -218,7 +219,7 @@ def test_closing_reply_is_sent_in_parts_and_followed_by_lingering():
 def test_refusal_discards_what_follows_the_request():
     connection = connect()
     refusal(connection, b"?\r\n\r\n" + GET)
-    connection.refuse(b"an error", 0.0)
+    connection.respond(b"an error", closes=True, now=0.0)
     send_all(connection)
 
     assert connection.state is State.LINGERING
@@ -397,8 +398,10 @@ def test_reply_frees_the_budget_of_its_request():
 def test_error_response_to_head_has_no_body():
     found = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server overloaded")
 
-    whole = error_response(found, "GET", "r-1", plain_error)
-    head = error_response(found, "HEAD", "r-1", plain_error)
+    whole, head = (
+        error_response(found, {"REQUEST_METHOD": method, REQUEST_ID: "r-1"}, plain_error)
+        for method in ("GET", "HEAD")
+    )
 
     assert head == whole.removesuffix(b"server overloaded\n")
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n")

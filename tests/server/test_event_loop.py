@@ -17,6 +17,7 @@ from service.server.balancing import ConnectionCounts
 from service.server.connection import MAX_HELD, MIN_HELD, ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
+from service.server.metrics import Metrics
 from service.server.wsgi_keys import DEFER, REQUEST_ID
 from tests.conftest import wait_until
 
@@ -36,12 +37,14 @@ class Records(logging.Handler):
 def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
     """Run a loop in a thread; return its port and its log."""
     config = Config()
+    config.set("threads", 2)
     log, records = Logger(config), Records()
     log.error_log.handlers = [records]
     wakeup = os.pipe()
     for end in wakeup:
         os.set_blocking(end, False)
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
     port = listener.getsockname()[1]
     settings = {
         "application": application,
@@ -50,9 +53,8 @@ def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
         "wakeup": wakeup,
         "limits": ReceiveLimits(config, max_body_bytes=1000),
         "max_connections": 100,
-        "n_threads": 2,
         "error_reply": plain_error,
-        "metrics": None,
+        "metrics": Metrics(),
         "counts": ConnectionCounts(),
         "slot": 0,
         "on_poll": lambda: None,
