@@ -1,4 +1,4 @@
-"""The README's picture of an explanation.
+"""The picture of an explanation in docs/api.md.
 
 python -m benchmarks.explanation    (writes docs/explanation.png)
 """

@@ -2,8 +2,8 @@
 
 python -m benchmarks.hostile    (writes the files into benchmarks/corpus)
 
-The corpus is committed, so that every run posts the same files whatever a later Pillow
-writes.
+The corpus is committed, so that every run posts the same files with any version of
+Pillow.
 """
 
 import io

@@ -1,6 +1,6 @@
 """Accuracy and latency of the page in Chromium.
 
-python -m benchmarks.page [--shots]    (--shots: also take the README's screenshots)
+python -m benchmarks.page [--shots]    (--shots: also take the screenshots of docs/)
 """
 
 import argparse
@@ -98,7 +98,7 @@ def clear(page: Page) -> None:
 
 
 def shoot(browser: Browser, url: str) -> None:
-    """Take the README's screenshots of the page."""
+    """Take the screenshots of the page for README and docs."""
     for scheme, (width, height) in SHOTS.items():
         page = browser.new_page(
             viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=1

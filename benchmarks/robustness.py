@@ -1,4 +1,4 @@
-"""Accuracy on test digits rendered as scans, photos and drawings, read as uploads.
+"""Accuracy on corrupted test digits, such as scans, photos and drawings, as uploads.
 
 python -m benchmarks.robustness [--digits N] [--stretched FOLDER]
 """
@@ -27,7 +27,7 @@ CONFIDENT = 0.9  # probability
 
 
 def measure(n: int, stretched: Path | None) -> None:
-    """Print one row per rendering of the test digits and per stretched data set."""
+    """Print one row per corruption of the test digits and per stretched data set."""
     source = os.environ.get("DIGITS_MNIST", "")
     test = load_data(source, cache_folder(os.environ)).test
     step = len(test) // n

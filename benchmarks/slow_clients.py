@@ -36,7 +36,7 @@ def request() -> tuple[bytes, bytes]:
 
 
 def kinds() -> dict[str, tuple[bytes, bytes]]:
-    """Return what each kind of slow client sends at once, and then a byte every 2 s."""
+    """Return the first bytes of each kind of slow client, and those it sends every 2 s."""
     header, body = request()
     return {
         "nothing": (b"", b""),

@@ -1,1 +1,1 @@
-"""The offline training job: logistic regression by gradient descent, by hand."""
+"""The offline training job: logistic regression by hand-written gradient descent."""

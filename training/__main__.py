@@ -207,7 +207,7 @@ def _protect_inputs(paths: Sequence[Path], runs: Sequence[Trained]) -> None:
 def _test_data(
     run: Trained, flags: argparse.Namespace, default_data: str, paths: Sequence[Path]
 ) -> DataSet:
-    """Load the data to test a model on; say if the model was trained on other data."""
+    """Load the data to test a model on; print a note if it was trained on other data."""
     trained = run.classifier.training
     default = "synthetic" if trained.get("data") == "synthetic" else default_data
     source = default if flags.data is None else flags.data

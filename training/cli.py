@@ -119,13 +119,13 @@ DATA: Flags = (
         "mnist.pkl.gz, or 'synthetic' (default: DIGITS_MNIST, the cache, a download)",
     ),
     ("--classes", CLASSES, "the digits to classify, such as 3,8 (default: all ten)"),
-    ("--seed", SEED, "seed of θ and the order (default: %(default)s)"),
+    ("--seed", SEED, "seed of the initial θ and of the order of rows (default: %(default)s)"),
 )
 RUN: Flags = (
-    ("--output", WEIGHTS, "the weights file, with the curve beside it"),
+    ("--output", WEIGHTS, "the weights file; metrics.jsonl is written beside it"),
     ("--rows", COUNT, "train on the first N training rows (default: all)"),
     ("--resume", {"action": "store_true"}, "continue from the output's checkpoint"),
-    ("--checkpoint-every", SECONDS, "interval of checkpoints (default: %(default)g)"),
+    ("--checkpoint-every", SECONDS, "seconds between checkpoints (default: %(default)g)"),
     ("--shards", COUNT, "shards of each batch (default: 1, or one for each rank)"),
     ("--device", DEVICE, "where gradients are computed (default: %(default)s)"),
     ("--recipe", RECIPE, "a set of hyperparameters (default: %(default)s)"),
@@ -151,13 +151,13 @@ HYPERPARAMETERS: Flags = (
 )
 DERIVATIVES = ("--derivatives", COUNT, "random derivatives to compare (default: 1000)")
 SWEEP: Flags = (
-    ("--over", OVER, "such as batch-size=16,64 (default: six learning rates)"),
-    ("--output", FOLDER, "for the plot and a folder for each run (default: sweep)"),
+    ("--over", OVER, "values to try, such as batch-size=16,64 (default: six learning rates)"),
+    ("--output", FOLDER, "folder of the plot and of the runs (default: sweep)"),
 )
 REPORT: Flags = (
-    ("weights", {"type": Path, "nargs": "*"}, "(default: digits.safetensors)"),
-    ("--data", SOURCE, "the data to test on, as for the training"),
-    ("--output", OUTPUT, "(default: report.html beside the weights)"),
+    ("weights", {"type": Path, "nargs": "*"}, "weights files (default: digits.safetensors)"),
+    ("--data", SOURCE, "the data to test on; of the same kinds as for training"),
+    ("--output", OUTPUT, "the report (default: report.html beside the weights)"),
 )
 COMMANDS: dict[str, tuple[str, dict[str, Flags]]] = {
     "train": (

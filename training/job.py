@@ -116,7 +116,7 @@ def split(
         counts = np.bincount(digits.labels, minlength=len(classes))
         lacking = ", ".join(str(classes[i]) for i in np.flatnonzero(counts == 0))
         if lacking:
-            remedy = "; the last sixth of the rows validates: shuffle sorted rows"
+            remedy = "; the last sixth of the rows is the validation set: shuffle sorted rows"
             raise InvalidData(
                 f"the {len(digits)} {purpose} rows lack the digits {lacking}"
                 f"{remedy if purpose != 'test' else ''}"
@@ -185,7 +185,7 @@ def _begun(job: Job, path: Path) -> Run:
         if flags.resume:
             print(f"no checkpoint {path}: starting a new run")
         elif path.exists():
-            print(f"starting a new run over the checkpoint {path}: --resume resumes it")
+            print(f"starting a new run; --resume would have continued from {path}")
         n_features, k = job.rows.values.shape[1] - 1, n_outputs(len(flags.classes))
         theta = xavier(n_features, k, flags.seed)
         return Run(start(theta, job.recipe.rule), best=theta.clone())
@@ -203,7 +203,7 @@ def _calibrated(job: Job, run: Run) -> Classifier:
         degrees = round(temperature(z, job.validation.labels), 4)
         print(f"temperature {degrees}")
         if degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE):
-            print("this is the limit: too few rows are misread to estimate it")
+            print("at this limit too few rows are misread to estimate the temperature")
     return job.classifier(theta, degrees)
 
 

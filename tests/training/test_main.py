@@ -393,7 +393,7 @@ def test_weights_too_large_to_serve_are_reported_as_divergence(quick, tmp_path, 
 
     assert main([*quick, "--learning-rate", "1e7", "--output", str(path)]) == 1
 
-    assert "lower --learning-rate, here" in capsys.readouterr().err
+    assert "lower --learning-rate (now" in capsys.readouterr().err
 
 
 def test_loss_of_an_epoch_is_the_mean_of_its_own_steps(run, tmp_path):
@@ -429,7 +429,8 @@ def test_run_without_resume_reports_that_it_replaces_a_checkpoint(run, tmp_path,
 
     run()
 
-    assert f"starting a new run over the checkpoint {checkpoint}" in capsys.readouterr().out
+    expected = f"starting a new run; --resume would have continued from {checkpoint}"
+    assert expected in capsys.readouterr().out
     assert not checkpoint.exists()
 
 

@@ -78,13 +78,13 @@ def precision_and_recall(
 
 
 def named_metrics(figures: Mapping[str, Any]) -> Table:
-    """Lay out the metrics of `evaluate` on `data` under their full names."""
+    """Return the metrics of `evaluate`, by their full names, as a table."""
     head = (f"{figures['n']:,} rows of {figures['data']}", "")
     return head, [(text, f"{figures[k]:.4f}") for k, text in METRIC_NAMES.items()]
 
 
 def by_digit(classes: Sequence[int], confusion: Confusion) -> Table:
-    """Lay out the precision and the recall of each class."""
+    """Return the precision and the recall of each class as a table."""
     digits = zip(classes, confusion, *precision_and_recall(confusion), strict=True)
     rows = [(k, sum(row), f"{p:.4f}", f"{r:.4f}") for k, row, p, r in digits]
     return ("digit", "rows", "precision", "recall"), rows

@@ -86,7 +86,7 @@ def _mistakes(classifier: Classifier, p: Floats, test: Digits) -> str:
     predicted, confidence = p.argmax(axis=1), p.max(axis=1)
     wrong = np.flatnonzero(predicted != test.labels)
     if len(wrong) == 0:
-        return "<p>No test digit was misread.</p>"
+        return "<p>Every test digit was classified correctly.</p>"
     worst = wrong[np.argsort(-confidence[wrong])][:N_MISTAKES]
     name = classifier.classes
     titles = [f"{name[test.labels[i]]} as {name[predicted[i]]}, {confidence[i]:.2f}" for i in worst]
@@ -129,12 +129,12 @@ def _corruptions(classifier: Classifier, test: Digits) -> str:
         predicted = classifier.predict_proba(images).argmax(axis=1)
         right = (predicted == digits.labels) & ~refused
         rows.append((name, f"{100 * right.mean():.1f} %", refused.sum()))
-    text = f"<p>{len(digits)} test digits per row; a refused picture is not right.</p>"
+    text = f"<p>{len(digits)} test digits per row; a refused picture counts as wrong.</p>"
     return text + table(("corruption", "accuracy", "refused"), rows)
 
 
 def _side_by_side(runs: Sequence[Trained]) -> str:
-    """Lay out the metrics, and the hyperparameters that are not the same for all."""
+    """Return a table of the metrics, and of the hyperparameters that differ."""
     choices = _rows([_choices(run) for run in runs])
     differing = [row for row in choices if len(set(row[1:])) > 1]
     head = ("", *(str(run.path) for run in runs))
@@ -142,7 +142,7 @@ def _side_by_side(runs: Sequence[Trained]) -> str:
 
 
 def _rows(columns: Sequence[dict[str, object]]) -> list[tuple[str, ...]]:
-    """Turn the named values of each run into rows."""
+    """Return the named values of each run as rows."""
     names = dict.fromkeys(name for column in columns for name in column)
     return [(name, *(str(c.get(name, "–")) for c in columns)) for name in names]
 

@@ -1,4 +1,4 @@
-"""Batches in shards: all in one process, or one on each rank that torchrun started."""
+"""Batches in shards, all in one process or one on each rank that torchrun started."""
 
 import contextlib
 import datetime

@@ -22,7 +22,7 @@ class Diverged(ArithmeticError):
 
     def __init__(self, what: str, learning_rate: float) -> None:
         super().__init__(
-            f"{what}: the descent diverged; lower --learning-rate, here {learning_rate:g}"
+            f"{what}: the descent diverged; lower --learning-rate (now {learning_rate:g})"
         )
 
 
