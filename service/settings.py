@@ -41,13 +41,12 @@ class Limits(NamedTuple):
 
 DEFAULT_LIMITS = Limits()
 # the smallest and the largest valid value of each
-_HINTS = get_type_hints(Limits, include_extras=True)
-LIMIT_BOUNDS = {name: hint.__metadata__ for name, hint in _HINTS.items()}
+LIMIT_BOUNDS = {k: v.__metadata__ for k, v in get_type_hints(Limits, include_extras=True).items()}
 
 KNOWN = (
-    *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS"),
+    # the last one is a setting of the training job
+    *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS", "DIGITS_MNIST"),
     *(PREFIX + name.upper() for name in Limits._fields),
-    "DIGITS_MNIST",  # a setting of the training job
 )
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -32,9 +32,8 @@ def closer_crop(picture: Image.Image, box: Box) -> Image.Image | None:
     length = max(rows.stop - rows.start, columns.stop - columns.start)
     if factor == 1 or length >= CLOSE_BELOW:
         return None
-    margin = length / 2 + CROP_MARGIN
-    starts, ends = (columns.start, rows.start), (columns.stop, rows.stop)
-    corners = np.array([starts, ends]) + np.array([[-margin], [margin]])
-    corners = np.clip(corners * factor, 0, picture.size).astype(int)
+    corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
+    margins = np.array([[-1], [1]]) * (length / 2 + CROP_MARGIN)
+    corners = np.clip((corners + margins) * factor, 0, picture.size).astype(int)
     crop = picture.crop(corners.ravel().tolist())
     return crop if reduction(crop.size) < factor else None

@@ -21,9 +21,8 @@ def new_metrics() -> Metrics:
     """Return the metrics of one application, all at zero."""
     document = describe()
     paths, methods, _ = zip(*operations(document), strict=True)
-    methods = ("HEAD", *sorted(set(methods)))
-    requests = {"route": paths, "method": methods, "status": statuses(document)}
-    return Metrics(requests, FAMILIES)
+    labels = {"route": paths, "method": ("HEAD", *sorted({*methods}))}
+    return Metrics({**labels, "status": statuses(document)}, FAMILIES)
 
 
 def count_predictions(metrics: Metrics, classes: Sequence[int], probabilities: Floats) -> None:

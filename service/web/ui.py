@@ -42,11 +42,9 @@ def style() -> Response:
 
 def _answer(body: bytes, mimetype: str) -> Response:
     """Return a 200 with the body, or a 304 if the request names its ETag."""
-    response = Response(body, mimetype=mimetype)
-    response.headers["Content-Security-Policy"] = POLICY
-    response.headers["Cache-Control"] = "no-cache"
-    etag = generate_etag(body)
-    response.set_etag(etag)
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    response = Response(body, headers=headers, mimetype=mimetype)
+    response.set_etag(etag := generate_etag(body))
     # not make_conditional, which applies If-Match too
     if request.if_none_match.contains_weak(etag):
         response.status_code = HTTPStatus.NOT_MODIFIED  # Werkzeug then sends no body
