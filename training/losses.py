@@ -1,5 +1,6 @@
 """The cross-entropy losses of logistic regression, as functions of the logits."""
 
+import torch
 from torch import Tensor
 
 
@@ -7,11 +8,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean negative log-likelihood J of K classes, in nats.
 
     logits z (K, n) float, labels t (n,) int64 in 0..K-1 -> ()
-    J = -Σ_n log p(t_n | φ_n) / N, where log p(t | φ) = z_t - log Σ_k exp z_k.
+    J = -Σ_n Σ_k t_nk log y_nk / N, where t_n is one-hot and y_n = softmax(z_n).
     Bishop, PRML, eq. 4.108 (there a sum), with the softmax of eq. 4.104
     """
-    log_p = logits.log_softmax(dim=0)  # z - log Σ_k exp z_k, and no exp overflows
-    return log_p.gather(0, labels[None]).sum() / -len(labels)
+    log_y = logits.log_softmax(dim=0)  # z - log Σ_k exp z_k, and no exp overflows
+    t_over_minus_n = torch.zeros_like(logits).scatter_(0, labels[None], -1 / len(labels))
+    return (t_over_minus_n * log_y).sum()
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from service.server.deadlines import DeadlineQueue
 from service.server.http import Deferred, ErrorReply, Exchange, Refusal, Request, error_response
 from service.server.logs import log_request
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID, STOPPING
+from service.server.wsgi_keys import INTERNAL_ERROR, RECEIVED_AT, REQUEST_ID, STOPPING
 
 POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
 RECEIVE_SIZE = 2**16  # bytes per call of recv
@@ -28,7 +28,6 @@ MAX_WORKING = 64  # requests in the thread pool or its queue
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
-INTERNAL_ERROR = "internal server error: the service failed on this request"
 
 
 @dataclass(eq=False)
@@ -117,13 +116,13 @@ class EventLoop:
     def _guard(self, step: Callable[..., None], to: Connection, *rest: object) -> None:
         """Take a step with an open connection; close it alone if the step fails.
 
-        Sockets raise OSError when the client has left; that is not logged.
+        That a client has left is not logged.
         """
         if to not in self.sockets:
             return  # an earlier step of this turn has closed it
         try:
             step(to, *rest)
-        except OSError:
+        except (ConnectionError, TimeoutError):
             self.close(to)
         except Exception:
             self.log.exception("closing connection after an error: %s", to)
@@ -315,7 +314,8 @@ class EventLoop:
         if is_complete and connection.state is State.LINGERING:
             # closing at once would reset the connection while the client is sending, and
             # it might never read the reply
-            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the client has left
+                sock.shutdown(socket.SHUT_WR)
         elif is_complete and connection.received.data:
             self.pipelined.append(connection)
 

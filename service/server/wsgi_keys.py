@@ -1,4 +1,4 @@
-"""WSGI environ keys that the worker sets and the application reads."""
+"""What the worker and the application agree on: WSGI environ keys, the text of a 500."""
 
 # A wrapper, in the manner of wsgi.file_wrapper, around a function without arguments
 # that returns a WSGI body. An application that would block the event loop returns
@@ -11,3 +11,5 @@ STOPPING = "digits.stopping"
 RECEIVED_AT = "digits.received_at"
 # the id that the client sent, or a new one; in the reply and in every log line
 REQUEST_ID = "digits.request_id"
+# the detail of a reply with status 500
+INTERNAL_ERROR = "internal server error: the service failed on this request"

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
-from service.server.wsgi_keys import REQUEST_ID
+from service.server.wsgi_keys import INTERNAL_ERROR, REQUEST_ID
 
 _log = logging.getLogger(__name__)
 # headers of every reply; the pages replace the policy by their own
@@ -23,7 +23,6 @@ REQUIRED = {
     HTTPStatus.UNAUTHORIZED: [("WWW-Authenticate", "Bearer")],
     HTTPStatus.SERVICE_UNAVAILABLE: [("Retry-After", "1")],
 }
-OUR_FAULT = "internal server error: the service failed on this request"
 
 
 def init_app(app: Flask) -> None:
@@ -85,4 +84,4 @@ def _answer_unexpected(error: Exception) -> Response:
     """Log a fault of the service with its traceback; reply without it."""
     request_id = request.environ.get(REQUEST_ID)
     _log.error("unexpected error on request %s", request_id, exc_info=error)
-    return _answer(InternalServerError(OUR_FAULT))
+    return _answer(InternalServerError(INTERNAL_ERROR))

@@ -126,14 +126,20 @@ def test_lost_rank_ends_the_run_and_one_process_resumes_from_its_checkpoint(
     assert not checkpoint_path(cut_short).exists()
 
 
+def wait_for_epoch(number: int, started: subprocess.Popen) -> None:
+    """Read the output up to the line of an epoch."""
+    for line in started.stdout:
+        if f"epoch {number}:" in line:
+            return
+    raise AssertionError(f"ended before epoch {number}")
+
+
 @pytest.mark.slow
 def test_loss_of_rank_0_leaves_a_checkpoint_of_the_other(flags, tmp_path):
     path = tmp_path / "w"
     started = torchrun(2, *flags, "--epochs", "300", "--output", str(path))
     try:
-        for line in started.stdout:
-            if "epoch 3:" in line:
-                break
+        wait_for_epoch(3, started)
         os.kill(process_of_rank(0, started.pid), 9)
         said, _ = started.communicate(timeout=60)
     finally:
@@ -172,9 +178,7 @@ def test_silent_rank_does_not_keep_the_others_from_stopping(flags, tmp_path):
     path = tmp_path / "w"
     started = torchrun(2, *flags, "--epochs", "300", "--output", str(path))
     try:
-        for line in started.stdout:
-            if "epoch 3:" in line:
-                break
+        wait_for_epoch(3, started)
         silent = process_of_rank(1, started.pid)
         os.kill(silent, signal.SIGSTOP)
         time.sleep(1)  # until rank 0 waits for it

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.descent import Batch
+
 BLOCK = 1000  # rows that are converted to float32 at a time
 CPU = torch.device("cpu")  # where rows are stored, so that no copy is needed
-Batch = slice | Tensor  # a range of rows, or their indices (n,) int64
 
 
 @dataclass(frozen=True, eq=False)
