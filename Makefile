@@ -19,10 +19,10 @@ help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 serve: $(VENV)/serving ## serve on http://127.0.0.1:8000 (PORT, DIGITS_WEIGHTS, WEB_CONCURRENCY)
-	@$(BIN)/gunicorn -c service/gunicorn.conf.py "service.app:create_app()"
+	@exec $(BIN)/gunicorn -c service/gunicorn.conf.py "service.app:create_app()"
 
 train: $(VENV)/training ## train on MNIST into digits.safetensors (flags: ARGS="--recipe article")
-	@$(BIN)/python -m training $(ARGS)
+	@exec $(BIN)/python -m training $(ARGS)
 
 test: $(VENV)/development ## run the tests, without the slow ones (flags: ARGS="-k images")
 	@$(RUN) $(PYTEST) -m "not slow and not container" $(ARGS)
@@ -41,6 +41,9 @@ lint: $(VENV)/development ## check format, style, types and the sizes of files a
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m benchmarks.house --check
+
+format: $(VENV)/development ## format the code
+	@$(BIN)/ruff format .
 
 check: lint test ## lint and test
 

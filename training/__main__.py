@@ -140,7 +140,7 @@ def _sweep(given: list[str], default_data: str) -> None:
             path = sweep.output / PLOT
             print(f"\n{table(outcomes)}")
             plot(outcomes, path)
-            print(f"\n{path}: the curves; each run has a folder beside it")
+            print(f"\nwrote {path}; the files of each run are in a folder beside it")
 
 
 def _check(given: list[str], default_data: str) -> None:

@@ -128,7 +128,7 @@ def _announce(name: str, parts: Sequence[Digits], validation: Digits) -> None:
     rows, *added = parts
     print(f"{name}: {len(rows):,} training rows, {len(validation):,} validation rows")
     for digits in added:
-        print(f"and {len(digits):,} synthetic digits to train on")
+        print(f"added {len(digits):,} synthetic digits to the training rows")
     if rows.images[:SAMPLE].mean() > MAX_GREY / 2:
         print("warning: the images are mostly light; digits must be light on dark")
 
@@ -201,9 +201,9 @@ def _calibrated(job: Job, run: Run) -> Classifier:
     if job.recipe.calibrate:
         z = torch.from_numpy(logits(job.classifier(theta), job.validation)).double()
         degrees = round(temperature(z, job.validation.labels), 4)
-        print(f"temperature {degrees}")
-        if degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE):
-            print("at this limit too few rows are misread to estimate the temperature")
+        is_limit = degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE)
+        reason = " (a limit: too few validation rows are misread to estimate it)"
+        print(f"temperature {degrees}{reason if is_limit else ''}")
     return job.classifier(theta, degrees)
 
 

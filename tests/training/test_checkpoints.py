@@ -183,7 +183,7 @@ def test_step_is_overdue_some_seconds_after_a_signal(run, tmp_path):
     with checkpointer.guarding():
         now[0] = 100.0
         assert not checkpointer.is_overdue()
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert not checkpointer.is_overdue()
         now[0] += GRACE + 1
         assert checkpointer.is_overdue()

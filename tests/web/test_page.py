@@ -40,6 +40,7 @@ pytestmark = pytest.mark.skipif(not chromium(), reason="needs chromium in the pa
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=30_000)  # ms, on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(**chromium())
         yield browser

@@ -8,6 +8,9 @@ from training.data.mnist import SHA256, load_mnist
 from training.data.pickled import load_pickle
 from training.data.synthetic import draw_digits
 
+# plain and compressed
+MNIST_FILES = tuple(f"{name}{suffix}" for name in SHA256 for suffix in ("", ".gz"))
+
 
 class InvalidOutput(ValueError):
     """An output path that would overwrite an input."""
@@ -24,13 +27,15 @@ def load_data(source: str, cache: Path) -> DataSet:
         raise InvalidData(f"--data: {source} is not a folder, a file or 'synthetic'")
     if path and has_arrays(path):
         return load_arrays(path)
+    if path and any(path.iterdir()) and not any((path / name).exists() for name in MNIST_FILES):
+        raise InvalidData(f"--data: {source} has neither MNIST's four files nor .npy files")
     return load_mnist(path, cache / "mnist")
 
 
 def protect_data(output: Path, source: str) -> None:
     """Raise InvalidOutput if a path is a file of the data set that --data names."""
     data = Path(source).resolve()
-    names = {*SHA256, *(f"{name}.gz" for name in SHA256)}
-    is_inside = output.parent == data and (output.suffix == ".npy" or output.name in names)
+    is_input = output.suffix == ".npy" or output.name in MNIST_FILES
+    is_inside = output.parent == data and is_input
     if source and (output == data or is_inside):
         raise InvalidOutput(f"--output: {output} is a file of --data")
