@@ -168,7 +168,7 @@ def _parse(content: bytes) -> Classifier:
         raise InvalidWeights(f"arrays {sorted(arrays)}, expected {ARRAYS}")
     metadata = _split(content)[0].get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
-        raise InvalidWeights(f"format {str(metadata.get('format'))[:SHOWN]!r}, expected {FORMAT!r}")
+        raise InvalidWeights(f"format {metadata.get('format')!r:.{SHOWN}}, expected {FORMAT!r}")
     try:
         names = ("classes", "training", "evaluation")
         classes, training, evaluation = (_metadata(metadata[name]) for name in names)

@@ -28,7 +28,6 @@ _TEXT = {
     rb"--[^\r\n]+\r\nContent-Disposition: ": "a form; send its Content-Type, with the boundary",
     rb"\s*https?://": "a URL; the service downloads nothing, so send the picture itself",
     rb"[\w.-]+=": "a URL-encoded form; send multipart/form-data, with curl as -F",
-    rb"[\t\r\n -~]{3,}\Z": "text; send the picture itself",
 }
 
 
