@@ -114,6 +114,8 @@ def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
             f"{len(unusual):,} of {len(images):,} images are not in MNIST's format and would be "
             f"read as pictures; send at most {limits.max_pictures:,} of these"
         )
+    if not len(unusual):
+        return images, {}
     images, errors = images.copy(), {}
     for i in unusual.tolist():
         try:
