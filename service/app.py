@@ -37,12 +37,11 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     app = Flask(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
         MAX_CONTENT_LENGTH=limits.max_bytes,
-        MAX_FORM_PARTS=limits.max_pictures + limits.max_fields,
-        MAX_FORM_MEMORY_SIZE=limits.max_field_bytes,
         # Flask answers OPTIONS with an empty HTML page
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
+    app.url_map.merge_slashes = False  # no redirect to another path
     extension = Extension(models, metrics, auth.ApiKeys(settings.api_keys), limits)
     app.extensions[NAME] = extension
     views = {view.__name__: view for view in VIEWS}

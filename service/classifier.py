@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ ARRAYS = ["bias", "weight"]
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
+MAX_METADATA = 2**16  # characters of each JSON text; those of a training run have about 500
+MAX_DEPTH = 16  # arrays and objects in one another
+SHOWN = 60  # characters of an invalid value that a message shows
 VERSION_DIGITS = 12  # hexadecimal digits of the file's SHA-256
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian length, a JSON header, data
 
@@ -61,9 +65,9 @@ class Classifier:
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
             known = ", ".join(FEATURES)
-            raise InvalidWeights(f"unknown feature map {self.features!r}; use {known}")
+            raise InvalidWeights(f"unknown feature map {self.features[:SHOWN]!r}; use {known}")
         if not _are_classes(self.classes):
-            raise InvalidWeights(f"classes {self.classes!r}, expected distinct digits")
+            raise InvalidWeights(f"classes {str(self.classes)[:SHOWN]}, expected distinct digits")
         k = len(self.classes)
         shapes = {"weight": (n_features(self.features), k), "bias": (k,)}
         for name, shape in shapes.items():
@@ -164,10 +168,10 @@ def _parse(content: bytes) -> Classifier:
         raise InvalidWeights(f"arrays {sorted(arrays)}, expected {ARRAYS}")
     metadata = _split(content)[0].get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
-        raise InvalidWeights(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
+        raise InvalidWeights(f"format {metadata.get('format')!r:.{SHOWN}}, expected {FORMAT!r}")
     try:
         names = ("classes", "training", "evaluation")
-        classes, training, evaluation = (json.loads(metadata[name]) for name in names)
+        classes, training, evaluation = (_metadata(metadata[name]) for name in names)
     except (KeyError, ValueError, RecursionError) as error:
         raise InvalidWeights(f"bad metadata: {error!r}") from error
     if not isinstance(training, dict) or not isinstance(evaluation, dict):
@@ -181,6 +185,28 @@ def _parse(content: bytes) -> Classifier:
         evaluation=evaluation,
         version=hashlib.sha256(content).hexdigest()[:VERSION_DIGITS],
     )
+
+
+def _metadata(text: str) -> Any:
+    """Parse JSON of finite numbers; raise ValueError for any other, large or deep."""
+    if len(text) > MAX_METADATA:
+        raise ValueError(f"{len(text):,} characters; write at most {MAX_METADATA:,}")
+    value = json.loads(text, parse_int=_finite, parse_float=_finite, parse_constant=_finite)
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError(f"{text[:SHOWN]} is not a finite number")
+    return int(text) if text.lstrip("-").isdigit() else number
+
+
+def _depth(value: object) -> int:
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _split(content: bytes) -> tuple[dict[str, Any], bytes]:

@@ -11,13 +11,13 @@ from service.reading.background import separate_ink
 from service.reading.binarise import binarise
 from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
-from service.reading.mnist_format import is_mnist_shaped, to_mnist_format
+from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.scale import closer_crop, reduced
 from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
-__all__ = ["InvalidImage", "UnknownFormat", "read_image", "read_mnist_png"]
+__all__ = ["InvalidImage", "UnknownFormat", "are_mnist_shaped", "read_image", "read_mnist_png"]
 
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
@@ -40,6 +40,13 @@ def read_image(
         image = to_mnist_format(*find_digit(picture, show))
     show("28x28", image)
     return image
+
+
+def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the image that read_image reads from a picture of grey levels (h, w)."""
+    if is_mnist_shaped(levels):
+        return levels
+    return to_mnist_format(*find_digit(Image.fromarray(levels), ignore))
 
 
 def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:

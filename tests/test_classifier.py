@@ -158,6 +158,14 @@ def not_finite() -> bytes:
         (changed_metadata(classes="[3, 8]"), "expected float32 (784, 2)"),
         (changed_metadata(training="[]"), "must be objects"),
         (changed_metadata(evaluation="oops"), "bad metadata"),
+        (changed_metadata(evaluation='{"nll": NaN}'), "NaN is not a finite number"),
+        (changed_metadata(evaluation='{"nll": [{"a": -Infinity}]}'), "-Infinity is not a finite"),
+        (changed_metadata(training='{"rate": 1e999}'), "1e999 is not a finite number"),
+        (changed_metadata(training='{"rows": 1' + "0" * 400 + "}"), "is not a finite number"),
+        (changed_metadata(training='{"a":' * 20 + "1" + "}" * 20), "nested deeper than 16"),
+        (changed_metadata(training='{"a":' * 600 + "1" + "}" * 600), "bad metadata"),
+        (changed_metadata(training=json.dumps({"a": "x" * 70_000})), "at most 65,536"),
+        (changed_metadata(format="9" * 1_000_000), "format '999"),
     ],
 )
 def test_a_file_that_cannot_be_served_is_refused_with_its_reason(content, reason, tmp_path):
@@ -169,6 +177,7 @@ def test_a_file_that_cannot_be_served_is_refused_with_its_reason(content, reason
 
     assert reason in str(caught.value)
     assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_file_over_the_size_limit_is_refused_without_reading_it(tmp_path):

@@ -24,6 +24,7 @@ MAX_HELD = 64 * 2**20  # bytes of large requests without a reply, all together
 MIN_HELD = 2**16  # bytes; smaller requests do not count
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
+SHOWN = 60  # bytes of an invalid value that a message shows
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 IN_TIME = f"within {TIMEOUT:.0f} s (minimum rate {MIN_RATE // 2**10} KiB/s)"
 OVERLOADED = "server overloaded; retry after 1 s"
@@ -232,21 +233,29 @@ def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:
     """Follow the chunks of a body (RFC 9112, 7.1) from the one that begins at `start`.
 
     Returns the index at which the next chunk begins, the number of chunks, and whether
-    the body is complete. A malformed chunk completes it: the parser reports the error.
+    the body is complete. Raises Refusal for a malformed chunk, before the parser meets it:
+    the parser judges by the bytes that have arrived, and accepts sizes of any length.
     """
     n = 0
     while start < len(data):
         n += 1
         line = data.find(b"\r\n", start, start + MAX_CHUNK_LINE)
-        if line < 0:
-            return start, n, len(data) - start >= MAX_CHUNK_LINE
-        match = CHUNK_SIZE.fullmatch(data, start, line)
+        if line < 0 and len(data) - start < MAX_CHUNK_LINE:
+            return start, n, False
+        match = CHUNK_SIZE.fullmatch(data, start, max(line, start))
         if not match:
-            return start, n, True
+            shown = bytes(data[start : start + SHOWN]).partition(b"\r\n")[0]
+            detail = (
+                f"malformed HTTP request: invalid chunk size {shown!r}; send 1 to 16 hex digits"
+            )
+            raise Refusal(HTTPStatus.BAD_REQUEST, detail)
         size = int(match[1], 16)
         if size == 0:
             # the trailers, if any, end with an empty line, as the headers do
             end = data.find(HEAD_END, line, line + MAX_HEAD_BYTES)
-            return start, n, end >= 0 or len(data) - line >= MAX_HEAD_BYTES
+            if end < 0 and len(data) - line >= MAX_HEAD_BYTES:
+                detail = f"request trailers exceed {MAX_HEAD_BYTES:,} bytes; send fewer trailers"
+                raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            return start, n, end >= 0
         start = line + 2 + size + 2
     return start, n, False

@@ -111,6 +111,10 @@ def new_request_id() -> str:
 
 def _malformed(error: Exception) -> Refusal:
     status = STATUS_OF_ERROR.get(type(error), HTTPStatus.BAD_REQUEST)
+    if isinstance(error, errors.LimitRequestHeaders):
+        return Refusal(
+            status, f"too many or too long headers ({error}); send fewer or shorter ones"
+        )
     return Refusal(status, f"malformed HTTP request: {error}")
 
 

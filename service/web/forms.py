@@ -1,16 +1,58 @@
-"""Parser for the plain multipart forms that nearly every client sends."""
+"""Parsers for multipart forms: a strict one for nearly all clients', and one for any."""
 
 import re
+from typing import NamedTuple
+
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+
+from service.web.signatures import begins_like_picture
 
 # Only forms that cannot be read in two ways; Werkzeug's parser reads all others.
 _TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'.+-]{1,70})", re.ASCII)
 _HEAD = re.compile(
-    rb'\r\nContent-Disposition: form-data; name="(image|file)"; '
-    rb'filename="[ !#-\[\]-~]+"'
+    rb'\r\nContent-Disposition: form-data; name="(image|file)"'
+    rb'(; filename="[ !#-\[\]-~]+")?'
     rb"(?:\r\nContent-Type: [\w.+-]+/[\w.+-]+)?",
     re.ASCII,
 )
 _ENDS = (b"--", b"--\r\n")
+_STEP = 2**16  # bytes that Werkzeug's decoder searches at once
+
+
+class Part(NamedTuple):
+    """A part of a form; name and filename are None if its head has none."""
+
+    name: str | None
+    filename: str | None
+    content: bytes
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a file: by its name, or without one by its content."""
+        return self.filename is not None or begins_like_picture(self.content)
+
+
+def all_parts(boundary: str, body: bytes, most: int) -> list[Part]:
+    """Return the parts of any form that Werkzeug can parse, in order.
+
+    Raises ValueError if it is malformed, and RequestEntityTooLarge if it has more than
+    `most` parts.
+    """
+    decoder = MultipartDecoder(boundary.encode("ascii"), max_parts=most)
+    heads: list[Field | File] = []
+    contents: list[bytearray] = []
+    for start in range(0, len(body) + _STEP, _STEP):
+        decoder.receive_data(body[start : start + _STEP] or None)
+        while not isinstance(event := decoder.next_event(), (NeedData, Epilogue)):
+            if isinstance(event, (Field, File)):
+                heads.append(event)
+                contents.append(bytearray())
+            elif isinstance(event, Data):
+                contents[-1] += event.data
+    return [
+        Part(head.name, getattr(head, "filename", None), bytes(content))
+        for head, content in zip(heads, contents, strict=True)
+    ]
 
 
 def plain_files(content_type: str, body: bytes, most: int) -> list[bytes] | None:
@@ -32,9 +74,9 @@ def plain_files(content_type: str, body: bytes, most: int) -> list[bytes] | None
     names, files = set(), []
     for part in parts[1:-1]:
         head, blank, file = part.partition(b"\r\n\r\n")
-        name = _HEAD.fullmatch(head)
-        if not name or not blank:
+        found = _HEAD.fullmatch(head)
+        if not found or not blank or not (found[2] or begins_like_picture(file)):
             return None
-        names.add(name[1])
+        names.add(found[1])
         files.append(file)
     return files if len(names) == 1 else None

@@ -6,19 +6,26 @@ from contextlib import contextmanager
 
 import numpy as np
 from flask import Response, g, request
-from werkzeug.exceptions import BadRequest, HTTPException, UnprocessableEntity, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestEntityTooLarge,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
 
 from service.classifier import Classifier, Floats
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
-from service.images import InvalidImage, UnknownFormat, read_image
+from service.images import InvalidImage, UnknownFormat, read_image, read_levels
 from service.server.wsgi_keys import RECEIVED_AT
 from service.settings import Limits
 from service.web import problems
-from service.web.bulk import NPY, PARSERS, to_npy
+from service.web.bulk import NPY, to_npy, unusual_images
 from service.web.extension import extension
 from service.web.families import count_predictions
 from service.web.prediction_json import JSON, prediction, predictions
+from service.web.signatures import hint
 from service.web.uploads import bulk_images, pictures, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"
@@ -32,14 +39,14 @@ def predict() -> Response:
     is_explained, _ = _option("explain"), _option("timing")
     limits, classifier = extension().limits, extension().models.current()
     body = read_body(limits)
-    is_bulk = request.mimetype in PARSERS
-    files = [] if is_bulk else pictures(body, limits)
+    bulk = bulk_images(body, limits)
+    files = [] if bulk is not None else pictures(body, limits)
     is_single, is_npy = len(files) == 1, _prefers_npy()
     if is_explained and (is_npy or not is_single):
         raise BadRequest(
             "explain=1 is only for one picture with a JSON reply; send one picture, or omit explain"
         )
-    images, errors = (bulk_images(body, limits), {}) if is_bulk else _read_all(files, limits)
+    images, errors = _read_all(files, limits) if bulk is None else _read_bulk(bulk, limits)
     extra = {}
     if is_explained:
         with _timed("explain"):
@@ -98,15 +105,38 @@ def _read_all(files: list[bytes], limits: Limits) -> tuple[Images, Errors]:
     return np.array(images, np.uint8).reshape(-1, *IMAGE_SIZE), errors
 
 
-def _read(upload: bytes, max_pixels: int) -> Images:
-    """Read one upload as an image (28, 28)."""
+def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
+    """Read those of images (N, 28, 28) that are not MNIST-shaped as pictures are read."""
+    with _timed("read"):
+        unusual = unusual_images(images)
+    if len(unusual) > limits.max_pictures:
+        raise RequestEntityTooLarge(
+            f"{len(unusual):,} of {len(images):,} images are not in MNIST's format and would be "
+            f"read as pictures; send at most {limits.max_pictures:,} of these"
+        )
+    if not len(unusual):
+        return images, {}
+    images, errors = images.copy(), {}
+    for i in unusual.tolist():
+        try:
+            images[i] = _read(images[i], limits.max_pixels)
+        except HTTPException as error:
+            errors[i] = problems.fields(error)
+    return np.delete(images, list(errors), axis=0), errors
+
+
+def _read(upload: bytes | Images, max_pixels: int) -> Images:
+    """Read one upload, or grey levels (28, 28), as an image (28, 28)."""
     metrics = extension().metrics
     try:
         with _timed("read"):
-            image = read_image(upload, max_pixels)
+            if isinstance(upload, bytes):
+                image = read_image(upload, max_pixels)
+            else:
+                image = read_levels(upload)
     except UnknownFormat as error:
         metrics.count("digits_pictures", "unknown")
-        raise UnsupportedMediaType(str(error)) from error
+        raise UnsupportedMediaType(f"{error}{hint(bytes(upload))}") from error
     except InvalidImage as error:
         metrics.count("digits_pictures", "refused")
         raise UnprocessableEntity(str(error)) from error

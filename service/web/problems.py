@@ -6,7 +6,16 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
+from werkzeug.exceptions import (
+    BadHost,
+    ClientDisconnected,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from service.server.wsgi_keys import INTERNAL_ERROR, REQUEST_ID
 
@@ -17,6 +26,7 @@ SAFETY = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+SHOWN = 60  # characters of an invalid value that a message shows
 MEDIA_TYPE = "application/problem+json"
 # headers that a status requires
 REQUIRED = {
@@ -62,22 +72,28 @@ def _write(problem: dict[str, Any]) -> bytes:
     return json.dumps(problem).encode() + b"\n"
 
 
-def _detail(error: HTTPException) -> str | None:
+def _detail(error: HTTPException) -> str:
     """Return what is wrong with this request, in more detail than Werkzeug does."""
     if isinstance(error, NotFound):
         return f"{request.path} does not exist; POST a picture to /predict"
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return f"{request.method} is not allowed on {request.path}; use {allowed}"
-    # Werkzeug raises it without a description
-    if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and "description" not in vars(error):
-        config = current_app.config
-        return (
-            f"the request is larger than {config['MAX_CONTENT_LENGTH']:,} bytes, or "
-            f"its form has more than {config['MAX_FORM_PARTS']} parts or "
-            f"{config['MAX_FORM_MEMORY_SIZE']:,} bytes besides the files; send less"
-        )
-    return error.description
+    if isinstance(error, BadHost):
+        host = request.headers.get("Host", "")[:SHOWN]
+        return f"the Host header is {host!r}, which is not a host name; send the server's name"
+    # the rest of Werkzeug's errors that have a description are its own, for any application
+    if "description" in vars(error):
+        return str(error.description)
+    if isinstance(error, WebsocketMismatch):
+        return "WebSocket is not supported; send the request without the header Upgrade"
+    if isinstance(error, RequestEntityTooLarge):
+        most = current_app.config["MAX_CONTENT_LENGTH"]
+        return f"the request body is larger than {most:,} bytes; send less per request"
+    if isinstance(error, ClientDisconnected):
+        return "the request body ended before it was complete; send all of it"
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    return f"{request.method} {request.path}: {status.phrase.lower()}"
 
 
 def _answer_unexpected(error: Exception) -> Response:

@@ -1,13 +1,15 @@
 """Request bodies: the pictures of a form or of a body, and images in bulk."""
 
 from flask import request
+from numpy.lib.format import MAGIC_PREFIX
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.features import Images
 from service.settings import Limits
-from service.web.bulk import PARSERS
+from service.web.bulk import NPY, PARSERS
 from service.web.fast_path import UPLOADS
-from service.web.forms import plain_files
+from service.web.forms import Part, all_parts, plain_files
+from service.web.signatures import begins_like_picture, hint
 
 FIELDS = ("image", "file")
 N_SHOWN, SHOWN = 5, 40  # field names in a message, and characters of each
@@ -17,8 +19,7 @@ CURL = "curl -F image=@digit.png"
 def read_body(limits: Limits) -> bytes:
     """Read the whole body of the request."""
     try:
-        # cached, so that Werkzeug can still parse a form that is not plain
-        body = request.get_data(cache=True, parse_form_data=False)
+        body = request.get_data(cache=False, parse_form_data=False)
     except (BadRequest, RequestEntityTooLarge):
         raise
     except Exception as error:  # each WSGI server has its own for a malformed body
@@ -29,9 +30,12 @@ def read_body(limits: Limits) -> bytes:
     return body
 
 
-def bulk_images(body: bytes, limits: Limits) -> Images:
-    """Parse a bulk body as images (N, 28, 28)."""
-    images = PARSERS[request.mimetype](body)
+def bulk_images(body: bytes, limits: Limits) -> Images | None:
+    """Parse a bulk body as images (N, 28, 28); None for a picture or a form."""
+    kind = NPY if body.startswith(MAGIC_PREFIX) else request.mimetype
+    if kind not in PARSERS or begins_like_picture(body):
+        return None
+    images = PARSERS[kind](body)
     if len(images) > limits.max_images:
         raise RequestEntityTooLarge(
             f"the body has {len(images):,} images; send at most {limits.max_images:,}"
@@ -43,40 +47,49 @@ def bulk_images(body: bytes, limits: Limits) -> Images:
 
 def pictures(body: bytes, limits: Limits) -> list[bytes]:
     """Return the picture files of the request, at least one."""
-    if request.mimetype == "multipart/form-data":
-        files = request.environ.get(UPLOADS) or plain_files(
-            request.headers["Content-Type"], body, limits.max_pictures
-        )
-        files = files or _form_files(limits)
-    elif request.mimetype.startswith("image/") or not body:
+    if begins_like_picture(body) or request.mimetype.startswith("image/") or not body:
         files = [body]
+    elif request.mimetype == "multipart/form-data":
+        files = (
+            request.environ.get(UPLOADS)
+            or plain_files(request.headers["Content-Type"], body, limits.max_pictures)
+            or _form_files(body, limits)
+        )
     else:
         raise UnsupportedMediaType(
-            f"unsupported content type {request.mimetype!r}; send multipart/form-data "
+            f"unsupported content type {request.mimetype[:SHOWN]!r}; send multipart/form-data "
             "with the picture in 'image', a picture as image/*, or images in bulk as "
             + " or ".join(PARSERS)
+            + hint(body)
         )
     if not any(files):
         raise BadRequest(f"no picture in the request; try {CURL}")
     return files
 
 
-def _form_files(limits: Limits) -> list[bytes]:
+def _form_files(body: bytes, limits: Limits) -> list[bytes]:
     """Return the files of any form that Werkzeug can parse, all of one field."""
-    _check_other_fields(limits)
-    fields = [name for name in FIELDS if request.files.getlist(name)]
-    if len(fields) > 1:
+    most = limits.max_pictures + limits.max_fields
+    try:
+        parts = all_parts(request.mimetype_params.get("boundary", ""), body, most)
+    except ValueError:
+        parts = []
+    except RequestEntityTooLarge:
+        raise RequestEntityTooLarge(
+            f"the form has more than {most:,} parts; send at most {limits.max_pictures:,} pictures "
+            f"and {limits.max_fields:,} other fields"
+        ) from None
+    files = [part for part in parts if part.is_picture and part.name in FIELDS]
+    _check_other_fields([part for part in parts if not part.is_picture], limits)
+    if len({part.name for part in files}) > 1:
         raise BadRequest(
             "the form has files in both 'image' and 'file', so their order is "
             "unknown; send all of them in 'image'"
         )
-    if not fields:
-        raise BadRequest(
-            f"no file in the form's field 'image' or 'file' ({_fields_found()}); try " + CURL
-        )
-    files = [(file.filename, file.read()) for file in request.files.getlist(fields[0])]
+    if not files:
+        raise BadRequest(_without_file(parts))
     # a browser sends neither a name nor content if no file was chosen
-    contents = [content for name, content in files if name or content] or [b""]
+    contents = [part.content for part in files if part.filename or part.content] or [b""]
     if len(contents) > limits.max_pictures:
         raise RequestEntityTooLarge(
             f"the form has {len(contents):,} pictures; send at most {limits.max_pictures:,}"
@@ -84,21 +97,28 @@ def _form_files(limits: Limits) -> list[bytes]:
     return contents
 
 
-def _check_other_fields(limits: Limits) -> None:
-    values = [value for _, values in request.form.lists() for value in values]
-    n_bytes = sum(len(value.encode()) for value in values)
-    if len(values) > limits.max_fields or n_bytes > limits.max_field_bytes:
+def _check_other_fields(fields: list[Part], limits: Limits) -> None:
+    n_bytes = sum(len(field.content) for field in fields)
+    if len(fields) > limits.max_fields or n_bytes > limits.max_field_bytes:
         raise RequestEntityTooLarge(
-            f"the form has {len(values):,} fields of {n_bytes:,} bytes besides its pictures; "
+            f"the form has {len(fields):,} fields of {n_bytes:,} bytes besides its pictures; "
             f"send at most {limits.max_fields:,} of {limits.max_field_bytes:,} bytes"
         )
 
 
-def _fields_found() -> str:
+def _without_file(parts: list[Part]) -> str:
+    """Describe a form without a file in 'image' or 'file'."""
+    for part in parts:
+        if part.name in FIELDS:
+            text = part.content.decode("utf-8", "replace")[:SHOWN]
+            detail = f"the field {part.name!r} is the text {text!r}, not a file; use "
+            file = text if text.isprintable() and len(part.content) < SHOWN else "digit.png"
+            return f"{detail}-F {part.name}=@{file.lstrip('@')}{hint(part.content)}"
     # the name of a part without one is None
-    names = sorted(map(str, {*request.files, *request.form}))
-    if not names:
-        return "no readable field: does the boundary match the Content-Type?"
-    shown = ", ".join(repr(name[:SHOWN]) for name in names[:N_SHOWN])
-    n_more = len(names) - N_SHOWN
-    return f"fields: {shown}" + (f" and {n_more} more" if n_more > 0 else "")
+    names = sorted({str(part.name) for part in parts})
+    found = "no readable field: does the boundary match the Content-Type?"
+    if names:
+        shown = ", ".join(repr(name[:SHOWN]) for name in names[:N_SHOWN])
+        n_more = len(names) - N_SHOWN
+        found = f"fields: {shown}" + (f" and {n_more} more" if n_more > 0 else "")
+    return f"no file in the form's field 'image' or 'file' ({found}); try {CURL}"

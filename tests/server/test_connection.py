@@ -474,7 +474,10 @@ def test_chunked_body_is_complete_exactly_at_its_end(body, after, data):
 def test_parser_needs_no_more_bytes_of_a_complete_malformed_body(junk):
     start = 0
     for end in range(len(junk) + 1):
-        next_start, _, is_complete = follow_chunks(bytearray(junk[:end]), start)
+        try:
+            next_start, _, is_complete = follow_chunks(bytearray(junk[:end]), start)
+        except Refusal:
+            break
         assert next_start >= start
         start = next_start
         if is_complete:
@@ -485,13 +488,36 @@ def test_parser_needs_no_more_bytes_of_a_complete_malformed_body(junk):
 
 
 @pytest.mark.parametrize("size", [b"", b"-1", b"+1", b"0x1", b"1_0", b" 1", b"z", b"-0"])
-def test_malformed_chunk_size_completes_the_body_at_once(size):
+def test_malformed_chunk_size_is_refused_before_the_parser_meets_it(size):
     with pytest.raises(ParseException):
         read_with_gunicorn(size + b"\r\n")
 
-    assert follow_chunks(bytearray(size + b"\r\n"), 0)[2]
+    with pytest.raises(Refusal) as refused:
+        follow_chunks(bytearray(size + b"\r\n"), 0)
+    assert refused.value.status == 400
+    assert repr(size) in refused.value.detail
 
 
-@pytest.mark.parametrize("body", [b"5;" + b"a" * 20_000 + b"\r\nhe", b"0\r\nx: " + b"a" * 2**20])
-def test_chunk_lines_and_trailers_without_end_complete_the_body(body):
-    assert follow_chunks(bytearray(body), 0)[2]
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"5;" + b"a" * 20_000 + b"\r\nhello\r\n0\r\n\r\n", 400),
+        (b"0\r\nx: " + b"a" * 2**17 + b"\r\n\r\n", 431),
+        (b"00000000000000005\r\nhello\r\n0\r\n\r\n", 400),
+        (b"5\r\nhello\r\n" + b"f" * 17 + b"\r\n", 400),
+        (b"5\r\nhelloX0\r\n\r\n", 400),
+    ],
+    ids=["line", "trailers", "17 digits", "second chunk", "no line break"],
+)
+@pytest.mark.parametrize("step", [1, 1_000, 2**20])
+def test_malformed_chunks_get_one_answer_however_their_bytes_arrive(body, status, step):
+    start, found = 0, None
+    for end in range(step, len(body) + step, step):
+        try:
+            start, _, is_complete = follow_chunks(bytearray(body[:end]), start)
+        except Refusal as refusal:
+            found = refusal.status
+            break
+        assert not is_complete
+
+    assert found == status

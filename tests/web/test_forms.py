@@ -1,13 +1,15 @@
 """The parser of plain forms, held to Werkzeug's on the same bytes."""
 
 import io
+import re
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from werkzeug.formparser import parse_form_data
+from werkzeug.datastructures import Headers
+from werkzeug.formparser import MultiPartParser, parse_form_data
 
-from service.web.forms import plain_files
+from service.web.forms import all_parts, plain_files
 
 TYPE = "multipart/form-data; boundary=b"
 HEAD = b'Content-Disposition: form-data; name="image"; filename="7.png"'
@@ -16,6 +18,23 @@ HEAD = b'Content-Disposition: form-data; name="image"; filename="7.png"'
 def form(*files: bytes, head: bytes = HEAD, boundary: bytes = b"b") -> bytes:
     parts = [b"--%s\r\n%s\r\n\r\n%s\r\n" % (boundary, head, file) for file in files]
     return b"".join(parts) + b"--%s--\r\n" % boundary
+
+
+NAMELESS = b'Content-Disposition: form-data; name="image"'
+
+
+class BytesParser(MultiPartParser):
+    """Werkzeug's parser, whose fields can be turned back into bytes."""
+
+    def get_part_charset(self, headers: Headers) -> str:
+        return "latin-1"
+
+
+def parts_of_werkzeug(body: bytes) -> list[tuple[str | None, str | None, bytes]]:
+    """Return the names, filenames and contents of all parts, or raise."""
+    fields, files = BytesParser(lambda **_: io.BytesIO()).parse(io.BytesIO(body), b"b", len(body))
+    found = [(n, None, value.encode("latin-1")) for n, value in fields.items(multi=True)]
+    return found + [(n, f.filename, f.read()) for n, f in files.items(multi=True)]
 
 
 def werkzeug_files(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
@@ -103,6 +122,8 @@ PIECES = st.sampled_from(
         HEAD,
         HEAD + b"\r\n\r\n",
         HEAD.replace(b"image", b"file") + b"\r\n\r\n",
+        NAMELESS + b"\r\n\r\n",
+        NAMELESS + b"\r\n\r\n\x89PNG\r\n\x1a\n",
         b"\r\nContent-Type: image/png\r\n\r\n",
         b"\r\nContent-Type: image/png",
         b"x",
@@ -119,9 +140,37 @@ def test_both_parsers_agree_on_any_bytes(pieces):
     for body in (inside, form(inside), form(b"x", inside), b"--b\r\n" + inside):
         found = plain_files(TYPE, body, most=9)
         if found is not None:
-            theirs = werkzeug_files(TYPE, body)
-            assert [file for _, file in theirs] == found
-            assert {name for name, _ in theirs} <= {"image", "file"}
+            parts = all_parts("b", body, most=9)
+            assert [part.content for part in parts] == found
+            assert {part.name for part in parts} <= {"image", "file"}
+            assert all(part.is_picture for part in parts)
+
+
+@settings(max_examples=500, deadline=None)
+@example([b"--b\r\n", NAMELESS, b"\r\n\r\n", b"\xff\xfe", b"\r\n--b--"])
+@given(st.lists(PIECES, max_size=12))
+def test_parts_of_any_form_are_those_of_werkzeug(pieces):
+    for body in (b"".join(pieces), form(b"".join(pieces)), b"--b\r\n" + b"".join(pieces)):
+        try:
+            theirs = parts_of_werkzeug(body)
+        except ValueError as error:
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                all_parts("b", body, most=20)
+            continue
+        ours = all_parts("b", body, most=20)
+        # Werkzeug lists the fields first, and groups them by their name
+        assert sorted(map(repr, map(tuple, ours))) == sorted(map(repr, theirs))
+
+
+def test_part_without_a_filename_is_a_picture_by_its_content_alone():
+    png = b"\x89PNG\r\n\x1a\n\xff\xfe"
+
+    assert plain_files(TYPE, form(png, png, head=NAMELESS), most=9) == [png, png]
+    assert plain_files(TYPE, form(b"digit.png", head=NAMELESS), most=9) is None
+    assert [part.is_picture for part in all_parts("b", form(png, b"x", head=NAMELESS), 9)] == [
+        True,
+        False,
+    ]
 
 
 @settings(max_examples=300, deadline=None)

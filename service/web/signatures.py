@@ -1,0 +1,44 @@
+"""What the bytes of a body are, by how they begin."""
+
+import re
+
+N_SEARCHED = 256  # bytes; all of them are printable in a text
+
+# The formats of pictures, also of those that are named but not read: PNG, JPEG, GIF,
+# WEBP, BMP, TIFF, HEIC and AVIF, PDF, SVG
+_PICTURE = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*"
+    rb"|\0\0.{2}ftyp|%PDF-|\s*<svg|\s*<\?xml",
+    re.DOTALL,
+)
+# what a client may send in place of a picture, and what it should do
+_BINARY = {
+    rb"\x89PNG": "a PNG whose line breaks were changed; send its bytes unchanged, "
+    "with curl as --data-binary and not as -d",
+    rb"\x1f\x8b\x08|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd": "compressed data; decompress it first",
+    rb"PK\x03\x04": "a zip archive, as .npz files are; send the files inside it",
+    rb"\0\0\x08[\x01-\x04]\0": "an IDX file, as MNIST's are; send the bytes of its images without "
+    "the header of 16 bytes",
+}
+_TEXT = {
+    rb"\s*data:[^,]*,": "a data: URI; decode the base64 behind its comma and send the bytes",
+    rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; decode "
+    "it and send the bytes",
+    rb"\s*[\[{]": "JSON; send the bytes of the picture, without base64 and JSON around them",
+    rb"--[^\r\n]+\r\nContent-Disposition: ": "a form; send its Content-Type, with the boundary",
+    rb"\s*https?://": "a URL; the service downloads nothing, so send the picture itself",
+    rb"[\w.-]+=": "a URL-encoded form; send multipart/form-data, with curl as -F",
+}
+
+
+def begins_like_picture(content: bytes) -> bool:
+    """Return whether the content has a picture's signature, of whatever format."""
+    return bool(_PICTURE.match(content))
+
+
+def hint(content: bytes, may_be_text: bool = True) -> str:
+    """Return "; it looks like ..." and what to do, or "" for unknown content."""
+    start = content[:N_SEARCHED]
+    kinds = {**_BINARY, **(_TEXT if may_be_text else {})}
+    found = (text for pattern, text in kinds.items() if re.match(pattern, start))
+    return next((f"; it looks like {text}" for text in found), "")
