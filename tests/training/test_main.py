@@ -231,7 +231,7 @@ def test_bad_flag_is_an_error_with_its_value(flags, words, capsys):
     [
         (["--data", "/absent"], "/absent is not a folder, a file or 'synthetic'"),
         (["--data", "/dev/null"], "/dev/null"),
-        (["--data", "docs"], "docs has neither MNIST's four files nor .npy files"),
+        (["--data", str(ROOT / "docs")], "docs has neither MNIST's four files nor .npy files"),
         (["--data", "~nobody/here"], "~nobody/here is not a folder"),
         (["--rows", "3"], "3 training rows lack the digits 0, 1, 2, 3, 5, 7, 8, 9; the last sixth"),
         (["--learning-rate", "9e37"], "lower --learning-rate"),
