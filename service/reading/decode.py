@@ -41,9 +41,9 @@ PIXELS_AT, PNG_END_BYTES, MAX_MNIST_PNG = 33, 24, 2**10  # bytes of such a file
 
 MAX_PIXELS = 2**30 // 12  # what Pillow takes for safe: a quarter of a GiB as RGB
 MAX_SIDE = 2**16 - 1  # pixels: as in a JPEG; each row of a picture takes time and memory
-MAX_MEMORY = 200_000_000  # bytes that decoding may take
-# of CPU: the slowest picture of 25 megapixels and 16 MiB takes 0.75 s on our machine
-MAX_SECONDS = 0.8
+# bytes that decoding may take, and the copies of a file that are held meanwhile
+MAX_MEMORY, COPIES = 210_000_000, 3
+MAX_SECONDS = 0.7  # of CPU: a progressive JPEG of 25 megapixels takes 0.25 s
 STRIP_PIXELS = 2**20  # that are converted at a time while a large picture is averaged
 MAX_GREY_16 = 2**16 - 1
 # what makes a picture upright, by the orientation of EXIF
@@ -143,9 +143,10 @@ def _refuse_large(container: Container, max_pixels: int) -> None:
         raise InvalidImage(f"{size}; send at most {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise InvalidImage(f"{size}; send at most {MAX_SIDE:,} on a side")
-    if container.memory > MAX_MEMORY:
-        memory = f"{container.memory // 10**6} MB of memory, at most {MAX_MEMORY // 10**6}"
-        raise InvalidImage(f"{size}, and decoding a {container.kind} of this size takes {memory}")
+    memory = container.memory + len(container.content) * COPIES
+    if memory > MAX_MEMORY:
+        takes = f"{memory // 10**6} MB of memory; at most {MAX_MEMORY // 10**6} MB are used"
+        raise InvalidImage(f"{size}, and decoding a {container.kind} of this size takes {takes}")
 
 
 def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: float) -> Image.Image:

@@ -26,7 +26,7 @@ def walk(upload: bytes) -> Container:
             at, n_parts = _after_blocks(upload, at + 1, n_parts)
             if upload[start + 1] == CONTROL:
                 control = upload[start:at]
-        n_parts += 1
+        n_parts = _counted(n_parts)
     left, top, width, height, flags = FRAME.unpack_from(upload, at)
     data = at + FRAME.size + _colour_bytes(flags) + 1  # after the size of its codes
     end, _ = _after_blocks(upload, data, n_parts)
@@ -47,7 +47,12 @@ def _after_blocks(upload: bytes, at: int, n_parts: int) -> tuple[int, int]:
     """Return where the blocks that begin at `at` end, and the number of parts so far."""
     while length := upload[at]:
         at += length + 1
-        n_parts += 1
-        if n_parts > MAX_PARTS:
-            raise too_many("GIF blocks", MAX_PARTS)
+        n_parts = _counted(n_parts)
     return at + 1, n_parts
+
+
+def _counted(n_parts: int) -> int:
+    """Return the number of parts with one more; raise InvalidImage beyond the limit."""
+    if n_parts == MAX_PARTS:
+        raise too_many("GIF blocks", MAX_PARTS)
+    return n_parts + 1
