@@ -190,6 +190,52 @@ def test_a_picture_whose_decoding_takes_much_memory_is_refused():
             decode(upload)
 
 
+def of_many_groups(side: int) -> bytes:
+    """Return VP8L data with a group of prefix codes for each block of 4 x 4 pixels."""
+    bits: list[tuple[int, int]] = [(0, 1), (0, 1), (1, 1), (0, 3), (0, 1)]
+    eight = [(0, 1), (8, 4), *[(0, 3)] * 11, (1, 3)]  # all lengths are 8
+    single = [(1, 1), (0, 1), (0, 1), (0, 1)]
+    bits += [*eight, (1, 1), (3, 3), (254, 8), *eight, (0, 1), *single * 3]
+    reverse = [int(f"{value:08b}"[::-1], 2) for value in range(256)]
+    n = (side // 4) ** 2
+    for i in range(n):
+        bits += [(reverse[i & 255], 8), (reverse[i >> 8 & 255], 8)]
+    text = "".join(f"{value:0{width}b}"[::-1] for value, width in bits + single * 5 * n)
+    return int(text[::-1], 2).to_bytes(len(text) // 8 + 1, "little")
+
+
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"".join(
+        kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks
+    )
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def test_a_webp_of_more_groups_of_prefix_codes_than_encoders_write_is_refused():
+    side = 512
+    sides = (side - 1) | (side - 1) << 14
+    lossless = riff((b"VP8L", b"\x2f" + struct.pack("<I", sides) + of_many_groups(side)))
+    frame = encode(Image.new("RGB", (side, side)), "WEBP")[20:]
+    extended = struct.pack("<B3xHBHB", 0x10, side - 1, 0, side - 1, 0)
+    alpha = riff((b"VP8X", extended), (b"ALPH", b"\1" + of_many_groups(side)), (b"VP8 ", frame))
+
+    for upload in (lossless, alpha):
+        with pytest.raises(InvalidImage, match="3[23]. MB of memory"):
+            decode(upload)
+
+
+@pytest.mark.parametrize("method", [0, 3, 6])
+def test_a_lossless_webp_of_much_detail_is_read(method):
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize((1000, 800))
+
+    upload = encode(photo, "WEBP", lossless=True, method=method)
+
+    assert len(upload) > 300_000
+    np.testing.assert_array_equal(decode(upload), photo)
+
+
 def test_a_gif_whose_frame_is_larger_than_its_screen_is_refused_by_the_frame():
     whole = bytearray(encode(Image.new("L", (64, 64), 200), "GIF"))
     at = whole.index(b",", 13 + 3 * 2)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
 from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.vp8l import HEAD_BYTES, count_groups
 from service.reading.errors import InvalidImage
 
 CHUNK = struct.Struct("<4sI")
@@ -12,7 +13,11 @@ RIFF_HEAD = 12  # bytes: RIFF, the length, WEBP
 KEPT = (b"VP8X", b"ANIM", b"ALPH", b"VP8 ", b"VP8L", b"ANMF")
 FRAMES = (b"VP8 ", b"VP8L", b"ANMF")
 ALPHA, ANIMATION = 0x10, 0x02  # flags of VP8X
-PIXEL_BYTES = 16  # two canvases of the decoder, its reply, and the picture
+ALPHA_METHOD, LOSSLESS = 3, 1  # of ALPH: the bits of its compression, and VP8L's
+# two canvases of the decoder, its reply, and the picture; before these, the first canvas,
+# the frame, and the tables of each group of prefix codes
+PIXEL_BYTES, FRAME_PIXEL_BYTES, GROUP_BYTES = 16, 8, 20_000
+FRAME_HEAD = 16  # bytes of an animation's frame before its chunks
 SIDE_14_BITS = 0x3FFF
 
 
@@ -40,7 +45,7 @@ def walk(upload: bytes) -> Container:
         "WEBP",
         CHUNK.pack(b"RIFF", len(body) + 4) + b"WEBP" + body,
         size,
-        memory=size[0] * size[1] * PIXEL_BYTES,
+        memory=_memory(kept, size),
         orientation=exif or xmp or UPRIGHT,
     )
 
@@ -48,21 +53,37 @@ def walk(upload: bytes) -> Container:
 def _size(kept: dict[bytes, bytes]) -> tuple[int, int]:
     """Return the width and height of the canvas, or of the only frame."""
     if b"VP8X" in kept:
-        sides = (kept[b"VP8X"][at : at + 3] for at in (4, 7))
-        width, height = (int.from_bytes(side, "little") + 1 for side in sides)
-    elif b"VP8 " in kept:
-        width, height = (n & SIDE_14_BITS for n in struct.unpack_from("<2H", kept[b"VP8 "], 6))
-    elif b"VP8L" in kept:
-        (bits,) = struct.unpack_from("<I", kept[b"VP8L"], 1)
-        width, height = (bits & SIDE_14_BITS) + 1, (bits >> 14 & SIDE_14_BITS) + 1
-    else:
-        raise InvalidImage("the picture is damaged: the WEBP has no frame")
-    return width, height
+        width, height = (int.from_bytes(kept[b"VP8X"][at : at + 3], "little") for at in (4, 7))
+        return width + 1, height + 1
+    return _frame_size(kept)
 
 
-def _chunks(upload: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _frame_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
+    """Return the width and height of a frame, lossless or lossy."""
+    if b"VP8L" in chunks:
+        (bits,) = struct.unpack_from("<I", chunks[b"VP8L"], 1)
+        return (bits & SIDE_14_BITS) + 1, (bits >> 14 & SIDE_14_BITS) + 1
+    if b"VP8 " in chunks:
+        width, height = struct.unpack_from("<2H", chunks[b"VP8 "], 6)
+        return width & SIDE_14_BITS, height & SIDE_14_BITS
+    raise InvalidImage("the picture is damaged: the WEBP has no frame")
+
+
+def _memory(kept: dict[bytes, bytes], size: tuple[int, int]) -> int:
+    """Return the bytes that decoding takes at its peak."""
+    chunks = dict(_chunks(kept[b"ANMF"], FRAME_HEAD)) if b"ANMF" in kept else kept
+    alpha = chunks.get(b"ALPH", b"")
+    n_groups = 0
+    if b"VP8L" in chunks:
+        n_groups = count_groups(chunks[b"VP8L"][HEAD_BYTES:], *_frame_size(chunks))
+    elif alpha and alpha[0] & ALPHA_METHOD == LOSSLESS:
+        n_groups = count_groups(alpha[1:], *_frame_size(chunks))
+    n_pixels = size[0] * size[1]
+    return max(n_pixels * PIXEL_BYTES, n_pixels * FRAME_PIXEL_BYTES + n_groups * GROUP_BYTES)
+
+
+def _chunks(upload: bytes, at: int = RIFF_HEAD) -> Iterator[tuple[bytes, bytes]]:
     """Yield the kind and the content of each chunk; the last may be cut off."""
-    at = RIFF_HEAD
     for _ in range(MAX_PARTS):
         if at + CHUNK.size > len(upload):
             return
