@@ -58,7 +58,7 @@ def open_container(upload: bytes) -> Container:
             return walk(upload)
     raise UnknownFormat(
         f"{_described(upload)}, not a picture in a supported format; "
-        f"save it as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        f"send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
     )
 
 
