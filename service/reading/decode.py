@@ -1,13 +1,13 @@
 """Decoding of an upload into an upright, opaque picture."""
 
-import contextlib
 import io
 import struct
-import zlib
+import time
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -17,58 +17,78 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import MIN_CONTRAST
-from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
+from service.reading.containers.container import Container
+from service.reading.containers.formats import open_container
+from service.reading.containers.jpeg import KEPT_SIDE, padded
+from service.reading.containers.png import SIGNATURE
+from service.reading.errors import InvalidImage, NoDigit
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.scale import reduced
 
-# Formats, by the decoders that read them. Image.open would warn of a large picture once
-# it is open; these leave it to decode() to refuse one by its size.
-DECODERS = (PngImageFile, JpegImageFile, GifImageFile, BmpImageFile, WebPImageFile)
-FORMATS = tuple(str(decoder.format) for decoder in DECODERS)
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# the first 29 bytes of a PNG of 28 x 28 pixels, 8-bit grey, not interlaced
-MNIST_PNG = PNG_SIGNATURE + struct.pack(">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 0, 0, 0)
+# Image.open would warn of a large picture once it is open; these leave it to decode()
+# to refuse one by its size.
+DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "WEBP": WebPImageFile,
+}
+# the first 29 bytes of a PNG of 28 x 28 pixels, 8-bit grey, not interlaced, up to the
+# checksum of its header
+MNIST_PNG = SIGNATURE + struct.pack(">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 0, 0, 0)
+PIXELS_AT, PNG_END_BYTES, MAX_MNIST_PNG = 33, 24, 2**10  # bytes of such a file
 
 MAX_PIXELS = 2**30 // 12  # what Pillow takes for safe: a quarter of a GiB as RGB
-JPEG_START, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
-JPEG_METADATA = (*range(0xE0, 0xF0), 0xFE)  # segments of applications, and comments
-# scans of a JPEG, where progressive ones have about 10; segments of a JPEG or chunks of
-# a PNG; bytes of a PNG's text, decompressed
-MAX_SCANS, MAX_SEGMENTS, MAX_TEXT = 100, 10_000, 2**20
-PNG_CHUNK_FRAME = 12  # bytes of a chunk besides its data: length, kind, checksum
-# the zero bytes before the text in each kind of PNG chunk that holds text
-TEXT_ZEROS = {b"tEXt": 1, b"zTXt": 2, b"iTXt": 4}
-
-KEPT_SIDE = 1024  # pixels: a picture of twice this side or more is averaged down to it
+MAX_SIDE = 2**16 - 1  # pixels: as in a JPEG; each row of a picture takes time and memory
+# bytes that decoding may take, and the copies of a file that are held meanwhile
+MAX_MEMORY, COPIES = 210_000_000, 3
+MAX_SECONDS = 0.7  # of CPU: a progressive JPEG of 25 megapixels takes 0.25 s
+STRIP_PIXELS = 2**20  # that are converted at a time while a large picture is averaged
 MAX_GREY_16 = 2**16 - 1
+# what makes a picture upright, by the orientation of EXIF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 VISIBLE = 0.5  # of the largest opacity: the ground is chosen by pixels above it
 ONE_COLOUR = 12  # grey levels: the largest standard deviation of a single ink's colour
 PALE = 200  # grey level: paler colours were drawn for a white ground
 
 
-def decode(upload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    upload: bytes, max_pixels: int = MAX_PIXELS, clock: Callable[[], float] = time.thread_time
+) -> Image.Image:
     """Decode the first frame of an upload, upright and opaque: mode L or RGB.
 
-    Raises UnknownFormat for bytes that are no picture in one of FORMATS, and
-    InvalidImage for a picture that is damaged or larger than max_pixels.
+    clock: the seconds of CPU that this thread has used. Raises UnknownFormat for bytes
+    that are no picture in a supported format, and InvalidImage for a picture that is
+    damaged, larger than max_pixels, or takes more memory or time than any good one.
     """
-    if _has_many_parts(upload):
-        raise InvalidImage("too many parts or too much text; save it without metadata")
+    deadline = clock() + MAX_SECONDS
     try:
-        with _open(upload) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                size = f"the picture has {width} x {height} pixels"
-                raise InvalidImage(f"{size}; send at most {max_pixels:,}")
-            # a JPEG can be decoded at a fraction of its size
-            picture.draft(None, (KEPT_SIDE, KEPT_SIDE))
-            plain = ImageOps.exif_transpose(_to_plain_mode(picture))
-            return _on_ground(plain) if plain.mode == "RGBA" else plain
+        container = open_container(upload)
+        _refuse_large(container, max_pixels)
+        picture = _pixels(container.kind, container.content, clock, deadline)
+        if not container.has_end:
+            other = _pixels(container.kind, padded(container.content), clock, deadline)
+            if other.tobytes() != picture.tobytes():
+                raise EOFError("it is truncated")
     except InvalidImage:
         raise
     # Pillow's decoders raise a dozen kinds of exceptions for damaged files
     except Exception as error:
-        raise InvalidImage(f"the picture is damaged ({error}); send the complete file") from error
+        is_cut = isinstance(error, struct.error | IndexError)
+        reason = "a header is cut off" if is_cut else error
+        raise InvalidImage(f"the picture is damaged ({reason}); send the complete file") from error
+    if container.orientation in TURNS:
+        picture = picture.transpose(TURNS[container.orientation])
+    return _on_ground(picture) if picture.mode == "RGBA" else picture
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
@@ -76,7 +96,11 @@ def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
 
     Return the image (28, 28) that read_image would return, or None for other uploads.
     """
-    if not upload.startswith(MNIST_PNG):
+    # nothing but the header, one chunk of pixels and the end
+    if not upload.startswith(MNIST_PNG) or len(upload) > MAX_MNIST_PNG:
+        return None
+    n_pixels = int.from_bytes(upload[PIXELS_AT : PIXELS_AT + 4], "big")
+    if PIXELS_AT + n_pixels + PNG_END_BYTES != len(upload):
         return None
     try:
         picture = PngImageFile(io.BytesIO(upload))
@@ -97,63 +121,79 @@ def levels_of(picture: Image.Image) -> npt.NDArray[np.uint8]:
     return levels
 
 
-def _open(upload: bytes) -> ImageFile:
-    """Read the header of a picture; raise UnknownFormat if no decoder accepts it."""
-    for decoder in DECODERS:
-        with contextlib.suppress(SyntaxError):  # not in this decoder's format
-            return decoder(io.BytesIO(upload))
-    raise UnknownFormat(
-        f"not a picture in a supported format: {len(upload)} bytes that begin with "
-        f"{upload[:8]!r}; send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    )
+class _Metered(io.BytesIO):
+    """A file that cannot be read after a deadline, which ends the decoder's work."""
+
+    def __init__(self, content: bytes, clock: Callable[[], float], deadline: float) -> None:
+        super().__init__(content)
+        self.clock, self.deadline = clock, deadline
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.clock() > self.deadline:
+            seconds = f"more than {MAX_SECONDS} s of CPU"
+            raise InvalidImage(f"decoding the picture takes {seconds}; save it again or smaller")
+        return super().read(size)
 
 
-def _has_many_parts(upload: bytes) -> bool:
-    """Return whether the parts of a file would take longer to decode than its pixels.
-
-    A scan of 42 bytes takes 10 ms in a JPEG of 25 million pixels, and Pillow walks over
-    segments, chunks and texts in Python.
-    """
-    if upload.startswith(JPEG_START):
-        head = upload[: upload.find(JPEG_SCAN)]
-        n_segments = sum(head.count(bytes([0xFF, kind])) for kind in JPEG_METADATA)
-        return upload.count(JPEG_SCAN) > MAX_SCANS or n_segments > MAX_SEGMENTS
-    if not upload.startswith(PNG_SIGNATURE):
-        return False
-    at, n_chunks, n_text = len(PNG_SIGNATURE), 0, 0
-    while at < len(upload) and n_chunks <= MAX_SEGMENTS and n_text <= MAX_TEXT:
-        length, kind = (int.from_bytes(upload[at : at + 4], "big"), upload[at + 4 : at + 8])
-        if kind in TEXT_ZEROS:
-            data = upload[at + 8 : at + 8 + length]
-            n_text += _n_decompressed(data.split(b"\0", TEXT_ZEROS[kind])[-1])
-        at += length + PNG_CHUNK_FRAME
-        n_chunks += 1
-    return n_chunks > MAX_SEGMENTS or n_text > MAX_TEXT
+def _refuse_large(container: Container, max_pixels: int) -> None:
+    """Raise InvalidImage for a picture whose size takes too much memory or time."""
+    width, height = container.size
+    size = f"the picture has {width} x {height} pixels"
+    if width * height > max_pixels:
+        raise InvalidImage(f"{size}; send at most {max_pixels:,}")
+    if max(width, height) > MAX_SIDE:
+        raise InvalidImage(f"{size}; send at most {MAX_SIDE:,} on a side")
+    memory = container.memory + len(container.content) * COPIES
+    if memory > MAX_MEMORY:
+        takes = f"{memory // 10**6} MB of memory; at most {MAX_MEMORY // 10**6} MB are used"
+        raise InvalidImage(f"{size}, and decoding a {container.kind} of this size takes {takes}")
 
 
-def _n_decompressed(text: bytes) -> int:
-    """Count the bytes of text that may be compressed, up to MAX_TEXT + 1."""
-    try:
-        return len(zlib.decompressobj().decompress(text, MAX_TEXT + 1))
-    except zlib.error:
-        return len(text)
+def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: float) -> Image.Image:
+    """Decode a file to mode L, RGB or RGBA, and average a large picture down."""
+    with DECODERS[kind](_Metered(content, clock, deadline)) as picture:
+        # a JPEG can be decoded at a fraction of its size
+        picture.draft(None, (KEPT_SIDE, KEPT_SIDE))
+        picture.load()
+        convert = _conversion(picture)
+        factor = max(picture.size) // KEPT_SIDE
+        return _averaged(picture, convert, factor) if factor > 1 else convert(picture)
 
 
-def _to_plain_mode(picture: Image.Image) -> Image.Image:
-    """Convert a picture to mode L, RGB or RGBA, and average a large one down."""
+def _conversion(picture: ImageFile) -> Callable[[Image.Image], Image.Image]:
+    """Choose how a picture, and each of its strips, is converted to L, RGB or RGBA."""
     if picture.mode.startswith("I"):
         # convert("L") would clip 16-bit levels to white: scale by their own range, but
         # not by one so small that it is noise
         low, high = np.asarray(picture.getextrema(), float).tolist()
         scale = MAX_GREY / max(high - low, MIN_CONTRAST * MAX_GREY_16)
-        plain = picture.point(lambda level: level * scale - low * scale).convert("L")
-    elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        plain = picture.convert("RGBA")
-    else:
-        # palettes, CMYK and YCbCr become RGB
-        plain = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    factor = max(picture.size) // KEPT_SIDE
-    return plain.reduce(factor) if factor > 1 else plain
+        return lambda strip: strip.point(lambda level: level * scale - low * scale).convert("L")
+    if picture.format == "BMP" and picture.mode == "RGBA":
+        # writers of BMP often leave the opacity at 0
+        is_opaque = picture.getchannel("A").getextrema() == (0, 0)
+        return lambda strip: strip.convert("RGB" if is_opaque else "RGBA")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        return lambda strip: strip.convert("RGBA")
+    # palettes, CMYK and YCbCr become RGB
+    mode = "L" if picture.mode in ("1", "L") else "RGB"
+    return lambda strip: strip.convert(mode)
+
+
+def _averaged(
+    picture: Image.Image, convert: Callable[[Image.Image], Image.Image], factor: int
+) -> Image.Image:
+    """Convert a picture and average it down, strip by strip to save memory."""
+    width, height = picture.size
+    step = max(1, STRIP_PIXELS // (width * factor)) * factor
+    strips = [
+        convert(picture.crop((0, top, width, min(top + step, height)))).reduce(factor)
+        for top in range(0, height, step)
+    ]
+    size = strips[0].width, sum(strip.height for strip in strips)
+    averaged = Image.new(strips[0].mode, size)
+    for i, strip in enumerate(strips):
+        averaged.paste(strip, (0, i * step // factor))
+    return averaged
 
 
 def _on_ground(picture: Image.Image) -> Image.Image:

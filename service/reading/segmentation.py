@@ -16,6 +16,7 @@ FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the 
 # a printed box: its least size beside the largest component, the width of its rim in
 # its size, and the most of its area that is inside the rim
 BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
+MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
 MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
 MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
 TOUCHING = 0.3  # weight of a component that touches the border of the picture
@@ -137,7 +138,8 @@ def _not_frames(parts: Components) -> Mask:
     inside = parts.area_within(band, h - band, band, w - band)
     result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
     large = parts.size >= BOX_SIZE * parts.size.max()
-    for i in np.flatnonzero(large) if len(large) > 1 else ():
+    largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
+    for i in largest[large[largest]] if len(large) > 1 else ():
         rim = max(1, round(BOX_RIM * parts.size[i]))
         top, bottom = parts.top[i], parts.bottom[i]
         left, right = parts.left[i], parts.right[i]

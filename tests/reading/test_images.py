@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from service.classifier import load
 from service.images import read_image
-from service.reading.decode import FORMATS, decode
+from service.reading.containers.formats import FORMATS
+from service.reading.decode import decode
 from service.reading.errors import InvalidImage, UnknownFormat
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT, encode
@@ -197,12 +198,8 @@ def test_truncated_picture_is_refused(five):
         read_image(upload[: len(upload) // 2])
 
 
-@pytest.mark.parametrize(
-    "upload",
-    [b"hello, world", b"%PDF-1.4 ", b"GIF8", encode(Image.new("L", (9, 9)), "TIFF")],
-    ids=["text", "pdf", "stump", "tiff"],
-)
-def test_an_unsupported_format_is_refused_with_its_first_bytes(upload):
+@pytest.mark.parametrize("upload", [b"hello, world", b"GIF8", bytes(64)])
+def test_an_unknown_format_is_refused_with_its_first_bytes(upload):
     with pytest.raises(UnknownFormat) as caught:
         read_image(upload)
 
@@ -376,25 +373,6 @@ def test_thick_digits_that_were_cropped_keep_their_polarity(width, five):
     assert (read > 0).mean() < 0.5
 
 
-def tangled(kind: str) -> bytes:
-    """Make a file whose parts take longer to decode than its pixels."""
-    picture = Image.new("L", (64, 64), 200)
-    if kind == "PNG":
-        whole = encode(picture)
-        chunk = b"\0\0\0\0prIv" + zlib.crc32(b"prIv").to_bytes(4, "big")
-        return whole[:33] + chunk * 200_000 + whole[33:]
-    if kind == "PNG text":
-        text = PngImagePlugin.PngInfo()
-        for _ in range(20):
-            text.add_text("Title", "x" * 2**20, zip=True)
-        return encode(picture, pnginfo=text)
-    whole = encode(picture, "JPEG", progressive=True)
-    if kind == "JPEG segments":
-        return whole[:2] + b"\xff\xfe\0\2" * 200_000 + whole[2:]
-    scan = whole[whole.rindex(b"\xff\xda") : -2]
-    return whole[:-2] + scan * 1_000 + whole[-2:]
-
-
 def test_a_picture_with_some_text_is_read_and_turned_by_it(five):
     sheet = Image.fromarray(black_on_white(five))
     text = PngImagePlugin.PngInfo()
@@ -448,9 +426,3 @@ def test_a_picture_over_pillows_limit_is_refused_without_a_warning(kind):
         warnings.simplefilter("error")
         with pytest.raises(InvalidImage, match="9500 x 9500 pixels"):
             read_image(upload)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "PNG text", "JPEG segments", "JPEG scans"])
-def test_a_file_of_more_parts_than_pictures_have_is_refused(kind):
-    with pytest.raises(InvalidImage, match="too many parts or too much text"):
-        read_image(tangled(kind))

@@ -1,0 +1,1 @@
+"""Picture files: the parts of each format that carry pixels."""

@@ -1,0 +1,25 @@
+"""A picture file reduced to the parts that carry pixels."""
+
+from typing import NamedTuple
+
+from service.reading.errors import InvalidImage
+
+# Parts (chunks, segments, blocks) of a file: each takes about 1 µs to skip. A PNG of
+# 16 MiB has 2,048 chunks of pixels, a GIF of 16 MiB 65,536 blocks.
+MAX_PARTS = 100_000
+
+
+class Container(NamedTuple):
+    """A file that holds one picture and nothing else, and the memory that it takes."""
+
+    kind: str  # the format, as Pillow names it
+    content: bytes
+    size: tuple[int, int]  # width and height in pixels
+    memory: int  # bytes that decoding takes at its peak
+    orientation: int = 1  # of EXIF: 1 to 8
+    has_end: bool = True  # False for a JPEG without its end marker
+
+
+def too_many(parts: str, limit: int) -> InvalidImage:
+    """Return the error for a file of more parts than the limit."""
+    return InvalidImage(f"the file has more than {limit:,} {parts}; save the picture again")

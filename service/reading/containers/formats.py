@@ -1,0 +1,72 @@
+"""Formats of picture files, by the bytes that they begin with."""
+
+import codecs
+import re
+
+from service.reading.containers import bmp, gif, jpeg, png, webp
+from service.reading.containers.container import Container
+from service.reading.errors import UnknownFormat
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+# the walk over each format's parts, by a pattern of the first bytes
+WALKS = {
+    rb"\x89PNG\r\n\x1a\n": png.walk,
+    rb"\xff\xd8\xff": jpeg.walk,
+    rb"GIF8[79]a": gif.walk,
+    rb"RIFF....WEBP": webp.walk,
+    rb"BM": bmp.walk,
+}
+# Other formats, by a pattern that matches their first bytes.
+OTHER_FORMATS = {
+    rb"....ftyp(avif|avis)": "an AVIF picture",
+    rb"....ftyp(hei|hev|mif1|msf1)": "a HEIC picture",
+    rb"....ftyp": "a video",
+    rb"II\*\0|MM\0\*|II\+\0|MM\0\+": "a TIFF picture (or a camera's raw file)",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL picture",
+    rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ": "a JPEG 2000 picture",
+    rb"\x00\x00[\x01\x02]\x00": "an icon (ICO)",
+    rb"8BPS": "a Photoshop file",
+    rb"P[1-7]\s": "a PNM picture",
+    rb"\x76\x2f\x31\x01": "an EXR picture",
+    rb"qoif": "a QOI picture",
+    rb"%PDF-": "a PDF document",
+    rb"%!PS": "a PostScript document",
+    rb"PK\x03\x04": "a ZIP archive or an Office document",
+    rb"\x1f\x8b": "a gzip archive",
+    rb"\x93NUMPY": "a NumPy array",
+    rb"RIFF....(WAVE|AVI )": "a sound or a video",
+    rb"\x1a\x45\xdf\xa3": "a video",
+    rb"\s*(<\?xml[^>]*>\s*|<!--.{0,200}?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg": "an SVG drawing",
+    rb"(?i)\s*<(!doctype html|html|head|body)": "an HTML page",
+    rb"\s*<\?xml": "an XML document",
+    rb"data:image/": "a data URL",
+    rb"\s*[{\[][\s\"{\[\]}0-9-]": "JSON",
+}
+HEAD_BYTES = 512  # searched for a format's pattern
+TEXT = re.compile(rb"[\t\n\r -~]+")
+SHOWN_BYTES = 8  # of a file of no known format
+
+
+def open_container(upload: bytes) -> Container:
+    """Find the parts of an upload that carry the pixels of its first frame.
+
+    Raises UnknownFormat for bytes that begin like no picture in one of FORMATS, and
+    InvalidImage for a file that is damaged or has too many parts.
+    """
+    for pattern, walk in WALKS.items():
+        if re.match(pattern, upload, re.DOTALL):
+            return walk(upload)
+    raise UnknownFormat(
+        f"{_described(upload)}, not a picture in a supported format; "
+        f"send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    )
+
+
+def _described(upload: bytes) -> str:
+    """Describe a file of another format by its name or its first bytes."""
+    head = upload[:HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    for pattern, name in OTHER_FORMATS.items():
+        if re.match(pattern, head, re.DOTALL):
+            return f"the file is {name}"
+    begins = f"the file has {len(upload)} bytes that begin with {upload[:SHOWN_BYTES]!r}"
+    return f"{begins} (text)" if TEXT.fullmatch(head) else begins

@@ -1,0 +1,36 @@
+"""Orientation of a picture by its EXIF data or its XMP text."""
+
+import re
+import struct
+
+UPRIGHT, ORIENTATIONS = 1, range(1, 9)
+BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+TAG, SHORT = 0x0112, 3
+ENTRY_BYTES = 12
+XMP_TAG = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """Return the orientation, 1 to 8, of EXIF data, or None if it is absent or damaged.
+
+    exif: a TIFF file, whose first directory holds the tag (Exif 3.0, 4.6.5).
+    """
+    order = BYTE_ORDERS.get(exif[:4])
+    if order is None:
+        return None
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (n_entries,) = struct.unpack_from(f"{order}H", exif, directory)
+        entries = exif[directory + 2 :][: n_entries * ENTRY_BYTES]
+        for tag, kind, count, value in struct.iter_unpack(f"{order}HHIHxx", entries):
+            if tag == TAG:
+                return value if (kind, count) == (SHORT, 1) and value in ORIENTATIONS else None
+    except struct.error:  # the directory is not in the data
+        pass
+    return None
+
+
+def xmp_orientation(xmp: bytes) -> int | None:
+    """Return the orientation, 1 to 8, of XMP text, or None if there is none."""
+    found = XMP_TAG.search(xmp)
+    return int(found[1]) if found else None

@@ -1,0 +1,71 @@
+"""PNG: the chunks that carry pixels (PNG specification, third edition, 5 and 11)."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from service.reading.containers.container import MAX_PARTS, Container, too_many
+from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.errors import InvalidImage
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = struct.Struct(">II2B")  # width, height, bits per sample, colour type
+FRAME_BYTES = 12  # of a chunk besides its content: length, kind, checksum
+END = b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
+ONE_CHANNEL = (0, 3)  # colour types: grey and palette; others are decoded to 4 bytes
+XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+MAX_XMP = 2**16  # bytes searched for an orientation
+
+
+def walk(upload: bytes) -> Container:
+    """Keep the header, the palette, the transparency and the pixels of a PNG."""
+    kept: dict[bytes, bytes] = {}
+    pixels: list[bytes] = []
+    exif = xmp = None
+    for kind, start, end in _chunks(upload):
+        if kind == b"IDAT":
+            pixels.append(upload[start:end])
+        elif kind in (b"IHDR", b"PLTE", b"tRNS") and not pixels:
+            kept.setdefault(kind, upload[start:end])
+        elif kind == b"eXIf" and exif is None:
+            exif = exif_orientation(upload[start + 8 : end - 4])
+        elif kind == b"iTXt" and xmp is None:
+            xmp = _xmp_orientation(upload[start + 8 : end - 4])
+    if b"IHDR" not in kept or not pixels:
+        raise InvalidImage("the picture is damaged: the PNG has no header or no pixels")
+    width, height, bits, colour = HEADER.unpack_from(kept[b"IHDR"], 8)
+    pixel_bytes = max(1, bits // 8) if colour in ONE_CHANNEL else 4
+    return Container(
+        "PNG",
+        b"".join((SIGNATURE, *kept.values(), *pixels, END)),
+        (width, height),
+        memory=width * height * pixel_bytes,
+        orientation=exif or xmp or UPRIGHT,
+    )
+
+
+def _chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk, and where it starts and ends."""
+    at = len(SIGNATURE)
+    for _ in range(MAX_PARTS):
+        start, kind = at, upload[at + 4 : at + 8]
+        if kind in (b"", b"IEND"):
+            return
+        at += int.from_bytes(upload[at : at + 4], "big") + FRAME_BYTES
+        yield kind, start, at
+    raise too_many("PNG chunks", MAX_PARTS)
+
+
+def _xmp_orientation(text: bytes) -> int | None:
+    """Return the orientation of an iTXt chunk with XMP, which may be compressed."""
+    if not text.startswith(XMP_KEYWORD):
+        return None
+    is_compressed = text[len(XMP_KEYWORD) : len(XMP_KEYWORD) + 1] == b"\1"
+    # flag, method, language\0, translated keyword\0
+    xmp = text[len(XMP_KEYWORD) + 2 :].split(b"\0", 2)[-1]
+    if is_compressed:
+        try:
+            xmp = zlib.decompressobj().decompress(xmp, MAX_XMP)
+        except zlib.error:
+            return None
+    return xmp_orientation(xmp[:MAX_XMP])
