@@ -55,5 +55,5 @@ def check(config: Config) -> None:
 
 
 def _flag(config: Config, name: str) -> str:
-    flags = config.settings[name].cli
-    return flags[-1] if flags else name
+    flags = config.settings[name].cli or ()
+    return next((flag for flag in flags if flag.startswith("--")), name)
