@@ -27,6 +27,7 @@ HEAD_END = b"\r\n\r\n"
 PARSER_READ_SIZE = 2**13
 BODY_READ_SIZE = 2**16  # bytes
 REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+FORWARDED = ("X-FORWARDED-FOR", "X-FORWARDED-PREFIX")
 # an address of X-Forwarded-For, with its port or without
 FORWARDED_ADDRESS = re.compile(r"\[(.+)\](?::\d+)?|([\d.]+)(?::\d+)?|(.+)")
 UNIX_CLIENT = "unix socket"  # in place of an address
@@ -117,30 +118,32 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
             super().__init__(config, received, address, n)
         except (errors.ParseException, errors.NoMoreData) as error:
             raise _malformed(error) from error
-        self.script_name = clean_prefix(self._forwarded("X-FORWARDED-PREFIX")) or script_name
+        self.client, self.script_name = host(address), script_name
+        forwarded = [header for header in self.headers if header[0] in FORWARDED]
+        if forwarded and self._peer_is_trusted_proxy():
+            self._apply(forwarded)
         # a proxy may remove the prefix, and probes do not know it
-        if f"{self.path}/".startswith(f"{self.script_name}/"):
+        if self.script_name and f"{self.path}/".startswith(f"{self.script_name}/"):
             self.path = self.path[len(self.script_name) :]
 
-    def _forwarded(self, name: str) -> str:
-        """Return the value of a header if the peer is a proxy of FORWARDED_ALLOW_IPS, or ""."""
-        values = [value for header, value in self.headers if header == name]
-        return ",".join(values) if values and self._peer_is_trusted_proxy() else ""
+    def _apply(self, forwarded: list[tuple[str, str]]) -> None:
+        """Set client and prefix by the headers of a proxy that FORWARDED_ALLOW_IPS names.
 
-    @cached_property
-    def client(self) -> str:
-        """The peer's address, or the last in X-Forwarded-For that is no trusted proxy's."""
-        client = host(self.peer_addr)
-        for text in reversed(self._forwarded("X-FORWARDED-FOR").split(",")):
+        The client is the last address in X-Forwarded-For that is no trusted proxy's.
+        """
+        addresses, prefixes = (
+            ",".join(value for header, value in forwarded if header == name) for name in FORWARDED
+        )
+        self.script_name = clean_prefix(prefixes) or self.script_name
+        for text in reversed(addresses.split(",")):
             try:
                 ip = ip_address(FORWARDED_ADDRESS.sub(r"\1\2\3", text.strip()))
             except ValueError:
                 break
             ip = getattr(ip, "ipv4_mapped", None) or ip
-            client = str(ip)
+            self.client = str(ip)
             if not any(ip in network for network in self.cfg.forwarded_allow_networks()):
                 break
-        return client
 
     @property
     def content_length(self) -> int | None:
