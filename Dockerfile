@@ -56,6 +56,6 @@ ENV DIGITS_HOST=0.0.0.0 PORT=8000
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --start-interval=1s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
     CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/readyz\", timeout=2)"]
 CMD ["gunicorn", "-c", "service/gunicorn.conf.py", "service.app:create_app()"]

@@ -44,12 +44,14 @@ def _print_settings(settings: Settings) -> None:
     server = read_server_settings(os.environ)
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")
-    print(f"DIGITS_ACCESS_LOG={server.access_log:d}")
+    print(f"DIGITS_KEEPALIVE={server.keepalive}")
+    print(f"DIGITS_ACCESS_LOG={server.access_log}")
     print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
     for name, limit in settings.limits._asdict().items():
         print(f"{PREFIX}{name.upper()}={limit}")
     print(f"PORT={server.port}")
     print(f"WEB_CONCURRENCY={server.workers}")
+    print(f"SCRIPT_NAME={server.script_name}")
 
 
 def _read(path: Path, stages: Path | None, settings: Settings) -> None:

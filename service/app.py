@@ -49,6 +49,7 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
         view = views[operation["operationId"]]
         app.add_url_rule(path, view.__name__, view, methods=[method])
     auth.init_app(app, extension.api_keys)
+    app.before_request(ui.add_slash)
     app.after_request(add_server_timing)
     problems.init_app(app)
     app.wsgi_app = FastPath(app.wsgi_app, extension)  # type: ignore[method-assign]  # as Flask's docs do

@@ -7,8 +7,9 @@ import sys
 from gunicorn.arbiter import Arbiter
 
 from service.server.balancing import free_slot
-from service.server.worker import EventLoopWorker
-from service.settings import InvalidSetting, read_server_settings, read_settings
+from service.server.listeners import keep_abstract, open_listeners
+from service.server.worker import MAX_OPEN_FILES, EventLoopWorker
+from service.settings import MAX_WORKERS, InvalidSetting, read_server_settings, read_settings
 
 try:
     settings = read_server_settings(os.environ)
@@ -21,11 +22,13 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 bind = [f"{settings.host}:{settings.port}"]
 workers = settings.workers
 worker_class = "service.server.worker.EventLoopWorker"
+worker_connections = MAX_OPEN_FILES  # a worker accepts as many as it may have files
+keepalive = settings.keepalive
 threads = 16  # for slow requests; they compute one at a time and mostly wait
 # the weights are loaded once, before the fork: invalid ones abort startup
 preload_app = True
 logger_class = "service.server.logs.JsonLogger"
-accesslog = "-" if settings.access_log else None
+accesslog = "-" if settings.access_log != "0" else None
 control_socket_disable = True
 # no client sets SCRIPT_NAME or the like by a header, not even over loopback
 forwarder_headers = ""
@@ -33,11 +36,26 @@ forwarder_headers = ""
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+def on_starting(server: Arbiter) -> None:
+    """Open the listening sockets, unless they are inherited."""
+    is_inherited = "LISTEN_FDS" in os.environ or "GUNICORN_FD" in os.environ
+    if not is_inherited:
+        server.LISTENERS = open_listeners(server.cfg, server.log)
+
+
+def nworkers_changed(server: Arbiter, new: int, old: int | None) -> None:
+    """Refuse more workers than have slots, at SIGTTIN."""
+    if old is not None and new > MAX_WORKERS:
+        server.log.warning("%d workers are too many; keeping %d", new, MAX_WORKERS)
+        server.num_workers = MAX_WORKERS
+
+
 def when_ready(server: Arbiter) -> None:
     """Log whether API keys are required; freeze the objects that workers share.
 
     The garbage collector would copy their memory pages by looking at them.
     """
+    keep_abstract(server.LISTENERS)
     n = len(server.app.wsgi().extensions["digits"].api_keys.digests)
     server.log.info("%s", f"{n} API keys accepted" if n else "no API key required")
     gc.collect()
@@ -70,6 +88,9 @@ def post_worker_init(worker: EventLoopWorker) -> None:
     worker.max_body_bytes = extension.limits.max_bytes
     worker.poll = extension.models.current
     worker.error_reply = extension.error_reply
+    # --env may have set it
+    worker.script_name = read_server_settings(os.environ).script_name
+    worker.logs_probes = settings.access_log != "no-probes"
     extension.metrics.begin(worker.slot)
 
 

@@ -7,13 +7,17 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Annotated, NamedTuple, get_type_hints
 
 MAX_WORKERS = 128
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
-CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in µs, or "max PERIOD"
+MAX_KEEPALIVE = 3600  # seconds
+CGROUPS, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # man 7 cgroups
 PREFIX = "DIGITS_"
+# values of DIGITS_ACCESS_LOG; the last one leaves out probes that succeed
+ACCESS_LOGS = ("0", "1", "no-probes")
 
 
 class Limits(NamedTuple):
@@ -44,10 +48,22 @@ DEFAULT_LIMITS = Limits()
 LIMIT_BOUNDS = {k: v.__metadata__ for k, v in get_type_hints(Limits, include_extras=True).items()}
 
 KNOWN = (
-    # the last one is a setting of the training job
-    *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_ACCESS_LOG", "DIGITS_API_KEYS", "DIGITS_MNIST"),
+    # DIGITS_MNIST is a setting of the training job
+    *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_KEEPALIVE", "DIGITS_ACCESS_LOG"),
+    *("DIGITS_API_KEYS", "DIGITS_MNIST"),
     *(PREFIX + name.upper() for name in Limits._fields),
 )
+# Variables that Kubernetes injects for a Service whose name is "digits" or begins with
+# "digits-", and Docker for a link of such a name. One like DIGITS_PORT=9 is a mistake.
+SERVICE_LINKS = re.compile(
+    r"DIGITS_(\w+_)?("
+    r"SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=|PORT=(tcp|udp|sctp)://"
+    r"|ENV_\w+=|NAME=/).*",
+    re.DOTALL,
+)
+# the unreserved characters of RFC 3986; no empty segment, and none of dots alone
+URL_PREFIX = re.compile(r"(/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+")
+MAX_URL_PREFIX = 200  # characters
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -70,17 +86,20 @@ class ServerSettings(NamedTuple):
     host: str
     port: int
     workers: int
-    access_log: bool
+    keepalive: int  # seconds
+    access_log: str  # one of ACCESS_LOGS
+    script_name: str  # path prefix of all routes, such as "/digits", or ""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the application's settings, and the file of API keys if one is set.
 
     Raises InvalidSetting for an invalid value, and for an unknown name that begins
-    with DIGITS_.
+    with DIGITS_, unless an orchestrator injects it.
     """
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in KNOWN:
+        is_ours = name.startswith(PREFIX) and name not in KNOWN
+        if is_ours and not SERVICE_LINKS.fullmatch(f"{name}={environment[name]}"):
             (nearest,) = difflib.get_close_matches(name, KNOWN, 1, 0) or KNOWN[:1]
             raise InvalidSetting(f"unknown setting {name}; did you mean {nearest}?")
     limits = (
@@ -101,8 +120,17 @@ def read_server_settings(environment: Mapping[str, str]) -> ServerSettings:
         host=_host(environment.get("DIGITS_HOST") or "127.0.0.1"),
         port=_number(environment, "PORT", 8000, 1, 65535),
         workers=_number(environment, "WEB_CONCURRENCY", workers, 1, MAX_WORKERS),
-        access_log=bool(_number(environment, "DIGITS_ACCESS_LOG", 0, 0, 1)),
+        keepalive=_number(environment, "DIGITS_KEEPALIVE", 75, 1, MAX_KEEPALIVE),
+        access_log=_access_log(environment.get("DIGITS_ACCESS_LOG") or ACCESS_LOGS[0]),
+        script_name=_script_name(environment.get("SCRIPT_NAME", "")),
     )
+
+
+def clean_prefix(text: str) -> str | None:
+    """Return a path prefix without its last slash; None if it is not a plain path."""
+    prefix = text.rstrip("/")
+    is_plain = len(prefix) <= MAX_URL_PREFIX and URL_PREFIX.fullmatch(prefix)
+    return prefix if is_plain or not prefix else None
 
 
 def _weights(setting: str) -> tuple[Path, ...]:
@@ -157,10 +185,51 @@ def _host(host: str) -> str:
         raise InvalidSetting(message) from None
 
 
-def allowed_cpus() -> int:
-    """Return the number of CPUs that affinity and cgroup allow this process."""
+def _access_log(value: str) -> str:
+    if value not in ACCESS_LOGS:
+        raise InvalidSetting(f"DIGITS_ACCESS_LOG is {value!r}; set {', '.join(ACCESS_LOGS)}")
+    return value
+
+
+def _script_name(path: str) -> str:
+    prefix = clean_prefix(path)
+    if prefix is None:
+        raise InvalidSetting(f"SCRIPT_NAME is {path!r}; set a path such as /digits")
+    return prefix
+
+
+def allowed_cpus(cgroups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
+    """Return the number of CPUs that affinity and cgroups allow, rounded down, at least 1.
+
+    cgroups: a file of the process's cgroups; root: where they are mounted
+    """
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    quota, _, period = (CGROUP_CPU.read_text() if CGROUP_CPU.exists() else "max").partition(" ")
-    if quota.strip() != "max":
-        cpus = min(cpus or 1, int(quota) // int(period))
-    return max(cpus or 1, 1)
+    return int(max(1, min(cpus or 1, cpu_quota(cgroups, root))))
+
+
+def cpu_quota(cgroups: Path, root: Path) -> float:
+    """Return the least quota of the process's cgroups and their ancestors, or inf."""
+    try:
+        lines = re.findall(r"^\d+:([^:\n]*):(.*)$", cgroups.read_text(), re.MULTILINE)
+    except (OSError, ValueError):
+        lines = []
+    # a container often finds its own group mounted as the root
+    groups = {root, root / "cpu"}
+    for controllers, path in lines:  # no controllers: cgroup v2
+        if not controllers or "cpu" in controllers.split(","):
+            names = [name for name in path.split("/") if name not in ("", "..")]
+            for mount in (root / controllers, root / "cpu"):
+                groups |= {mount.joinpath(*names[:i]) for i in range(len(names) + 1)}
+    return min(map(_quota, groups))
+
+
+def _quota(group: Path) -> float:
+    """Return the CPUs that a cgroup may use; inf without a quota that can be read."""
+    v2 = group / "cpu.max"  # "QUOTA PERIOD" in µs, or "max PERIOD"
+    v1 = (group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")  # a quota of -1 is none
+    try:
+        files = [v2] if v2.exists() else v1
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return inf

@@ -14,8 +14,8 @@ STALE_AFTER = 2.0  # seconds; live workers publish their counts every second
 
 
 def free_slot(taken: Iterable[int]) -> int:
-    """Return the first slot that no worker has."""
-    return min({*range(SLOTS)}.difference(taken))
+    """Return the first slot that no worker has; the last one if all are taken."""
+    return min({*range(SLOTS)}.difference(taken), default=SLOTS - 1)
 
 
 def shared_slots(n: int) -> tuple["memoryview[float]", npt.NDArray[np.float64]]:

@@ -9,7 +9,17 @@ from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
 
-from service.server.http import HEAD_END, Address, ReceiveBuffer, Refusal, Request, new_request_id
+from service.server.http import (
+    FIRST_BYTES,
+    HEAD_END,
+    Address,
+    OtherProtocol,
+    ReceiveBuffer,
+    Refusal,
+    Request,
+    host,
+    new_request_id,
+)
 from service.server.metrics import OTHER
 from service.server.wsgi_keys import RECEIVED_AT, REQUEST_ID
 
@@ -43,10 +53,15 @@ class State(Enum):
 
 
 class ReceiveLimits:
-    """What all connections share: the limits of a request, and of their memory."""
+    """What all connections share: the limits of a request, and of their memory.
 
-    def __init__(self, config: Config, max_body_bytes: int) -> None:
+    script_name: the path prefix of all routes
+    """
+
+    def __init__(self, config: Config, max_body_bytes: int, script_name: str = "") -> None:
         self.config, self.max_body_bytes = config, max_body_bytes
+        self.script_name = script_name
+        self.keepalive: int = config.keepalive  # seconds between two requests
         self.held = 0  # bytes of large requests without a reply, MAX_HELD at most
 
 
@@ -89,7 +104,7 @@ class Connection:
     @property
     def client(self) -> str:
         """The client's address without its port."""
-        return self.address[0] if isinstance(self.address, tuple) else "unix socket"
+        return self.request.client if self.request else host(self.address)
 
     @property
     def environ(self) -> WSGIEnvironment:
@@ -112,6 +127,8 @@ class Connection:
     def deadline(self) -> float:
         """When the connection times out; infinite while the application works."""
         if self.state is State.RECEIVING:
+            if self.n_requests and self.is_idle:
+                return self.started + self.limits.keepalive
             extended = self.started + TIMEOUT + self.n_received / MIN_RATE
             # earlier bytes do not extend a silence
             return min(extended, self.last_received + TIMEOUT)
@@ -152,6 +169,8 @@ class Connection:
 
     def _parse_head(self) -> Request | None:
         data = self.received.data
+        if data.startswith(FIRST_BYTES):
+            raise OtherProtocol(data)
         end = data.find(HEAD_END)
         if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
             detail = f"request headers exceed {MAX_HEAD_BYTES:,} bytes; send fewer headers"
@@ -161,7 +180,10 @@ class Connection:
             return None
         self.n_requests += 1
         self.chunk_start = self.n_chunks = 0
-        return Request(self.limits.config, self.received, self.address, self.n_requests)
+        script_name = self.limits.script_name
+        return Request(
+            self.limits.config, self.received, self.address, self.n_requests, script_name
+        )
 
     def _follow_body(self, request: Request) -> bool:
         """Return whether the body is complete. Raises Refusal if it is too large."""

@@ -17,12 +17,22 @@ from gunicorn.glogging import Logger
 from service.server.balancing import ConnectionCounts
 from service.server.connection import LINGER_TIMEOUT, OVERLOADED, Connection, ReceiveLimits, State
 from service.server.deadlines import DeadlineQueue
-from service.server.http import Deferred, ErrorReply, Exchange, Refusal, Request, error_response
+from service.server.http import (
+    Deferred,
+    ErrorReply,
+    Exchange,
+    OtherProtocol,
+    Refusal,
+    Request,
+    error_response,
+    plain_address,
+)
 from service.server.logs import log_request
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import INTERNAL_ERROR, RECEIVED_AT, REQUEST_ID, STOPPING
 
 POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
+WARNING_INTERVAL = 60.0  # seconds between two warnings of one kind
 RECEIVE_SIZE = 2**16  # bytes per call of recv
 MAX_WORKING = 64  # requests in the thread pool or its queue
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
@@ -65,6 +75,7 @@ class EventLoop:
         self.n_working = 0  # requests that are deferred
         self.accepts_again = 0.0  # time at which a pause in accepting ends
         self.next_poll = 0.0
+        self.next_warning: dict[str, float] = {}  # about clients of each other protocol
         self.is_stopping = False
         self.selector.register(self.wakeup[0], selectors.EVENT_READ, self.on_wakeup)
         self._resume_accepting()
@@ -165,7 +176,8 @@ class EventLoop:
         if len(self.sockets) >= self.max_connections:
             self._make_room()
         now = time.monotonic()
-        connection = Connection(address, listener.getsockname(), self.limits, now)
+        server = plain_address(listener.getsockname())
+        connection = Connection(plain_address(address), server, self.limits, now)
         self.sockets[connection] = sock
         self.counts.publish(self.slot, len(self.sockets), now)
         self.selector.register(sock, selectors.EVENT_READ, connection)
@@ -208,7 +220,9 @@ class EventLoop:
             request = connection.parse()
             if request is not None:
                 self.dispatch(connection, request, now)
-            elif connection.outgoing:
+                return
+            self.deadlines.schedule(connection)  # earlier than that of an idle connection
+            if connection.outgoing:
                 self.flush(connection)
         except Refusal as refusal:
             self.refuse(connection, refusal, now)
@@ -287,6 +301,9 @@ class EventLoop:
     def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:
         """Reply with an error without calling the application, and close."""
         environ = connection.environ
+        if isinstance(refusal, OtherProtocol) and now >= self.next_warning.get(refusal.detail, 0):
+            self.next_warning[refusal.detail] = now + WARNING_INTERVAL
+            self.log.warning("%s (client %s)", refusal.detail, environ["REMOTE_ADDR"])
         self.record(environ, refusal.status, now)
         connection.respond(error_response(refusal, environ, self.error_reply), True, now)
         self.flush(connection)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import NamedTuple
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -14,8 +15,9 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.unreader import Unreader
 
 from service.server.wsgi_keys import DEFER, REQUEST_ID
+from service.settings import clean_prefix
 
-# what socket.accept returns: host, port and more, or the path of a Unix socket
+# host, port and more, or "" for a Unix socket
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 # the headers and the body of an error response, for a status and a detail
 ErrorReply = Callable[[HTTPStatus, str], tuple[list[tuple[str, str]], bytes]]
@@ -25,6 +27,20 @@ HEAD_END = b"\r\n\r\n"
 PARSER_READ_SIZE = 2**13
 BODY_READ_SIZE = 2**16  # bytes
 REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+FORWARDED = ("X-FORWARDED-FOR", "X-FORWARDED-PREFIX")
+# an address of X-Forwarded-For, with its port or without
+FORWARDED_ADDRESS = re.compile(r"\[(.+)\](?::\d+)?|([\d.]+)(?::\d+)?|(.+)")
+UNIX_CLIENT = "unix socket"  # in place of an address
+HTTP_ONLY = "terminate TLS in a reverse proxy, or use http://"
+# the first bytes of other protocols, and what to do about each
+OTHER_PROTOCOLS = {
+    b"\x16\x03": f"a TLS handshake; {HTTP_ONLY}",
+    b"PRI * HTTP/2": "HTTP/2; use HTTP/1.1",
+    b"PROXY TCP": "the PROXY protocol; send X-Forwarded-For instead",
+    b"PROXY UNKNOWN": "the PROXY protocol; send X-Forwarded-For instead",
+    b"\r\n\r\n\0\r\nQUIT\n": "the PROXY protocol; send X-Forwarded-For instead",
+}
+FIRST_BYTES = tuple(OTHER_PROTOCOLS)
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -38,6 +54,15 @@ class Refusal(Exception):
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
+
+
+class OtherProtocol(Refusal):
+    """A refusal of a client that does not send HTTP/1."""
+
+    def __init__(self, data: bytearray) -> None:
+        """Name the protocol whose FIRST_BYTES these are."""
+        (name,) = [name for first, name in OTHER_PROTOCOLS.items() if data.startswith(first)]
+        super().__init__(HTTPStatus.BAD_REQUEST, f"not an HTTP/1.1 request: received {name}")
 
 
 class Deferred(NamedTuple):
@@ -74,16 +99,51 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
     """A parsed request head whose body is read from the connection's buffer."""
 
     _expected_100_continue: bool
+    path: str
 
-    def __init__(self, config: Config, received: ReceiveBuffer, address: Address, n: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        received: ReceiveBuffer,
+        address: Address,
+        n: int,
+        script_name: str = "",
+    ) -> None:
         """Parse the request line and the headers, which must be complete.
 
-        n: 1 for the first request of the connection. Raises Refusal.
+        n: 1 for the first request of the connection; script_name: the path prefix, unless
+        a trusted proxy names another one. Raises Refusal.
         """
         try:
             super().__init__(config, received, address, n)
         except (errors.ParseException, errors.NoMoreData) as error:
             raise _malformed(error) from error
+        self.client, self.script_name = host(address), script_name
+        forwarded = [header for header in self.headers if header[0] in FORWARDED]
+        if forwarded and self._peer_is_trusted_proxy():
+            self._apply(forwarded)
+        # a proxy may remove the prefix, and probes do not know it
+        if self.script_name and f"{self.path}/".startswith(f"{self.script_name}/"):
+            self.path = self.path[len(self.script_name) :]
+
+    def _apply(self, forwarded: list[tuple[str, str]]) -> None:
+        """Set client and prefix by the headers of a proxy that FORWARDED_ALLOW_IPS names.
+
+        The client is the last address in X-Forwarded-For that is no trusted proxy's.
+        """
+        addresses, prefixes = (
+            ",".join(value for header, value in forwarded if header == name) for name in FORWARDED
+        )
+        self.script_name = clean_prefix(prefixes) or self.script_name
+        for text in reversed(addresses.split(",")):
+            try:
+                ip = ip_address(FORWARDED_ADDRESS.sub(r"\1\2\3", text.strip()))
+            except ValueError:
+                break
+            ip = getattr(ip, "ipv4_mapped", None) or ip
+            self.client = str(ip)
+            if not any(ip in network for network in self.cfg.forwarded_allow_networks()):
+                break
 
     @property
     def content_length(self) -> int | None:
@@ -102,6 +162,18 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
         """Return whether the client waits for "100 Continue"; False after that."""
         expects, self._expected_100_continue = self._expected_100_continue, False
         return expects
+
+
+def plain_address(address: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> Address:
+    """Return the address of a socket; an IPv4 address in IPv6 notation as IPv4."""
+    if not isinstance(address, tuple):
+        return ""
+    return (address[0].removeprefix("::ffff:"), *address[1:]) if "." in address[0] else address
+
+
+def host(address: Address) -> str:
+    """Return an address without its port."""
+    return address[0] if isinstance(address, tuple) else UNIX_CLIENT
 
 
 def new_request_id() -> str:
@@ -124,13 +196,18 @@ class Exchange:
     environ: WSGIEnvironment
 
     def __init__(self, request: Request, client: Address, server: Address, config: Config) -> None:
-        """Build the WSGI environ. Raises Refusal for a path outside SCRIPT_NAME."""
+        """Build the WSGI environ. Raises Refusal."""
+        # gunicorn would refuse paths outside the SCRIPT_NAME of the environment
+        request.headers.append(("SCRIPT_NAME", ""))
         request.expects_continue()  # the whole body is here: send no "100 Continue"
         self.reply = SendBuffer()
         try:
             self.response, self.environ = wsgi.create(request, self.reply, client, server, config)
         except errors.ParseException as error:
             raise _malformed(error) from error
+        del self.environ["HTTP_SCRIPT_NAME"]
+        self.environ["SCRIPT_NAME"] = request.script_name
+        self.environ["REMOTE_ADDR"] = request.client
         self.environ["wsgi.multithread"] = True
         self.environ[DEFER] = Deferred
         self.environ[REQUEST_ID] = request.id

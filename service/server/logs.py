@@ -7,6 +7,7 @@ import os
 import select
 import stat
 from datetime import UTC, datetime
+from http import HTTPStatus
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
@@ -15,6 +16,7 @@ from gunicorn.glogging import Logger
 from service.server.wsgi_keys import REQUEST_ID
 
 STANDARD_OUTPUT = 1
+PROBES = ("/livez", "/readyz", "/metrics")
 
 
 class JsonFormatter(logging.Formatter):
@@ -93,6 +95,12 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         for log in (self.error_log, self.access_log, logging.getLogger("service")):
             log.handlers = [handler]
             log.propagate = False
+
+
+def is_not_probe(record: logging.LogRecord) -> bool:
+    """Return False for a line of `log_request` about a probe that succeeded."""
+    _, path = record.args  # type: ignore[misc]  # a tuple
+    return path not in PROBES or record.__dict__["request"]["status"] != HTTPStatus.OK
 
 
 def log_request(log: Logger, environ: WSGIEnvironment, status: int, seconds: float) -> None:

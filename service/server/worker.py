@@ -11,10 +11,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
+from service.server import flags
 from service.server.balancing import SLOTS, ConnectionCounts
 from service.server.connection import ReceiveLimits
 from service.server.event_loop import EventLoop
 from service.server.http import ErrorReply, plain_error
+from service.server.logs import is_not_probe
 from service.server.memory import return_freed_memory
 from service.server.metrics import Metrics
 from service.settings import DEFAULT_LIMITS
@@ -43,14 +45,15 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.metrics = Metrics()
         self.max_body_bytes = DEFAULT_LIMITS.max_bytes
         self.error_reply: ErrorReply = plain_error
+        self.script_name = ""
+        self.logs_probes = True
         # called every second, so that a worker without requests reloads weights too
         self.poll: Callable[[], object] = lambda: None
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
-        """Abort startup if TLS is configured; allocate the shared memory."""
-        if cfg.is_ssl:
-            sys.exit("digits: TLS is not supported; terminate it in a reverse proxy")
+        """Abort startup if a flag has no effect; allocate the shared memory."""
+        flags.check(cfg)
         cls.counts = ConnectionCounts()
 
     def init_process(self) -> None:
@@ -61,13 +64,16 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until a signal to stop, then finish in-flight requests."""
+        if not self.logs_probes:
+            self.log.access_log.addFilter(is_not_probe)
+        most = _raise_file_limit() - OTHER_FILES
         loop = EventLoop(
             application=self.wsgi,
             log=self.log,
             listeners=self.sockets,
             wakeup=self.PIPE,
-            limits=ReceiveLimits(self.cfg, self.max_body_bytes),
-            max_connections=max(1, _raise_file_limit() - OTHER_FILES),
+            limits=ReceiveLimits(self.cfg, self.max_body_bytes, self.script_name),
+            max_connections=max(1, min(self.cfg.worker_connections, most)),
             error_reply=self.error_reply,
             metrics=self.metrics,
             counts=self.counts,

@@ -32,8 +32,9 @@ def metrics() -> Response:
 
 
 def openapi() -> dict[str, Any]:
-    """Return the OpenAPI document."""
-    return describe(extension().limits)
+    """Return the OpenAPI document, with the path prefix as its server."""
+    document = describe(extension().limits)
+    return document | {"servers": [{"url": request.script_root or "/"}]}
 
 
 def model() -> dict[str, Any]:

@@ -40,6 +40,17 @@ def style() -> Response:
     return _answer((STATIC / "style.css").read_bytes(), "text/css")
 
 
+def add_slash() -> Response | None:
+    """Redirect from a path prefix to its folder, in which the page's links are relative.
+
+    Werkzeug would redirect to the scheme and the host that it sees behind a proxy.
+    """
+    if request.environ["PATH_INFO"] or not request.script_root:
+        return None
+    location = {"Location": f"{request.script_root}/"}
+    return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=location)
+
+
 def _answer(body: bytes, mimetype: str) -> Response:
     """Return a 200 with the body, or a 304 if the request names its ETag."""
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}

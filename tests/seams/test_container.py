@@ -20,6 +20,11 @@ from tests.conftest import ROOT, answers, free_port, wait_until
 # the first test builds the images
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 PROJECT = "digits-test"
+FILES = [
+    argument
+    for name in ("", ".training", ".monitoring")
+    for argument in ("--file", f"docker-compose{name}.yml")
+]
 PICTURE = ROOT / "docs" / "digit.png"
 
 
@@ -42,7 +47,7 @@ class Stack:
 
     def compose(self, *arguments: str) -> str:
         return docker(
-            *("compose", "--project-name", PROJECT, *arguments),
+            *("compose", "--project-name", PROJECT, *FILES, *arguments),
             PORT=self.port,
             PROMETHEUS_PORT=self.prometheus_port,
             **self.images,
@@ -67,13 +72,13 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     running = Stack()
-    running.compose("--profile", "training", "build")
+    running.compose("build", "service", "training")
     try:
         running.compose("up", "--detach", "service")
         wait_until(lambda: answers(f"{running.url}/readyz"), 60)
         yield running
     finally:
-        running.compose("--profile", "*", "down", "--volumes")
+        running.compose("down", "--volumes")
 
 
 def test_stack_serves_the_embedded_weights(stack):
@@ -116,9 +121,9 @@ def prometheus_image(tmp_path) -> str:
     """Return the image that compose names, or build one from the local program."""
     (named,) = [
         service["image"]
-        for name, service in json.loads(
-            docker("compose", "--profile", "*", "config", "--format", "json")
-        )["services"].items()
+        for name, service in json.loads(docker("compose", *FILES, "config", "--format", "json"))[
+            "services"
+        ].items()
         if name == "prometheus"
     ]
     pull = ["docker", "pull", "--quiet", named]
@@ -140,7 +145,7 @@ def prometheus_image(tmp_path) -> str:
 
 def test_prometheus_of_the_stack_scrapes_the_service(stack, prometheus_image):
     stack.images["PROMETHEUS_IMAGE"] = prometheus_image
-    stack.compose("--profile", "monitoring", "up", "--detach")
+    stack.compose("up", "--detach", "service", "prometheus")
     api = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
 
     def is_watched() -> bool:

@@ -184,3 +184,17 @@ def test_alert_fires_for_its_fault_and_for_no_other(alert, tmp_path):
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docker-compose*.yml")), ids=lambda p: p.name)
+def test_compose_files_use_no_form_that_podman_compose_lacks(path):
+    text = path.read_text()
+
+    # version 1.0.3 knows ${NAME} and ${NAME:-value}, and not even an empty value
+    for expression in re.findall(r"\$\{([^}]*)\}", text):
+        assert re.fullmatch(r"\w+(:-[^${}]+)?", expression), expression
+    assert not re.search(r"profiles:|extends:|include:|!reset|develop:", text)
+
+
+def test_dockerfile_uses_no_option_that_older_builders_lack():
+    assert "--start-interval" not in (ROOT / "Dockerfile").read_text()

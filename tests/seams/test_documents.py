@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.config import KNOWN_SETTINGS
 
 from service.app import create_app
 from service.classifier import load
@@ -47,6 +48,7 @@ def help_of_training(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_every_flag_that_is_shown_exists(capsys):
     known = {*FLAG.findall(help_of_training(capsys)), *OF_OTHER_PROGRAMS}
+    known |= set(FLAG.findall(str([setting.cli for setting in KNOWN_SETTINGS])))
     for script in [*(ROOT / "benchmarks").glob("*.py"), ROOT / "service/__main__.py"]:
         known |= set(FLAG.findall(script.read_text()))
     for page in OF_TODAY:
@@ -97,7 +99,8 @@ def test_ranges_of_settings_that_are_shown_are_those_that_are_accepted():
 
 
 def test_every_setting_that_is_named_exists():
-    known = {*settings_in_effect(), "DIGITS_MNIST"}
+    injected = {"DIGITS_PORT", "DIGITS_SERVICE_HOST"}  # by Kubernetes
+    known = {*settings_in_effect(), *injected, "DIGITS_MNIST"}
     for page in OF_TODAY:
         named = set(re.findall(r"\bDIGITS_[A-Z_]*[A-Z]\b(?!…)", page.read_text()))
         assert named <= known, page.name

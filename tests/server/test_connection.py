@@ -302,14 +302,34 @@ def test_application_has_no_deadline_and_each_reply_has_a_new_one():
     assert connection.deadline == HOUR + 9 + LINGER_TIMEOUT
 
 
-def test_kept_connection_times_out_after_its_last_reply():
-    connection = connect()
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\x16\x03\x01\x02\x00", "TLS"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+        (b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n" + GET, "PROXY"),
+        (b"PROXY UNKNOWN\r\n" + GET, "PROXY"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", "PROXY"),
+    ],
+)
+def test_other_protocols_are_named_at_once(start, name):
+    refused = refusal(connect(), start)
+
+    assert refused.status == HTTPStatus.BAD_REQUEST
+    assert name in refused.detail
+
+
+def test_kept_connection_times_out_after_the_keepalive():
+    connection = connect(ReceiveLimits(Config(), MAX_BODY))
+    connection.limits.keepalive = 75
     feed(connection, GET)
     connection.respond(b"a reply", closes=False, now=HOUR)
     send_all(connection, HOUR)
 
     assert connection.is_idle
-    assert connection.deadline == HOUR + TIMEOUT
+    assert connection.deadline == HOUR + 75
+    assert feed(connection, GET[:9], 2 * HOUR) is None
+    assert connection.deadline == 2 * HOUR + TIMEOUT
 
 
 def test_connections_expire_in_order_of_their_deadlines():

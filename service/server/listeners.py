@@ -1,0 +1,48 @@
+"""Listening sockets, opened before gunicorn would retry and print tracebacks."""
+
+import socket
+import sys
+
+from gunicorn import sock
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+ABSTRACT = "\0"  # first character of a Unix socket's name that has no file
+
+
+def open_listeners(config: Config, log: Logger) -> list[sock.BaseSocket]:
+    """Open the sockets of the configuration; exit with one line if one cannot be opened."""
+    listeners = []
+    for address in config.address:
+        try:
+            if isinstance(address, str) and address.startswith("@"):
+                listeners.append(sock.UnixSocket(ABSTRACT + address[1:], config, log))
+            elif isinstance(address, str):
+                _check_unused(address)
+                listeners.append(sock.UnixSocket(address, config, log))
+            else:
+                kind = sock.TCP6Socket if ":" in address[0] else sock.TCPSocket
+                listeners.append(kind(address, config, log))
+        except (OSError, ValueError) as error:
+            where = f"unix:{address}" if isinstance(address, str) else "{}:{}".format(*address)
+            reason = getattr(error, "strerror", None) or str(error)
+            sys.exit(
+                f"digits: cannot listen on {where}: {reason.lower()}; "
+                "choose another address with DIGITS_HOST and PORT, or with --bind"
+            )
+    return listeners
+
+
+def _check_unused(path: str) -> None:
+    """Raise OSError if a server listens on a Unix socket, whose file gunicorn would replace."""
+    with socket.socket(socket.AF_UNIX) as client:
+        if client.connect_ex(path) == 0:
+            raise OSError(0, "address already in use")
+
+
+def keep_abstract(listeners: list[sock.BaseSocket]) -> None:
+    """Keep gunicorn from removing the files of sockets that have none, which would fail."""
+    for listener in listeners:
+        name = listener.sock.getsockname()
+        if isinstance(name, bytes):  # abstract
+            listener.getsockname = lambda name=name: (name.decode(errors="replace"), 0)
