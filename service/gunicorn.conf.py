@@ -21,7 +21,6 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 bind = [f"{settings.host}:{settings.port}"]
 workers = settings.workers
 worker_class = "service.server.worker.EventLoopWorker"
-threads = 16  # for slow requests; they compute one at a time and mostly wait
 # the weights are loaded once, before the fork: invalid ones abort startup
 preload_app = True
 logger_class = "service.server.logs.JsonLogger"

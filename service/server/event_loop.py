@@ -4,9 +4,9 @@ import contextlib
 import os
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from queue import SimpleQueue
@@ -15,19 +15,36 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import LINGER_TIMEOUT, OVERLOADED, Connection, ReceiveLimits, State
+from service.server.connection import (
+    LINGER_TIMEOUT,
+    MAX_SMALL,
+    OVERLOADED,
+    Connection,
+    ReceiveLimits,
+    State,
+)
 from service.server.deadlines import DeadlineQueue
 from service.server.http import Deferred, ErrorReply, Exchange, Refusal, Request, error_response
+from service.server.jobs import MAX_WORKING, Job, Workload
 from service.server.logs import log_request
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import INTERNAL_ERROR, RECEIVED_AT, REQUEST_ID, STOPPING
+from service.server.wsgi_keys import (
+    ADMIT,
+    BUSY,
+    INTERNAL_ERROR,
+    IS_CANCELLED,
+    RECEIVED_AT,
+    REQUEST_ID,
+    STOPPING,
+)
 
 POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
 RECEIVE_SIZE = 2**16  # bytes per call of recv
-MAX_WORKING = 64  # requests in the thread pool or its queue
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
+SHED_SHARE = 16  # one in 16 connections is closed to make room: sorting them takes time
+CLIENT_CLOSED = 499  # in logs and metrics, as nginx has it: no reply was sent
 
 
 @dataclass(eq=False)
@@ -55,14 +72,13 @@ class EventLoop:
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.threads = ThreadPoolExecutor(self.limits.config.threads)  # for deferred bodies
+        self.workload = Workload()
         self.sockets: dict[Connection, socket.socket] = {}  # of open connections
         self.deadlines = DeadlineQueue()
         self.buffer = memoryview(bytearray(RECEIVE_SIZE))
         self.pipelined: list[Connection] = []  # with bytes of their next request
         self.begun: list[tuple[Connection, Exchange]] = []  # in this turn
-        self.done: SimpleQueue[tuple[Connection, Exchange]] = SimpleQueue()  # deferred
-        self.n_working = 0  # requests that are deferred
+        self.done: SimpleQueue[tuple[Connection, Exchange, Job]] = SimpleQueue()
         self.accepts_again = 0.0  # time at which a pause in accepting ends
         self.next_poll = 0.0
         self.is_stopping = False
@@ -86,7 +102,7 @@ class EventLoop:
         now = time.monotonic()
         self.counts.publish(self.slot, len(self.sockets), now)
         self.metrics.set("digits_connections", len(self.sockets))
-        self.metrics.set("digits_requests_in_work", self.n_working)
+        self.metrics.set("digits_requests_in_work", self.workload.n)
         if 0 < self.accepts_again <= now:
             self._resume_accepting()
         if now >= self.next_poll:
@@ -111,7 +127,6 @@ class EventLoop:
             if spent > LINGER_TIMEOUT:
                 for connection in [c for c in self.sockets if c.is_idle]:
                     self.close(connection)
-        self.threads.shutdown(wait=False, cancel_futures=True)
 
     def _guard(self, step: Callable[..., None], to: Connection, *rest: object) -> None:
         """Take a step with an open connection; close it alone if the step fails.
@@ -162,9 +177,9 @@ class EventLoop:
             # another worker has accepted it, or its client has left
             return False
         sock.setblocking(False)
-        if len(self.sockets) >= self.max_connections:
-            self._make_room()
         now = time.monotonic()
+        if len(self.sockets) >= self.max_connections or self.limits.small > MAX_SMALL:
+            self._make_room(now)
         connection = Connection(address, listener.getsockname(), self.limits, now)
         self.sockets[connection] = sock
         self.counts.publish(self.slot, len(self.sockets), now)
@@ -172,11 +187,20 @@ class EventLoop:
         self.deadlines.schedule(connection)
         return True
 
-    def _make_room(self) -> None:
-        """Close the longest idle connection, or without one the longest waiting."""
-        closable = [c for c in self.sockets if c.state is not State.WORKING]
-        if closable:
-            self.close(min(closable, key=lambda c: (not c.is_idle, c.started)))
+    def _make_room(self, now: float) -> None:
+        """Close the longest idle connections; without any, refuse the oldest requests.
+
+        Of incomplete requests, the oldest is the one that is least likely to be normal.
+        Large ones have a bound of their own.
+        """
+        closable = [c for c in self.sockets if c.state is not State.WORKING and not c.held]
+        closable.sort(key=lambda c: (not (c.is_idle or c.state is State.LINGERING), c.started))
+        for connection in closable[: 1 + len(closable) // SHED_SHARE]:
+            if connection.is_incomplete:
+                refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
+                self._guard(self.refuse, connection, refusal, now)
+            else:
+                self.close(connection)
 
     # Receive
 
@@ -212,6 +236,8 @@ class EventLoop:
                 self.flush(connection)
         except Refusal as refusal:
             self.refuse(connection, refusal, now)
+        if self.limits.small > MAX_SMALL:
+            self._make_room(now)
 
     # Dispatch
 
@@ -222,6 +248,8 @@ class EventLoop:
         if self.is_stopping:
             exchange.environ[STOPPING] = True
             exchange.response.force_close()
+        if self.workload.is_high:
+            exchange.environ[BUSY] = True
         try:
             exchange.call(self.application)
         except Exception:
@@ -230,19 +258,29 @@ class EventLoop:
             return
         if not isinstance(exchange.body, Deferred):
             self.begun.append((connection, exchange))
-        elif self.n_working >= MAX_WORKING:
+        elif self.workload.n >= MAX_WORKING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         else:
-            self.n_working += 1
-            self.selector.unregister(self.sockets[connection])
-            self.threads.submit(self._run_deferred, connection, exchange)
+            self._defer(connection, exchange)
 
-    def _run_deferred(self, connection: Connection, exchange: Exchange) -> None:
+    def _defer(self, connection: Connection, exchange: Exchange) -> None:
+        """Compute a reply in a thread of its own."""
+        sock = self.sockets[connection]
+        self.selector.unregister(sock)
+        job = Job(sock, self.workload)
+        exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.admit}
+        with self.workload.lock:
+            self.workload.n += 1
+        # a process that ends does not wait for daemons
+        threading.Thread(target=self._run, args=(connection, exchange, job), daemon=True).start()
+
+    def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
         """Compute a reply in a thread, and wake up the loop."""
         try:
-            self._finish(exchange)
+            if not job.is_cancelled():
+                self._finish(exchange)
         finally:
-            self.done.put((connection, exchange))
+            self.done.put((connection, exchange, job))
             # a full pipe wakes up the loop as well
             with contextlib.suppress(BlockingIOError):
                 os.write(self.wakeup[1], b".")
@@ -251,12 +289,18 @@ class EventLoop:
         """Send the replies that threads have computed."""
         os.read(pipe, 4096)
         while not self.done.empty():
-            connection, exchange = self.done.get()
-            self.n_working -= 1
+            connection, exchange, job = self.done.get()
+            job.release()
             # not registered meanwhile: pipelined bytes would wake up the loop forever
-            sock = self.sockets[connection]
-            self.selector.register(sock, selectors.EVENT_READ, connection)
-            self._guard(self._reply, connection, exchange)
+            self.selector.register(job.sock, selectors.EVENT_READ, connection)
+            self._guard(self._end, connection, exchange, job)
+
+    def _end(self, connection: Connection, exchange: Exchange, job: Job) -> None:
+        if job.is_gone:
+            self.record(exchange.environ, CLIENT_CLOSED, time.monotonic())
+            self.close(connection)
+        else:
+            self._reply(connection, exchange, job.n_probes)
 
     def _complete(self, connection: Connection, exchange: Exchange) -> None:
         self._finish(exchange)
@@ -278,10 +322,12 @@ class EventLoop:
 
     # Reply
 
-    def _reply(self, connection: Connection, exchange: Exchange) -> None:
+    def _reply(self, connection: Connection, exchange: Exchange, n_sent: int = 0) -> None:
+        """Send a reply, of which n_sent bytes are sent already."""
         now, response = time.monotonic(), exchange.response
         self.record(exchange.environ, response.status_code, now)
-        connection.respond(exchange.reply, response.should_close(), now)
+        reply = memoryview(exchange.reply)[n_sent:]
+        connection.respond(reply, response.should_close(), now)
         self.flush(connection)
 
     def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:

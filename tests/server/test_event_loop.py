@@ -37,7 +37,6 @@ class Records(logging.Handler):
 def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
     """Run a loop in a thread; return its port and its log."""
     config = Config()
-    config.set("threads", 2)
     log, records = Logger(config), Records()
     log.error_log.handlers = [records]
     wakeup = os.pipe()
