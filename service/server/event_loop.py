@@ -43,6 +43,7 @@ RECEIVE_SIZE = 2**16  # bytes per call of recv
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
+FRESH = 0.1  # seconds in which a new connection does not count as idle
 SHED_SHARE = 16  # one in 16 connections is closed to make room: sorting them takes time
 CLIENT_CLOSED = 499  # in logs and metrics, as nginx has it: no reply was sent
 
@@ -193,8 +194,14 @@ class EventLoop:
         Of incomplete requests, the oldest is the one that is least likely to be normal.
         Large ones have a bound of their own.
         """
+
+        def order(c: Connection) -> tuple[int, float]:
+            if c.is_idle and c.started > now - FRESH:
+                return 2, c.started  # its request is on its way
+            return not (c.is_idle or c.state is State.LINGERING), c.started
+
         closable = [c for c in self.sockets if c.state is not State.WORKING and not c.held]
-        closable.sort(key=lambda c: (not (c.is_idle or c.state is State.LINGERING), c.started))
+        closable.sort(key=order)
         for connection in closable[: 1 + len(closable) // SHED_SHARE]:
             if connection.is_incomplete:
                 refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
