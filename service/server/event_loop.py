@@ -43,7 +43,7 @@ RECEIVE_SIZE = 2**16  # bytes per call of recv
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
-FRESH = 0.1  # seconds in which a new connection does not count as idle
+FRESH = 0.1  # seconds
 SHED_SHARE = 16  # one in 16 connections is closed to make room: sorting them takes time
 CLIENT_CLOSED = 499  # in logs and metrics, as nginx has it: no reply was sent
 
@@ -179,25 +179,29 @@ class EventLoop:
             return False
         sock.setblocking(False)
         now = time.monotonic()
-        if len(self.sockets) >= self.max_connections or self.limits.small > MAX_SMALL:
-            self._make_room(now)
+        if len(self.sockets) >= self.max_connections:
+            self._make_room(now, fresh=0)
         connection = Connection(address, listener.getsockname(), self.limits, now)
         self.sockets[connection] = sock
         self.counts.publish(self.slot, len(self.sockets), now)
         self.selector.register(sock, selectors.EVENT_READ, connection)
         self.deadlines.schedule(connection)
+        if self.limits.small > MAX_SMALL:
+            self._make_room(now)
         return True
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self, now: float, fresh: float = FRESH) -> None:
         """Close the longest idle connections; without any, refuse the oldest requests.
+
+        fresh: seconds in which the request of a new connection is taken to be on its way
 
         Of incomplete requests, the oldest is the one that is least likely to be normal.
         Large ones have a bound of their own.
         """
 
         def order(c: Connection) -> tuple[int, float]:
-            if c.is_idle and c.started > now - FRESH:
-                return 2, c.started  # its request is on its way
+            if c.is_idle and c.started > now - fresh:
+                return 2, c.started
             return not (c.is_idle or c.state is State.LINGERING), c.started
 
         closable = [c for c in self.sockets if c.state is not State.WORKING and not c.held]
