@@ -69,6 +69,7 @@ bench-peers: $(VENV)/training $(PEERS)/installed ## compare the service with Ben
 drills: $(VENV)/training ## count lost requests during stops, reloads, kills and attacks
 	$(BIN)/python -m benchmarks.drills
 	$(BIN)/python -m benchmarks.slow_clients
+	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.mixed
 	$(BIN)/python -m benchmarks.overhead
 

@@ -24,7 +24,6 @@ workers = settings.workers
 worker_class = "service.server.worker.EventLoopWorker"
 worker_connections = MAX_OPEN_FILES  # a worker accepts as many as it may have files
 keepalive = settings.keepalive
-threads = 16  # for slow requests; they compute one at a time and mostly wait
 # the weights are loaded once, before the fork: invalid ones abort startup
 preload_app = True
 logger_class = "service.server.logs.JsonLogger"

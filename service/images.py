@@ -1,6 +1,7 @@
 """Reading of pictures: the bytes of an upload become one image like MNIST's."""
 
 import contextlib
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from PIL import Image
 from service.features import MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import binarise
+from service.reading.containers.formats import open_container
 from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
@@ -17,7 +19,15 @@ from service.reading.scale import closer_crop, reduced
 from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
-__all__ = ["InvalidImage", "UnknownFormat", "are_mnist_shaped", "read_image", "read_mnist_png"]
+__all__ = [
+    "InvalidImage",
+    "UnknownFormat",
+    "are_mnist_shaped",
+    "n_pixels",
+    "read_image",
+    "read_levels",
+    "read_mnist_png",
+]
 
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
@@ -47,6 +57,13 @@ def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if is_mnist_shaped(levels):
         return levels
     return to_mnist_format(*find_digit(Image.fromarray(levels), ignore))
+
+
+def n_pixels(upload: bytes) -> int:
+    """Return the number of pixels that an upload claims to have; 0 if it is invalid."""
+    with contextlib.suppress(InvalidImage):
+        return math.prod(open_container(upload).size)
+    return 0
 
 
 def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:

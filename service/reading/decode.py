@@ -83,9 +83,7 @@ def decode(
         raise
     # Pillow's decoders raise a dozen kinds of exceptions for damaged files
     except Exception as error:
-        is_cut = isinstance(error, struct.error | IndexError)
-        reason = "a header is cut off" if is_cut else error
-        raise InvalidImage(f"the picture is damaged ({reason}); send the complete file") from error
+        raise InvalidImage(f"the picture is damaged ({error}); send the complete file") from error
     if container.orientation in TURNS:
         picture = picture.transpose(TURNS[container.orientation])
     return _on_ground(picture) if picture.mode == "RGBA" else picture

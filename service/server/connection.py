@@ -1,6 +1,7 @@
 """Sans-I/O HTTP connection: bytes in, bytes out, states, deadlines and byte budgets."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
@@ -30,8 +31,12 @@ LINGER_TIMEOUT = 2.0  # seconds for a client to read a reply while it still send
 MAX_HEAD_BYTES = 64 * 2**10  # of the request line and the headers
 MAX_CHUNK_LINE = 2**13  # bytes
 MAX_CHUNKS = 2**14  # per body; a chunk costs as much CPU as a kilobyte of a long one
-MAX_HELD = 64 * 2**20  # bytes of large requests without a reply, all together
-MIN_HELD = 2**16  # bytes; smaller requests do not count
+MAX_HELD = 64 * 2**20  # bytes of large requests and replies, all together
+MIN_HELD = 2**16  # bytes; up to this size, a request or reply is small
+MAX_SMALL = 64 * 2**20  # bytes of all connections without their large requests
+# bytes of memory, as measured
+CONNECTION_BYTES, REQUEST_BYTES, HEADER_BYTES = 1_200, 1_500, 250
+SHED_SHARE = 16  # one in 16 connections is closed to make room: sorting them takes time
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;.*)?", re.DOTALL)
 
 SHOWN = 60  # bytes of an invalid value that a message shows
@@ -62,7 +67,8 @@ class ReceiveLimits:
         self.config, self.max_body_bytes = config, max_body_bytes
         self.script_name = script_name
         self.keepalive: int = config.keepalive  # seconds between two requests
-        self.held = 0  # bytes of large requests without a reply, MAX_HELD at most
+        self.held = 0  # bytes of large requests and replies, MAX_HELD at most
+        self.small = 0  # bytes of all connections besides, about MAX_SMALL at most
 
 
 @dataclass(eq=False, slots=True)
@@ -89,8 +95,12 @@ class Connection:
     n_received: int = 0  # bytes of the current request
     n_sent: int = 0  # bytes of the current reply
     held: int = 0  # bytes that count in limits.held
+    small: int = 0  # bytes that count in limits.small
     last_received: float = inf
     check_at: float = inf  # time of the entry in a DeadlineQueue
+
+    def __post_init__(self) -> None:
+        self._hold(0)
 
     def __str__(self) -> str:
         """Describe the connection for the log."""
@@ -124,6 +134,11 @@ class Connection:
         return self.state is State.RECEIVING and self.request is None and not self.received.data
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether only a part of a request has arrived."""
+        return self.state is State.RECEIVING and not self.is_idle
+
+    @property
     def deadline(self) -> float:
         """When the connection times out; infinite while the application works."""
         if self.state is State.RECEIVING:
@@ -154,10 +169,10 @@ class Connection:
         request that is malformed or too large.
         """
         self.request = self.request or self._parse_head()
+        is_complete = self.request is not None and self._follow_body(self.request)
+        fits = self._hold(len(self.received.data))
         if self.request is None:
             return None
-        is_complete = self._follow_body(self.request)
-        fits = self._hold(len(self.received.data))
         if is_complete:
             self.state = State.WORKING
             return self.request
@@ -203,16 +218,21 @@ class Connection:
         return is_complete
 
     def _hold(self, n: int) -> bool:
-        """Count n bytes as held; return whether all connections hold few enough."""
-        n = n if n > MIN_HELD else 0
-        if n != self.held:
-            self.limits.held += n - self.held
-            self.held = n
-        return n == 0 or self.limits.held <= MAX_HELD
+        """Count n buffered bytes as held; return whether large requests hold few enough."""
+        large = n if n > MIN_HELD else 0
+        small = 0
+        if self.state is not State.CLOSED:
+            small = CONNECTION_BYTES + n - large
+            if self.request:
+                small += REQUEST_BYTES + HEADER_BYTES * len(self.request.headers)
+        self.limits.held += large - self.held
+        self.limits.small += small - self.small
+        self.held, self.small = large, small
+        return large == 0 or self.limits.held <= MAX_HELD
 
-    def respond(self, reply: bytes | bytearray, closes: bool, now: float) -> None:
+    def respond(self, reply: bytes | memoryview, closes: bool, now: float) -> None:
         """Start to send a whole reply; after one that closes, nothing more is read."""
-        self._hold(0)
+        self._hold(len(reply))
         if closes:
             self.received.data.clear()
         self.outgoing, self.closes = memoryview(reply), closes
@@ -231,13 +251,14 @@ class Connection:
             return False
         self.outgoing, self.request = NOTHING, None
         self.n_received = len(self.received.data)
+        self._hold(self.n_received)
         self.started = self.last_received = now
         self.state = State.LINGERING if self.closes else State.RECEIVING
         return True
 
     def time_out(self) -> Refusal | None:
         """Return the refusal of a request that is incomplete, if there is one."""
-        if self.state is not State.RECEIVING or self.is_idle:
+        if not self.is_incomplete:
             return None
         part = "body" if self.request else "headers"
         detail = f"request timeout: {part} not received {IN_TIME}"
@@ -245,10 +266,27 @@ class Connection:
 
     def close(self) -> None:
         """Release the buffers."""
-        self._hold(0)
         self.state = State.CLOSED
+        self._hold(0)
         self.received.data.clear()
         self.outgoing, self.request = NOTHING, None
+
+
+def expendable(connections: Iterable[Connection], fresh_after: float) -> list[Connection]:
+    """Return the connections to close for want of memory or sockets, the first one first.
+
+    These are the longest idle ones, but for those that were opened after `fresh_after`;
+    then the oldest incomplete requests, which are least likely to be normal. Requests that
+    are being computed are left out, and large ones, which have a bound of their own.
+    """
+
+    def order(c: Connection) -> tuple[int, float]:
+        if c.is_idle and c.started > fresh_after:
+            return 2, c.started
+        return not (c.is_idle or c.state is State.LINGERING), c.started
+
+    closable = [c for c in connections if c.state is not State.WORKING and not c.held]
+    return sorted(closable, key=order)[: 1 + len(closable) // SHED_SHARE]
 
 
 def follow_chunks(data: bytearray, start: int) -> tuple[int, int, bool]:

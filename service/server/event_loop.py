@@ -1,12 +1,12 @@
-"""Event loop that serves many connections from one thread, and slow work from a few."""
+"""Event loop that serves many connections from one thread, and slow work from others."""
 
 import contextlib
 import os
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from queue import SimpleQueue
@@ -15,7 +15,15 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import LINGER_TIMEOUT, OVERLOADED, Connection, ReceiveLimits, State
+from service.server.connection import (
+    LINGER_TIMEOUT,
+    MAX_SMALL,
+    OVERLOADED,
+    Connection,
+    ReceiveLimits,
+    State,
+    expendable,
+)
 from service.server.deadlines import DeadlineQueue
 from service.server.http import (
     Deferred,
@@ -27,17 +35,27 @@ from service.server.http import (
     error_response,
     plain_address,
 )
+from service.server.jobs import MAX_WORKING, Job, Workload
 from service.server.logs import log_request
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import INTERNAL_ERROR, RECEIVED_AT, REQUEST_ID, STOPPING
+from service.server.wsgi_keys import (
+    ADMIT,
+    BUSY,
+    INTERNAL_ERROR,
+    IS_CANCELLED,
+    RECEIVED_AT,
+    REQUEST_ID,
+    STOPPING,
+)
 
 POLL_INTERVAL = 1.0  # seconds between two checks of the deadlines
 WARNING_INTERVAL = 60.0  # seconds between two warnings of one kind
 RECEIVE_SIZE = 2**16  # bytes per call of recv
-MAX_WORKING = 64  # requests in the thread pool or its queue
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
+FRESH = 0.1  # seconds in which the request of a new connection is expected
+CLIENT_CLOSED = 499  # in logs and metrics, as nginx has it: no reply was sent
 
 
 @dataclass(eq=False)
@@ -47,7 +65,7 @@ class EventLoop:
     The application is called once a request is complete, so a slow client costs a
     buffer and no thread. It is called for all requests of one turn before the first of
     their bodies is iterated over, so it can compute these as one batch. It may defer
-    a body to the thread pool.
+    a body to a thread.
     """
 
     application: WSGIApplication
@@ -65,14 +83,13 @@ class EventLoop:
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.threads = ThreadPoolExecutor(self.limits.config.threads)  # for deferred bodies
+        self.workload = Workload()
         self.sockets: dict[Connection, socket.socket] = {}  # of open connections
         self.deadlines = DeadlineQueue()
         self.buffer = memoryview(bytearray(RECEIVE_SIZE))
         self.pipelined: list[Connection] = []  # with bytes of their next request
         self.begun: list[tuple[Connection, Exchange]] = []  # in this turn
-        self.done: SimpleQueue[tuple[Connection, Exchange]] = SimpleQueue()  # deferred
-        self.n_working = 0  # requests that are deferred
+        self.done: SimpleQueue[tuple[Connection, Exchange, Job]] = SimpleQueue()
         self.accepts_again = 0.0  # time at which a pause in accepting ends
         self.next_poll = 0.0
         self.next_warning: dict[str, float] = {}  # about clients of each other protocol
@@ -97,7 +114,7 @@ class EventLoop:
         now = time.monotonic()
         self.counts.publish(self.slot, len(self.sockets), now)
         self.metrics.set("digits_connections", len(self.sockets))
-        self.metrics.set("digits_requests_in_work", self.n_working)
+        self.metrics.set("digits_requests_in_work", self.workload.n)
         if 0 < self.accepts_again <= now:
             self._resume_accepting()
         if now >= self.next_poll:
@@ -122,7 +139,6 @@ class EventLoop:
             if spent > LINGER_TIMEOUT:
                 for connection in [c for c in self.sockets if c.is_idle]:
                     self.close(connection)
-        self.threads.shutdown(wait=False, cancel_futures=True)
 
     def _guard(self, step: Callable[..., None], to: Connection, *rest: object) -> None:
         """Take a step with an open connection; close it alone if the step fails.
@@ -173,22 +189,27 @@ class EventLoop:
             # another worker has accepted it, or its client has left
             return False
         sock.setblocking(False)
-        if len(self.sockets) >= self.max_connections:
-            self._make_room()
         now = time.monotonic()
+        if len(self.sockets) >= self.max_connections:
+            self._make_room(now, fresh=0)
         server = plain_address(listener.getsockname())
         connection = Connection(plain_address(address), server, self.limits, now)
         self.sockets[connection] = sock
         self.counts.publish(self.slot, len(self.sockets), now)
         self.selector.register(sock, selectors.EVENT_READ, connection)
         self.deadlines.schedule(connection)
+        if self.limits.small > MAX_SMALL:
+            self._make_room(now)
         return True
 
-    def _make_room(self) -> None:
-        """Close the longest idle connection, or without one the longest waiting."""
-        closable = [c for c in self.sockets if c.state is not State.WORKING]
-        if closable:
-            self.close(min(closable, key=lambda c: (not c.is_idle, c.started)))
+    def _make_room(self, now: float, fresh: float = FRESH) -> None:
+        """Close the longest idle connections; without any, refuse the oldest requests."""
+        for connection in expendable(self.sockets, now - fresh):
+            if connection.is_incomplete:
+                refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
+                self._guard(self.refuse, connection, refusal, now)
+            else:
+                self.close(connection)
 
     # Receive
 
@@ -226,6 +247,8 @@ class EventLoop:
                 self.flush(connection)
         except Refusal as refusal:
             self.refuse(connection, refusal, now)
+        if self.limits.small > MAX_SMALL:
+            self._make_room(now)
 
     # Dispatch
 
@@ -236,6 +259,8 @@ class EventLoop:
         if self.is_stopping:
             exchange.environ[STOPPING] = True
             exchange.response.force_close()
+        if self.workload.is_high:
+            exchange.environ[BUSY] = True
         try:
             exchange.call(self.application)
         except Exception:
@@ -244,19 +269,29 @@ class EventLoop:
             return
         if not isinstance(exchange.body, Deferred):
             self.begun.append((connection, exchange))
-        elif self.n_working >= MAX_WORKING:
+        elif self.workload.n >= MAX_WORKING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         else:
-            self.n_working += 1
-            self.selector.unregister(self.sockets[connection])
-            self.threads.submit(self._run_deferred, connection, exchange)
+            self._defer(connection, exchange)
 
-    def _run_deferred(self, connection: Connection, exchange: Exchange) -> None:
+    def _defer(self, connection: Connection, exchange: Exchange) -> None:
+        """Compute a reply in a thread of its own."""
+        sock = self.sockets[connection]
+        self.selector.unregister(sock)
+        job = Job(sock, self.workload)
+        exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.admit}
+        with self.workload.lock:
+            self.workload.n += 1
+        # a process that ends does not wait for daemons
+        threading.Thread(target=self._run, args=(connection, exchange, job), daemon=True).start()
+
+    def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
         """Compute a reply in a thread, and wake up the loop."""
         try:
-            self._finish(exchange)
+            if not job.is_cancelled():
+                self._finish(exchange)
         finally:
-            self.done.put((connection, exchange))
+            self.done.put((connection, exchange, job))
             # a full pipe wakes up the loop as well
             with contextlib.suppress(BlockingIOError):
                 os.write(self.wakeup[1], b".")
@@ -265,12 +300,18 @@ class EventLoop:
         """Send the replies that threads have computed."""
         os.read(pipe, 4096)
         while not self.done.empty():
-            connection, exchange = self.done.get()
-            self.n_working -= 1
+            connection, exchange, job = self.done.get()
+            job.release()
             # not registered meanwhile: pipelined bytes would wake up the loop forever
-            sock = self.sockets[connection]
-            self.selector.register(sock, selectors.EVENT_READ, connection)
-            self._guard(self._reply, connection, exchange)
+            self.selector.register(job.sock, selectors.EVENT_READ, connection)
+            self._guard(self._end, connection, exchange, job)
+
+    def _end(self, connection: Connection, exchange: Exchange, job: Job) -> None:
+        if job.is_gone:
+            self.record(exchange.environ, CLIENT_CLOSED, time.monotonic())
+            self.close(connection)
+        else:
+            self._reply(connection, exchange, job.n_probes)
 
     def _complete(self, connection: Connection, exchange: Exchange) -> None:
         self._finish(exchange)
@@ -292,10 +333,12 @@ class EventLoop:
 
     # Reply
 
-    def _reply(self, connection: Connection, exchange: Exchange) -> None:
+    def _reply(self, connection: Connection, exchange: Exchange, n_sent: int = 0) -> None:
+        """Send a reply, of which n_sent bytes are sent already."""
         now, response = time.monotonic(), exchange.response
         self.record(exchange.environ, response.status_code, now)
-        connection.respond(exchange.reply, response.should_close(), now)
+        reply = memoryview(exchange.reply)[n_sent:]
+        connection.respond(reply, response.should_close(), now)
         self.flush(connection)
 
     def refuse(self, connection: Connection, refusal: Refusal, now: float) -> None:

@@ -27,16 +27,12 @@ UNSUPPORTED = {
     ),
     "use signals": ("control_socket",),
     "workers share one socket": ("reuse_port",),
+    "each slow request has a thread of its own": ("threads",),
 }
 # a further value of each that does have an effect
 SUPPORTED: dict[str, object] = {"accesslog": "-", "forwarder_headers": [], "http_parser": "python"}
 # the least and the greatest value; a worker reports to its master once a second
-BOUNDS = {
-    "workers": (1, MAX_WORKERS),
-    "threads": (1, 1024),
-    "keepalive": (1, MAX_KEEPALIVE),
-    "timeout": (3, 86_400),
-}
+BOUNDS = {"workers": (1, MAX_WORKERS), "keepalive": (1, MAX_KEEPALIVE), "timeout": (3, 86_400)}
 
 
 def check(config: Config) -> None:

@@ -5,6 +5,12 @@
 # environ[DEFER](function) instead of a body, and the worker calls the function in a
 # thread. Other servers do not set it.
 DEFER = "digits.defer"
+# set for a deferred function. environ[ADMIT](cost) adds to the cost of the request, in
+# small pictures, and returns False if the worker has too much work: reply with 503.
+# environ[IS_CANCELLED]() returns whether the client has left: raise, there is no reply
+ADMIT, IS_CANCELLED = "digits.admit", "digits.is_cancelled"
+# set if the worker has so much work that it will soon refuse requests
+BUSY = "digits.busy"
 # set if the worker finishes in-flight requests and accepts no new ones
 STOPPING = "digits.stopping"
 # when the last byte of the request was received, by time.monotonic

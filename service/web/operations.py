@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from service.server.wsgi_keys import STOPPING
+from service.server.wsgi_keys import BUSY, STOPPING
 from service.web.extension import extension
 from service.web.openapi import describe
 
@@ -16,9 +16,11 @@ def live() -> dict[str, str]:
 
 
 def ready() -> dict[str, str]:
-    """Report that requests can be served; 503 while the server is stopping."""
+    """Report that requests can be served; 503 while the server is stopping or overloaded."""
     if STOPPING in request.environ:
         raise ServiceUnavailable("the server is stopping; send requests to another one")
+    if BUSY in request.environ:
+        raise ServiceUnavailable("the queue is nearly full; send requests to another server")
     return {"status": "ready", "model": extension().models.current().version}
 
 

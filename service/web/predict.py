@@ -8,8 +8,10 @@ import numpy as np
 from flask import Response, g, request
 from werkzeug.exceptions import (
     BadRequest,
+    ClientDisconnected,
     HTTPException,
     RequestEntityTooLarge,
+    ServiceUnavailable,
     UnprocessableEntity,
     UnsupportedMediaType,
 )
@@ -17,8 +19,8 @@ from werkzeug.exceptions import (
 from service.classifier import Classifier, Floats
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
-from service.images import InvalidImage, UnknownFormat, read_image, read_levels
-from service.server.wsgi_keys import RECEIVED_AT
+from service.images import InvalidImage, UnknownFormat, n_pixels, read_image, read_levels
+from service.server.wsgi_keys import ADMIT, IS_CANCELLED, RECEIVED_AT
 from service.settings import Limits
 from service.web import problems
 from service.web.bulk import NPY, to_npy, unusual_images
@@ -30,6 +32,8 @@ from service.web.uploads import bulk_images, pictures, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"
 BLOCK = 256  # images scored while the lock is held once
+# bytes of a request, and pixels of its pictures, that take as long as one small picture
+BYTES_PER_COST, PIXELS_PER_COST = 2**16, 100_000
 
 Errors = dict[int, dict[str, object]]  # problem documents by the index of the picture
 
@@ -41,6 +45,7 @@ def predict() -> Response:
     body = read_body(limits)
     bulk = bulk_images(body, limits)
     files = [] if bulk is not None else pictures(body, limits)
+    _admit(len(files) + len(body) / BYTES_PER_COST + sum(map(n_pixels, files)) / PIXELS_PER_COST)
     is_single, is_npy = len(files) == 1, _prefers_npy()
     if is_explained and (is_npy or not is_single):
         raise BadRequest(
@@ -74,15 +79,27 @@ def add_server_timing(response: Response) -> Response:
     return response
 
 
+def _admit(cost: float) -> None:
+    """Raise ServiceUnavailable if the server has too much work to take on this cost."""
+    admit = request.environ.get(ADMIT)  # of our server alone
+    if admit and not admit(cost):
+        raise ServiceUnavailable("server overloaded; retry after 1 s")
+
+
 @contextmanager
 def _timed(step: str) -> Iterator[None]:
-    """Run one step while no other thread computes, and add up its seconds."""
+    """Run one step while no other thread computes, and add up its seconds.
+
+    Raises ClientDisconnected if nobody waits for the reply any more.
+    """
     requested = time.monotonic()
     # before the first step, a request waits for a thread
     seconds: dict[str, float] = g.setdefault(
         "seconds", {"wait": requested - request.environ.get(RECEIVED_AT, requested)}
     )
     with extension().compute_lock:
+        if request.environ.get(IS_CANCELLED, bool)():
+            raise ClientDisconnected
         started = time.monotonic()
         seconds["wait"] += started - requested
         try:
@@ -99,7 +116,7 @@ def _read_all(files: list[bytes], limits: Limits) -> tuple[Images, Errors]:
         try:
             images.append(_read(file, max_pixels))
         except HTTPException as error:
-            if len(files) == 1:
+            if len(files) == 1 or isinstance(error, ClientDisconnected):
                 raise
             errors[i] = problems.fields(error)
     return np.array(images, np.uint8).reshape(-1, *IMAGE_SIZE), errors
@@ -116,10 +133,13 @@ def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
         )
     if not len(unusual):
         return images, {}
+    _admit(len(unusual))
     images, errors = images.copy(), {}
     for i in unusual.tolist():
         try:
             images[i] = _read(images[i], limits.max_pixels)
+        except ClientDisconnected:
+            raise
         except HTTPException as error:
             errors[i] = problems.fields(error)
     return np.delete(images, list(errors), axis=0), errors

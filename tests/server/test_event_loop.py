@@ -14,11 +14,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import MAX_HELD, MIN_HELD, ReceiveLimits
+from service.server.connection import MAX_HELD, MAX_SMALL, MIN_HELD, ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
+from service.server.jobs import HIGH, MAX_COST, PROBE
 from service.server.metrics import Metrics
-from service.server.wsgi_keys import DEFER, REQUEST_ID
+from service.server.wsgi_keys import ADMIT, BUSY, DEFER, IS_CANCELLED, REQUEST_ID
 from tests.conftest import wait_until
 
 
@@ -37,7 +38,6 @@ class Records(logging.Handler):
 def running_loop(application, **options) -> Iterator[tuple[int, Records]]:
     """Run a loop in a thread; return its port and its log."""
     config = Config()
-    config.set("threads", 2)
     log, records = Logger(config), Records()
     log.error_log.handlers = [records]
     wakeup = os.pipe()
@@ -279,3 +279,160 @@ def test_large_request_over_the_memory_budget_is_refused_and_small_ones_are_not(
     assert reply.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: 1\r\n" in reply
     assert limits.held == MAX_HELD
+
+
+@pytest.mark.parametrize("size", [MIN_HELD // 2, 200])
+def test_half_requests_over_the_memory_budget_refuse_the_oldest_of_them(size):
+    limits = ReceiveLimits(Config(), max_body_bytes=2**20)
+    limits.small = MAX_SMALL - 3 * MIN_HELD // 2
+    n = 2 * MIN_HELD // size
+    message = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(size)
+    with running_loop(echo, limits=limits, max_connections=2000) as (port, _), ExitStack() as stack:
+        address = ("127.0.0.1", port)
+        clients = []
+        for _ in range(n):
+            clients.append(stack.enter_context(socket.create_connection(address, timeout=10)))
+            clients[-1].sendall(message)
+            assert limits.small <= MAX_SMALL + MIN_HELD
+        reply = read_to_end(clients[0])
+        assert ask(port, "GET /b").endswith(b"/b")
+        clients[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # it is still open
+            clients[-1].recv(1)
+
+    assert reply.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in reply
+
+
+def test_idle_connection_is_closed_before_a_half_request_is_refused():
+    limits = ReceiveLimits(Config(), max_body_bytes=2**20)
+    with running_loop(echo, limits=limits) as (port, _):
+        address = ("127.0.0.1", port)
+        with (
+            socket.create_connection(address, timeout=10) as half,
+            socket.create_connection(address, timeout=10) as idle,
+        ):
+            half.sendall(b"GET /a HTTP/1.1\r\n")
+            time.sleep(0.2)
+            limits.small += MAX_SMALL
+            half.sendall(b"Host: x\r\n")
+            assert idle.recv(1) == b""
+            limits.small -= MAX_SMALL
+            half.sendall(b"Connection: close\r\n\r\n")
+            assert half.recv(12) == b"HTTP/1.1 200"
+
+
+def wait_until_cancelled(environ, start_response):
+    """Reply "done" from a thread, at the path /wait once the client has left."""
+
+    def body():
+        is_cancelled = environ[IS_CANCELLED]
+        if environ["PATH_INFO"] == "/wait":
+            started.set()
+            wait_until(is_cancelled, 20)
+            cancelled.set()
+        elif environ["PATH_INFO"] == "/check":
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                assert not is_cancelled()
+        start_response("200 OK", [("Content-Length", "4")])
+        yield b"done"
+
+    started, cancelled = environ["test.started"], environ["test.cancelled"]
+    return environ[DEFER](body)
+
+
+@contextmanager
+def watched_loop():
+    """Run a loop; yield its port, and events for a request that waits."""
+    started, cancelled = threading.Event(), threading.Event()
+
+    def application(environ, start_response):
+        environ |= {"test.started": started, "test.cancelled": cancelled}
+        return wait_until_cancelled(environ, start_response)
+
+    with running_loop(application) as (port, records):
+        yield port, started, cancelled
+    assert records.messages == []
+
+
+WAIT = b"POST /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+CHECK = b"POST /check HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+@pytest.mark.parametrize("follows", [b"", b"GET /next HTTP/1.1\r\n", WAIT], ids=len)
+@pytest.mark.parametrize("how", ["close", "reset", "half-close first"])
+def test_client_that_leaves_cancels_its_request(follows, how):
+    with watched_loop() as (port, started, cancelled):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(WAIT + follows)
+        assert started.wait(10)
+        if how == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        elif how == "half-close first":
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == PROBE[:1]
+            assert not cancelled.is_set()
+        client.close()
+        assert cancelled.wait(10)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as other:
+            other.sendall(CHECK)
+            assert read_to_end(other).endswith(b"done")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("follows", [b"", CHECK], ids=["alone", "pipelined"])
+def test_half_closed_client_keeps_its_whole_reply(version, follows):
+    with (
+        watched_loop() as (port, _, _),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
+    ):
+        first = CHECK.replace(b"1.1", version)
+        first = first.replace(b": close", b": keep-alive") if follows else first
+        client.sendall(first + follows)
+        client.shutdown(socket.SHUT_WR)
+        reply = read_to_end(client)
+
+    assert reply.startswith(b"HTTP/" + version + b" 200 OK\r\n")
+    assert reply.count(b"\r\n\r\ndone") == 1 + bool(follows)
+    assert reply.endswith(b"\r\n\r\ndone")
+
+
+def test_work_is_admitted_by_its_cost_and_reported_before_it_is_refused():
+    held, is_released = threading.Semaphore(0), threading.Event()
+
+    def application(environ, start_response):
+        cost = float(environ["QUERY_STRING"])
+
+        def body():
+            is_admitted = environ[ADMIT](cost)
+            if is_admitted and environ["PATH_INFO"] == "/hold":
+                held.release()
+                assert is_released.wait(10)
+            reply = f"admitted: {is_admitted}, busy: {BUSY in environ}".encode()
+            start_response("200 OK", [("Content-Length", str(len(reply)))])
+            yield reply
+
+        return environ[DEFER](body)
+
+    with running_loop(application) as (port, _), ExitStack() as stack:
+
+        def hold(cost: float) -> None:
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            stack.enter_context(client).sendall(f"GET /hold?{cost} HTTP/1.0\r\n\r\n".encode())
+            assert held.acquire(timeout=10)
+
+        alone = ask(port, f"GET /?{2 * MAX_COST}")
+        hold(HIGH * MAX_COST)
+        below = ask(port, "GET /?1")
+        hold(2)
+        high = ask(port, "GET /?1")
+        beyond = ask(port, f"GET /?{MAX_COST / 2}")
+        is_released.set()
+        wait_until(lambda: ask(port, "GET /?1").endswith(b"busy: False"))
+
+    assert alone.endswith(b"admitted: True, busy: False")
+    assert below.endswith(b"admitted: True, busy: False")
+    assert high.endswith(b"admitted: True, busy: True")
+    assert beyond.endswith(b"admitted: False, busy: True")

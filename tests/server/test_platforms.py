@@ -192,7 +192,7 @@ def test_port_that_only_root_may_open_is_one_line():
         *(("--ca-certs", "x"), ("--proxy-protocol", "v1"), ("--protocol", "uwsgi")),
         *(("--http2-cleartext", "both"), ("--http-parser", "fast"), ("--root-path", "/x")),
         *(("--forwarder-headers", "SCRIPT_NAME"), ("--reuse-port", "")),
-        *(("--control-socket", "/x"), ("--keep-alive", "0"), ("--threads", "0")),
+        *(("--control-socket", "/x"), ("--keep-alive", "0"), ("--threads", "4")),
         *(("--workers", "0"), ("--workers", "129"), ("--timeout", "1")),
     ],
 )
@@ -211,7 +211,7 @@ def test_flag_without_an_effect_aborts_startup_by_its_name(flag, value):
 def test_flags_that_are_honoured_have_their_effect():
     flags = (
         "--access-logfile - --log-level warning --keep-alive 1 --limit-request-line 100 "
-        "--limit-request-fields 9 --limit-request-field_size 200 --graceful-timeout 5 --threads 2 "
+        "--limit-request-fields 9 --limit-request-field_size 200 --graceful-timeout 5 "
         "--worker-connections 50 --backlog 10 --timeout 20 --preload --env SCRIPT_NAME=/digits"
     )
     with running_service(GUNICORN_CMD_ARGS=flags, WEB_CONCURRENCY="1") as service:

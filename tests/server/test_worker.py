@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from service.server.connection import TIMEOUT
-from service.server.event_loop import MAX_WORKING
+from service.server.jobs import MAX_WORKING
 from service.settings import DEFAULT_LIMITS
 from tests.conftest import (
     Service,

@@ -2,10 +2,12 @@
 
 import codecs
 import re
+import struct
+from collections.abc import Callable
 
 from service.reading.containers import bmp, gif, jpeg, png, webp
 from service.reading.containers.container import Container
-from service.reading.errors import UnknownFormat
+from service.reading.errors import InvalidImage, UnknownFormat
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 # the walk over each format's parts, by a pattern of the first bytes
@@ -55,11 +57,22 @@ def open_container(upload: bytes) -> Container:
     """
     for pattern, walk in WALKS.items():
         if re.match(pattern, upload, re.DOTALL):
-            return walk(upload)
+            return _walked(walk, upload)
     raise UnknownFormat(
         f"{_described(upload)}, not a picture in a supported format; "
         f"send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
     )
+
+
+def _walked(walk: Callable[[bytes], Container], upload: bytes) -> Container:
+    try:
+        return walk(upload)
+    except InvalidImage:
+        raise
+    # what reading beyond the end raises, and the arithmetic on an empty header
+    except (struct.error, IndexError, ValueError) as error:
+        reason = "a header is cut off"
+        raise InvalidImage(f"the picture is damaged ({reason}); send the complete file") from error
 
 
 def _described(upload: bytes) -> str:

@@ -1,0 +1,81 @@
+"""Deferred requests: their admission by cost, and the clients that leave meanwhile."""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+MAX_WORKING = 64  # requests in threads, one each
+# Cost of the requests in threads, in small pictures; a worker computes about 300 per
+# second. One request is admitted whatever its cost if it is alone.
+MAX_COST = 10_000
+HIGH = 0.75  # of either bound; beyond it, the server is not ready
+PROBE = b"HTTP/1."  # the beginning of every reply
+PROBE_PAUSE = 0.25  # seconds from the first probe to the second; then it doubles
+GONE = select.POLLHUP | select.POLLERR
+READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # Linux has it
+
+
+@dataclass(eq=False)
+class Workload:
+    """The number of deferred requests of a worker, and their cost."""
+
+    n: int = 0
+    cost: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_high(self) -> bool:
+        """Whether requests will soon be refused."""
+        return self.n > HIGH * MAX_WORKING or self.cost > HIGH * MAX_COST
+
+
+class Job:
+    """A deferred request, whose client is watched while a thread computes the reply.
+
+    The loop leaves the socket to the thread until the job is done. The WSGI environ refers
+    to the job, so a job that referred to its request would keep the reply in memory.
+    """
+
+    def __init__(self, sock: socket.socket, workload: Workload) -> None:
+        self.sock, self.workload, self.cost = sock, workload, 0.0
+        self.is_gone = False  # the client has left
+        self.n_probes, self.next_probe = 0, 0.0
+        self._poller = select.poll()
+        self._poller.register(sock, READABLE)
+
+    def admit(self, cost: float) -> bool:
+        """Add to the cost of this request; return False if the worker has too much."""
+        with self.workload.lock:
+            is_admitted = not self.workload.cost or self.workload.cost + cost <= MAX_COST
+            if is_admitted:
+                self.workload.cost += cost
+                self.cost += cost
+        return is_admitted
+
+    def release(self) -> None:
+        """Subtract the request from the workload."""
+        with self.workload.lock:
+            self.workload.n -= 1
+            self.workload.cost -= self.cost
+
+    def is_cancelled(self) -> bool:
+        """Return whether the client has closed its connection.
+
+        A FIN does not tell a client that has left from one that has only finished
+        sending, and unread bytes may hide a FIN. The first bytes of the reply, which
+        are the same for every reply, tell: a closed socket answers them with a reset.
+        """
+        events = self._events()
+        if events and not events & GONE and time.monotonic() >= self.next_probe:
+            with contextlib.suppress(OSError):  # blocked, or reset: then it is gone
+                self.n_probes += self.sock.send(PROBE[self.n_probes : self.n_probes + 1])
+            self.next_probe = time.monotonic() + PROBE_PAUSE * 2**self.n_probes
+            events = self._events()
+        self.is_gone = self.is_gone or bool(events & GONE)
+        return self.is_gone
+
+    def _events(self) -> int:
+        return sum(event for _, event in self._poller.poll(0))
