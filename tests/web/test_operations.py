@@ -1,5 +1,6 @@
 """The probes with what the server reports in the WSGI environ."""
 
+import numpy as np
 import pytest
 
 from service.app import create_app
@@ -43,21 +44,24 @@ def test_no_picture_is_read_once_the_client_has_left(classifier, drawn, n_turns,
     assert (reply.status_code == 200) == (n_turns > 5)
 
 
-def test_cost_counts_pictures_and_bytes(classifier, drawn):
+def test_cost_counts_pictures_pixels_and_bytes(classifier, drawn):
     client, costs = create_app(classifier).test_client(), []
     overrides = {"environ_overrides": {ADMIT: costs.append}}
     image = encode(drawn.test.images[0].repeat(8, 0).repeat(8, 1))
+    photo = encode(np.full((1000, 2000), 255, np.uint8))
     bulk = {"data": bytes(784 * 1000), "content_type": "application/octet-stream"}
 
     replies = [
         client.post("/predict", **request, **overrides)
-        for request in (form(image), form(*[image] * 7), bulk)
+        for request in (form(image), form(*[image] * 7), form(photo), bulk)
     ]
 
     # a server that has too much work returns a false value
-    assert [reply.status_code for reply in replies] == [503] * 3
+    assert [reply.status_code for reply in replies] == [503] * 4
     assert replies[0].headers["Retry-After"] == "1"
-    one, seven, many = costs
-    assert 1 <= one < 1.2
-    assert 7 <= seven < 7.5
+    one, seven, large, many = costs
+    n_pixels = 224**2
+    assert one == pytest.approx(1 + n_pixels / 100_000, abs=0.1)
+    assert seven == pytest.approx(7 * (1 + n_pixels / 100_000), abs=0.5)
+    assert large == pytest.approx(1 + 20, abs=0.5)
     assert many == pytest.approx(784_000 / 2**16)
