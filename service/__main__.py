@@ -36,11 +36,15 @@ def main() -> None:
             _print_settings(settings)
         else:
             _read(arguments.picture, arguments.stages, settings)
-    except (InvalidSetting, InvalidWeights, InvalidImage, OSError) as error:
+    except (InvalidSetting, InvalidWeights, InvalidImage) as error:
         sys.exit(f"digits: {error}")
+    except OSError as error:
+        sys.exit(f"digits: {error.filename}: {error.strerror}")
 
 
 def _print_settings(settings: Settings) -> None:
+    """Print the settings in effect, after a check that the weights can be loaded."""
+    load_first(settings.weights)
     server = read_server_settings(os.environ)
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")

@@ -64,6 +64,8 @@ SERVICE_LINKS = re.compile(
 # the unreserved characters of RFC 3986; no empty segment, and none of dots alone
 URL_PREFIX = re.compile(r"(/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+")
 MAX_URL_PREFIX = 200  # characters
+NEAR = 0.7  # the least similarity of the name that is suggested for an unknown one
+UNPREFIXED = ("PORT", "WEB_CONCURRENCY", "SCRIPT_NAME")  # settings of other services too
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -100,8 +102,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for name in sorted(environment):
         is_ours = name.startswith(PREFIX) and name not in KNOWN
         if is_ours and not SERVICE_LINKS.fullmatch(f"{name}={environment[name]}"):
-            (nearest,) = difflib.get_close_matches(name, KNOWN, 1, 0) or KNOWN[:1]
-            raise InvalidSetting(f"unknown setting {name}; did you mean {nearest}?")
+            bare = name.removeprefix(PREFIX)
+            near = [bare] if bare in UNPREFIXED else difflib.get_close_matches(name, KNOWN, 1, NEAR)
+            hint = f"did you mean {near[0]}?" if near else "see python -m service settings"
+            raise InvalidSetting(f"unknown setting {name}; {hint}")
     limits = (
         _number(environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name])
         for name, default in DEFAULT_LIMITS._asdict().items()

@@ -117,11 +117,11 @@ def test_read_writes_the_stages_before_a_refusal(picture, reason, stages, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "settings", "reason"),
     [
-        (["missing.png"], {}, "No such file or directory: 'missing.png'"),
-        (["docs"], {}, "Is a directory: 'docs'"),
+        (["missing.png"], {}, "digits: missing.png: No such file or directory"),
+        (["docs"], {}, "docs: Is a directory"),
         (["Makefile"], {}, "not a picture in a supported format"),
-        ([DIGIT, "--stages", "Makefile"], {}, "File exists: 'Makefile'"),
-        ([DIGIT, "--stages", "Makefile/x"], {}, "Not a directory: 'Makefile/x'"),
+        ([DIGIT, "--stages", "Makefile"], {}, "Makefile: File exists"),
+        ([DIGIT, "--stages", "Makefile/x"], {}, "Makefile/x: Not a directory"),
         ([DIGIT], {"DIGITS_WEIGHTS": "Makefile"}, "not a safetensors file"),
         ([DIGIT], {"DIGITS_MAX_PIXELS": "1024"}, "send at most 1,024"),
         ([DIGIT], {"DIGITS_MAX_PIXELS": "0"}, "DIGITS_MAX_PIXELS is '0'"),
@@ -134,6 +134,13 @@ def test_read_fails_with_one_line(arguments, settings, reason):
     (line,) = result.stderr.splitlines()
     assert line.startswith("digits: ")
     assert reason in line
+
+
+def test_settings_command_checks_the_weights():
+    result = run("settings", DIGITS_WEIGHTS="Makefile")
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Makefile: not a safetensors file" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["write"], ["read"]])
