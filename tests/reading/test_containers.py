@@ -1,6 +1,7 @@
 import io
 import itertools
 import struct
+import time
 import warnings
 import zlib
 
@@ -223,6 +224,28 @@ def test_a_webp_of_more_groups_of_prefix_codes_than_encoders_write_is_refused():
     for upload in (lossless, alpha):
         with pytest.raises(InvalidImage, match=r"3[23]. MB of memory"):
             decode(upload)
+
+
+def test_a_webp_with_a_repeated_transform_is_refused_before_the_next_is_skipped():
+    side = 512
+    # a flag, the predictor, 0 for blocks of 4 pixels, no cache, five codes of one symbol
+    transform = "1" + "00" + "000" + "0" + "1000" * 5
+    bits = transform * 8 * 100
+    data = int(bits[::-1], 2).to_bytes(len(bits) // 8, "little") + bytes(10_000)
+    sides = (side - 1) | (side - 1) << 14
+
+    with pytest.raises(InvalidImage, match="repeats a transform"):
+        open_container(riff((b"VP8L", b"\x2f" + struct.pack("<I", sides) + data)))
+
+
+def test_only_the_first_compressed_xmp_of_a_png_is_inflated(sheet):
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(MIB), 9)
+    upload = with_chunks(encode(sheet), chunk(b"iTXt", text) * 5_000)
+
+    start = time.thread_time()
+    open_container(upload)
+
+    assert time.thread_time() - start < 0.5
 
 
 @pytest.mark.parametrize("method", [0, 3, 6])

@@ -21,16 +21,17 @@ def walk(upload: bytes) -> Container:
     """Keep the header, the palette, the transparency and the pixels of a PNG."""
     kept: dict[bytes, bytes] = {}
     pixels: list[bytes] = []
-    exif = xmp = None
+    exif, xmp = None, b""
     for kind, start, end in _chunks(upload):
         if kind == b"IDAT":
             pixels.append(upload[start:end])
         elif kind in (b"IHDR", b"PLTE", b"tRNS") and not pixels:
             kept.setdefault(kind, upload[start:end])
-        elif kind == b"eXIf" and exif is None:
-            exif = exif_orientation(upload[start + 8 : end - 4])
-        elif kind == b"iTXt" and xmp is None:
-            xmp = _xmp_orientation(upload[start + 8 : end - 4])
+        elif kind == b"eXIf":
+            exif = exif or exif_orientation(upload[start + 8 : end - 4])
+        elif kind == b"iTXt" and upload.startswith(XMP_KEYWORD, start + 8):
+            # one alone: each may inflate to a thousand times its size
+            xmp = xmp or upload[start + 8 + len(XMP_KEYWORD) : end - 4]
     if b"IHDR" not in kept or not pixels:
         raise InvalidImage("the picture is damaged: the PNG has no header or no pixels")
     width, height, bits, colour = HEADER.unpack_from(kept[b"IHDR"], 8)
@@ -40,7 +41,7 @@ def walk(upload: bytes) -> Container:
         b"".join((SIGNATURE, *kept.values(), *pixels, END)),
         (width, height),
         memory=width * height * pixel_bytes,
-        orientation=exif or xmp or UPRIGHT,
+        orientation=exif or _xmp_orientation(xmp) or UPRIGHT,
     )
 
 
@@ -57,13 +58,10 @@ def _chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _xmp_orientation(text: bytes) -> int | None:
-    """Return the orientation of an iTXt chunk with XMP, which may be compressed."""
-    if not text.startswith(XMP_KEYWORD):
-        return None
-    is_compressed = text[len(XMP_KEYWORD) : len(XMP_KEYWORD) + 1] == b"\1"
-    # flag, method, language\0, translated keyword\0
-    xmp = text[len(XMP_KEYWORD) + 2 :].split(b"\0", 2)[-1]
-    if is_compressed:
+    """Return the orientation of an iTXt chunk behind its keyword; it may be compressed."""
+    # compression flag, method, language\0, translated keyword\0
+    xmp = text[2:].split(b"\0", 2)[-1]
+    if text.startswith(b"\1"):
         try:
             xmp = zlib.decompressobj().decompress(xmp, MAX_XMP)
         except zlib.error:

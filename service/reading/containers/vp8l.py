@@ -24,8 +24,12 @@ def count_groups(data: bytes, width: int, height: int) -> int:
     if most <= FEW_GROUPS:
         return most
     bits = _Bits(data)
+    kinds: list[int] = []
     while bits.read(1):
-        width = _skip_transform(bits, width, height)
+        kinds.append(bits.read(2))
+        if kinds.count(kinds[-1]) > 1:
+            raise InvalidImage("the picture is damaged: the WEBP repeats a transform")
+        width = _skip_transform(bits, kinds[-1], width, height)
     bits.skip_cache()
     if not bits.read(1):
         return 1
@@ -38,12 +42,16 @@ class _Bits:
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
-    def read(self, n: int) -> int:
+    def peek(self) -> int:
+        """Return at least the next 25 bits; raise IndexError at the end of the data."""
         start = self.at >> 3
-        word = int.from_bytes(self.data[start : start + 4], "little")
         if start >= len(self.data):
             raise IndexError
-        value = word >> (self.at & 7) & (1 << n) - 1
+        return int.from_bytes(self.data[start : start + 4], "little") >> (self.at & 7)
+
+    def read(self, n: int) -> int:
+        """Return the next n bits, 25 at most, and move on."""
+        value = self.peek() & (1 << n) - 1
         self.at += n
         return value
 
@@ -55,11 +63,14 @@ class _Bits:
         """Read a symbol of a canonical prefix code."""
         if len(code.symbols) <= 1:
             return code.symbols[0] if code.symbols else 0
+        word = self.peek()
         value = first = index = 0
-        for count in code.counts[1:]:
-            value |= self.read(1)
+        for length, count in enumerate(code.counts, 1):
+            value |= word & 1
             if value - first < count:
+                self.at += length
                 return code.symbols[index + value - first]
+            word >>= 1
             index, first, value = index + count, first + count << 1, value << 1
         raise InvalidImage("the picture is damaged: the WEBP has an invalid prefix code")
 
@@ -75,7 +86,7 @@ class _Code:
     """A canonical prefix code: symbols by length, and the number of each length."""
 
     def __init__(self, lengths: list[int]) -> None:
-        self.counts = [0] + [lengths.count(n) for n in range(1, MAX_LENGTH + 1)]
+        self.counts = [lengths.count(n) for n in range(1, MAX_LENGTH + 1)]
         used = (symbol for symbol, length in enumerate(lengths) if length)
         self.symbols = sorted(used, key=lengths.__getitem__)
 
@@ -85,9 +96,8 @@ def _n_blocks(width: int, height: int, block_bits: int) -> int:
     return -(-width // block) * -(-height // block)
 
 
-def _skip_transform(bits: _Bits, width: int, height: int) -> int:
-    """Skip a transform and its image; return the width of the picture after it."""
-    kind = bits.read(2)
+def _skip_transform(bits: _Bits, kind: int, width: int, height: int) -> int:
+    """Skip a transform's image; return the width of the picture after the transform."""
     if kind in (PREDICTOR, COLOUR):
         _skip_image(bits, _n_blocks(width, height, bits.read(3) + 2))
     elif kind == INDEXING:
