@@ -361,3 +361,11 @@ def test_a_format_that_is_not_read_is_named(upload, name):
 
     assert f"the file is {name}" in str(caught.value)
     assert "send PNG, JPEG" in str(caught.value)
+
+
+def test_comments_before_an_unknown_element_are_searched_in_linear_time():
+    start = time.thread_time()
+    with pytest.raises(UnknownFormat):
+        open_container(b"<!---->" * 70)
+
+    assert time.thread_time() - start < 0.5

@@ -38,7 +38,8 @@ OTHER_FORMATS = {
     rb"\x93NUMPY": "a NumPy array",
     rb"RIFF....(WAVE|AVI )": "a sound or a video",
     rb"\x1a\x45\xdf\xa3": "a video",
-    rb"\s*(<\?xml[^>]*>\s*|<!--.{0,200}?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg": "an SVG drawing",
+    # a comment must not match in two ways, or many of them take exponential time
+    rb"\s*(<\?xml[^>]*>\s*|<!--((?!-->).)*-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg": "an SVG drawing",
     rb"(?i)\s*<(!doctype html|html|head|body)": "an HTML page",
     rb"\s*<\?xml": "an XML document",
     rb"data:image/": "a data URL",
