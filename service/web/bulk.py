@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from service.features import IMAGE_SIZE, MAX_GREY, Floats, Images
 from service.images import are_mnist_shaped
-from service.web.signatures import hint
+from service.web.hints import hint
 
 PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 BYTES, NPY = "application/octet-stream", "application/x-npy"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from service.web.signatures import begins_like_picture
+from service.images import begins_like_picture
 
 # Only forms that cannot be read in two ways; Werkzeug's parser reads all others.
 _TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'.+-]{1,70})", re.ASCII)

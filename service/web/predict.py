@@ -26,8 +26,8 @@ from service.web import problems
 from service.web.bulk import NPY, to_npy, unusual_images
 from service.web.extension import extension
 from service.web.families import count_predictions
+from service.web.hints import hint
 from service.web.prediction_json import JSON, prediction, predictions
-from service.web.signatures import hint
 from service.web.uploads import bulk_images, pictures, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"

@@ -5,11 +5,12 @@ from numpy.lib.format import MAGIC_PREFIX
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.features import Images
+from service.images import begins_like_picture
 from service.settings import Limits
 from service.web.bulk import NPY, PARSERS
 from service.web.fast_path import UPLOADS
 from service.web.forms import Part, all_parts, plain_files
-from service.web.signatures import begins_like_picture, hint
+from service.web.hints import hint
 
 FIELDS = ("image", "file")
 N_SHOWN, SHOWN = 5, 40  # field names in a message, and characters of each
