@@ -10,7 +10,7 @@ from service.reading.errors import InvalidImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">II2B")  # width, height, bits per sample, colour type
-FRAME_BYTES = 12  # of a chunk besides its content: length, kind, checksum
+HEAD_BYTES, CHECKSUM_BYTES = 8, 4  # of a chunk: length and kind before its content
 END = b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 ONE_CHANNEL = (0, 3)  # colour types: grey and palette; others are decoded to 4 bytes
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
@@ -28,13 +28,13 @@ def walk(upload: bytes) -> Container:
         elif kind in (b"IHDR", b"PLTE", b"tRNS") and not pixels:
             kept.setdefault(kind, upload[start:end])
         elif kind == b"eXIf":
-            exif = exif or exif_orientation(upload[start + 8 : end - 4])
-        elif kind == b"iTXt" and upload.startswith(XMP_KEYWORD, start + 8):
+            exif = exif or exif_orientation(upload[start + HEAD_BYTES : end - CHECKSUM_BYTES])
+        elif kind == b"iTXt" and upload.startswith(XMP_KEYWORD, start + HEAD_BYTES):
             # one alone: each may inflate to a thousand times its size
-            xmp = xmp or upload[start + 8 + len(XMP_KEYWORD) : end - 4]
+            xmp = xmp or upload[start + HEAD_BYTES + len(XMP_KEYWORD) : end - CHECKSUM_BYTES]
     if b"IHDR" not in kept or not pixels:
         raise InvalidImage("the picture is damaged: the PNG has no header or no pixels")
-    width, height, bits, colour = HEADER.unpack_from(kept[b"IHDR"], 8)
+    width, height, bits, colour = HEADER.unpack_from(kept[b"IHDR"], HEAD_BYTES)
     pixel_bytes = max(1, bits // 8) if colour in ONE_CHANNEL else 4
     return Container(
         "PNG",
@@ -52,7 +52,7 @@ def _chunks(upload: bytes) -> Iterator[tuple[bytes, int, int]]:
         start, kind = at, upload[at + 4 : at + 8]
         if kind in (b"", b"IEND"):
             return
-        at += int.from_bytes(upload[at : at + 4], "big") + FRAME_BYTES
+        at += int.from_bytes(upload[at : at + 4], "big") + HEAD_BYTES + CHECKSUM_BYTES
         yield kind, start, at
     raise too_many("PNG chunks", MAX_PARTS)
 
