@@ -80,7 +80,7 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     crop = closer_crop(picture, box)
     if crop is not None:
         show("crop", crop)
-        # where no digit is found in the crop, the one found before stands
+        # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
             return find_digit(crop, show)
     refuse_other_shapes(digit)

@@ -22,7 +22,7 @@ from service.web.prediction_json import JSON, prediction
 from service.web.problems import SAFETY
 
 SAFE = list(SAFETY.items())
-# Hosts that Flask accepts too; it judges all others. Labels have 63 bytes at most (RFC 1035).
+# Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
 _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
 )

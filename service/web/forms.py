@@ -1,4 +1,4 @@
-"""Parsers for multipart forms: a strict one for nearly all clients', and one for any."""
+"""Parsers of multipart forms: a strict one for common forms, and one for any form."""
 
 import re
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a file: by its name, or without one by its content."""
+        """Whether it has a filename, or begins like a picture."""
         return self.filename is not None or begins_like_picture(self.content)
 
 

@@ -4,7 +4,7 @@ import re
 
 N_SEARCHED = 256  # bytes; all of them are printable in a text
 
-# what a client may send in place of a picture, and what it should do
+# what a client may send in place of a picture, and what to do instead
 _BINARY = {
     rb"\x89PNG": "a PNG whose line breaks were changed; send its bytes unchanged, "
     "with curl as --data-binary and not as -d",
@@ -14,7 +14,7 @@ _BINARY = {
     "the header of 16 bytes",
 }
 _TEXT = {
-    rb"\s*data:[^,]*,": "a data: URI; decode the base64 behind its comma and send the bytes",
+    rb"\s*data:[^,]*,": "a data: URI; decode the base64 after its comma and send the bytes",
     rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; decode "
     "it and send the bytes",
     rb"\s*[\[{]": "JSON; send the bytes of the picture, without base64 and JSON around them",

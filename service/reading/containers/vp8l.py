@@ -1,7 +1,7 @@
-"""Prefix codes of a lossless WEBP: how many groups of them its decoder must hold.
+"""Number of groups of prefix codes that the decoder of a lossless WEBP must hold.
 
 A file of 300 KB may define 65,536 groups, whose tables take 400 MB. Their number is at
-most the number of pixels of the entropy image, whose size stands after the transforms
+most the number of pixels of the entropy image, whose size follows the transforms
 (RFC 9649, sections 3.4 to 3.7).
 """
 
@@ -11,7 +11,7 @@ HEAD_BYTES = 5  # signature, width, height, flags
 PREDICTOR, COLOUR, INDEXING = 0, 1, 3  # transforms with an image of their own
 MIN_GROUP_BITS, MIN_BLOCK = 20, 4  # bits that define a group; pixels of its block's side
 FEW_GROUPS, MAX_GROUPS = 2_500, 2**16  # encoders write 2,600 at most
-MAX_TRANSFORM_PIXELS = 2**16  # that are walked over; encoders write 2^14
+MAX_TRANSFORM_PIXELS = 2**16  # pixels of a transform that are skipped; encoders write 2^14
 LENGTH_ORDER = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 REPEATS = {16: (2, 3), 17: (3, 3), 18: (7, 11)}  # bits and least number of repetitions
 N_LITERALS, N_LENGTHS, N_DISTANCES, MAX_LENGTH = 256, 24, 40, 15

@@ -14,8 +14,8 @@ KEPT = (b"VP8X", b"ANIM", b"ALPH", b"VP8 ", b"VP8L", b"ANMF")
 FRAMES = (b"VP8 ", b"VP8L", b"ANMF")
 ALPHA, ANIMATION = 0x10, 0x02  # flags of VP8X
 ALPHA_METHOD, LOSSLESS = 3, 1  # of ALPH: the bits of its compression, and VP8L's
-# two canvases of the decoder, its reply, and the picture; before these, the first canvas,
-# the frame, and the tables of each group of prefix codes
+# Memory per pixel at the end: two canvases of the decoder, its result, and the picture.
+# Before that: the first canvas, the frame, and the tables of each group of prefix codes.
 PIXEL_BYTES, FRAME_PIXEL_BYTES, GROUP_BYTES = 16, 8, 20_000
 FRAME_HEAD = 16  # bytes of an animation's frame before its chunks
 SIDE_14_BITS = 0x3FFF
