@@ -2,7 +2,7 @@
 
 python -m benchmarks.overload
 
-Prints each figure beside the one that is asked, and exits with status 1 if one is missed.
+Prints each figure with its limit, and exits with status 1 if one exceeds it.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from training.data.synthetic import draw_digits
 
 N_PICTURES = 1_000  # in a form
 N_ABANDONED, N_FORM_CLIENTS, N_HALF = 40, 8, 20_000
-SECONDS = 20  # of the drawn pictures beside forms
+SECONDS = 20  # in which drawn pictures are posted beside forms
 HALF_BYTES = 4_000  # of each half request
-MAX_IDLE_AFTER, MAX_P99, MAX_MEGABYTES = 2.0, 1.0, 300.0  # s, s, MB: the figures asked
-CPU_STEP = 0.25  # seconds in which an idle service uses less than IDLE of CPU
-IDLE = 0.03
+MAX_IDLE_AFTER, MAX_P99, MAX_MEGABYTES = 2.0, 1.0, 300.0  # limits in s, s and MB
+# seconds between two readings of the CPU time; the most CPU seconds of an idle service
+CPU_STEP, IDLE = 0.25, 0.03
 OTHER_FILES = 200  # descriptors of this process besides the half requests
 
 
 class Figure(NamedTuple):
-    """A measured value and the largest that is asked."""
+    """A measured value and its limit."""
 
     name: str
     value: float
@@ -137,7 +137,7 @@ def half_requests(server: Server) -> Figure:
         megabytes = max(_peak(pid) for pid in server.processes()[1:])
         for client in clients:
             client.setblocking(False)
-            with contextlib.suppress(BlockingIOError):  # neither
+            with contextlib.suppress(BlockingIOError):  # still open, without a reply
                 n_closed += bool(client.recv(1))
     name = f"peak memory of a worker with {n:,} half requests, {n_closed:,} refused or timed out"
     return Figure(name, megabytes, MAX_MEGABYTES, "MB")
@@ -148,7 +148,7 @@ def _peak(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
-# each drill with the number of workers
+# the number of workers of each drill
 DRILLS: dict[Callable[[Server], Figure], str] = {
     abandoned_forms: "2",
     pictures_beside_forms: "2",
@@ -165,7 +165,7 @@ def main() -> None:
             name, value, most, unit = drill(server)
         missed |= value > most
         verdict = "MISSED" if value > most else "met"
-        print(f"{name}: {value:.2f} {unit}, at most {most:g} {unit} asked: {verdict}", flush=True)
+        print(f"{name}: {value:.2f} {unit}, limit {most:g} {unit}: {verdict}", flush=True)
     sys.exit(missed)
 
 
