@@ -23,7 +23,7 @@ class Workload:
     """The number of deferred requests of a worker, and their cost."""
 
     n: int = 0
-    cost: float = 0.0
+    cost: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -40,7 +40,7 @@ class Job:
     """
 
     def __init__(self, sock: socket.socket, workload: Workload) -> None:
-        self.sock, self.workload, self.cost = sock, workload, 0.0
+        self.sock, self.workload, self.cost = sock, workload, 0
         self.is_gone = False  # the client has left
         self.n_probes, self.next_probe = 0, 0.0
         self._poller = select.poll()
@@ -50,11 +50,13 @@ class Job:
 
     def admit(self, cost: float) -> bool:
         """Add to the cost of this request; return False if the worker has too much."""
+        added = round(cost)  # sums of fractions would not return to 0
         with self.workload.lock:
-            is_admitted = not self.workload.cost or self.workload.cost + cost <= MAX_COST
+            is_alone = self.workload.cost == self.cost
+            is_admitted = is_alone or self.workload.cost + added <= MAX_COST
             if is_admitted:
-                self.workload.cost += cost
-                self.cost += cost
+                self.workload.cost += added
+                self.cost += added
         return is_admitted
 
     def release(self) -> None:

@@ -46,7 +46,9 @@ def predict() -> Response:
     body = read_body(limits)
     bulk = bulk_images(body, limits)
     files = [] if bulk is not None else pictures(body, limits)
-    _admit(len(files) + len(body) / BYTES_PER_COST + sum(map(n_pixels, files)) / PIXELS_PER_COST)
+    # a picture may claim any size, but more pixels than these are refused unread
+    pixels = min(sum(map(n_pixels, files)), limits.max_pixels_together)
+    _admit(len(files) + len(body) / BYTES_PER_COST + pixels / PIXELS_PER_COST)
     is_single, is_npy = len(files) == 1, _prefers_npy()
     if is_explained and (is_npy or not is_single):
         raise BadRequest(

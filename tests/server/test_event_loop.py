@@ -17,7 +17,7 @@ from service.server.balancing import ConnectionCounts
 from service.server.connection import MAX_HELD, MAX_SMALL, MIN_HELD, ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
-from service.server.jobs import HIGH, MAX_COST, PROBE
+from service.server.jobs import HIGH, MAX_COST, PROBE, Job, Workload
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import ADMIT, BUSY, DEFER, IS_CANCELLED, REQUEST_ID
 from tests.conftest import wait_until
@@ -397,6 +397,22 @@ def test_half_closed_client_keeps_its_whole_reply(version, follows):
     assert reply.startswith(b"HTTP/" + version + b" 200 OK\r\n")
     assert reply.count(b"\r\n\r\ndone") == 1 + bool(follows)
     assert reply.endswith(b"\r\n\r\ndone")
+
+
+def test_request_that_is_alone_is_admitted_after_any_sum_of_other_costs():
+    workload = Workload()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        jobs = [Job(ours, workload) for _ in range(3)]
+        for job, cost in zip(jobs, (0.1, 0.2, 1e20), strict=True):
+            job.admit(cost)
+        for job in jobs:
+            job.release()
+        alone, other = Job(ours, workload), Job(ours, workload)
+
+        assert alone.admit(MAX_COST)
+        assert alone.admit(2)
+        assert not other.admit(2)
 
 
 def test_work_is_admitted_by_its_cost_and_reported_before_it_is_refused():
