@@ -16,7 +16,7 @@ class Container(NamedTuple):
     content: bytes
     size: tuple[int, int]  # width and height in pixels
     memory: int  # bytes that decoding takes at its peak
-    orientation: int = 1  # of EXIF: 1 to 8
+    orientation: int | None = None  # of EXIF: 1 to 8
     has_end: bool = True  # False for a JPEG without its end marker
 
 

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
-from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.orientation import exif_orientation, xmp_orientation
 from service.reading.errors import InvalidImage
 
 START, END = b"\xff\xd8", b"\xff\xd9"
@@ -64,7 +64,7 @@ def walk(upload: bytes) -> Container:
         b"".join((*kept, END)),
         (width, height),
         memory=_memory(frame, n_scans > 1 or frame_kind in PROGRESSIVE),
-        orientation=exif or xmp or UPRIGHT,
+        orientation=exif or xmp,
         has_end=has_end,
     )
 

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
-from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.orientation import exif_orientation, xmp_orientation
 from service.reading.errors import InvalidImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +41,7 @@ def walk(upload: bytes) -> Container:
         b"".join((SIGNATURE, *kept.values(), *pixels, END)),
         (width, height),
         memory=width * height * pixel_bytes,
-        orientation=exif or _xmp_orientation(xmp) or UPRIGHT,
+        orientation=exif or _xmp_orientation(xmp),
     )
 
 

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
-from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.orientation import exif_orientation, xmp_orientation
 from service.reading.containers.vp8l import HEAD_BYTES, count_groups
 from service.reading.errors import InvalidImage
 
@@ -46,7 +46,7 @@ def walk(upload: bytes) -> Container:
         CHUNK.pack(b"RIFF", len(body) + 4) + b"WEBP" + body,
         size,
         memory=_memory(kept, size),
-        orientation=exif or xmp or UPRIGHT,
+        orientation=exif or xmp,
     )
 
 
