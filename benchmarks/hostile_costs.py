@@ -36,7 +36,7 @@ Rng = np.random.Generator
 
 
 def size(rng: Rng, most: int = 65_535) -> tuple[int, int]:
-    """Choose a width and height of up to MAX_PIXELS, most often as large as allowed."""
+    """Choose a width and height of up to MAX_PIXELS, usually as large as allowed."""
     width = min(int(rng.choice(SIDES)), most)
     height = min(MAX_PIXELS // width, int(rng.choice((width, 10**9))), most)
     return (width, height) if rng.random() < 0.5 else (height, width)
@@ -58,7 +58,7 @@ def picture(rng: Rng, most: int = 65_535) -> Image.Image:
 
 
 def saved(drawn: Image.Image, kind: str, modes: tuple[str, ...], **options: object) -> bytes:
-    """Save a picture, as RGB unless its mode is one of the given modes."""
+    """Save a picture; convert it to RGB if its mode is not in modes."""
     file = io.BytesIO()
     drawn = drawn if drawn.mode in modes else drawn.convert("RGB")
     drawn.save(file, kind, **options)
@@ -66,7 +66,7 @@ def saved(drawn: Image.Image, kind: str, modes: tuple[str, ...], **options: obje
 
 
 def png(rng: Rng) -> bytes:
-    """Make a PNG whose pixels deflate to little, or whose data deflates to nothing."""
+    """Make a PNG whose pixels deflate well, or whose data inflates to nothing."""
     width, height = size(rng, 5_000_000)
     depth, colour = ((1, 0), (8, 0), (16, 0), (8, 3), (8, 2), (16, 2), (8, 6), (16, 6))[
         rng.integers(8)
@@ -234,7 +234,7 @@ def cost(file: Path) -> tuple[float, int, str]:
 
 
 def main() -> None:
-    """Search, and print whatever is worse than all before of its kind."""
+    """Search, and print each file that costs more than all earlier ones of its kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)

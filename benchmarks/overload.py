@@ -2,7 +2,7 @@
 
 python -m benchmarks.overload
 
-Prints each figure beside the one that is asked, and exits with status 1 if one is missed.
+Prints each figure with its limit, and exits with status 1 if one exceeds it.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ from training.data.synthetic import draw_digits
 
 N_PICTURES = 1_000  # in a form
 N_ABANDONED, N_FORM_CLIENTS, N_HALF = 40, 8, 20_000
-SECONDS = 20  # of the drawn pictures beside forms
+SECONDS = 20  # in which drawn pictures are posted beside forms
 HALF_BYTES = 4_000  # of each half request
 N_COSTLY_CLIENTS = 2
-# the figures asked: seconds, but for the megabytes
+# limits in s, but the last one in MB
 MAX_IDLE_AFTER, MAX_P99, MAX_P99_COSTLY, MAX_MEGABYTES = 2.0, 1.0, 1.5, 300.0
-CPU_STEP = 0.25  # seconds in which an idle service uses less than IDLE of CPU
-IDLE = 0.03
+# seconds between two readings of the CPU time; the most CPU seconds of an idle service
+CPU_STEP, IDLE = 0.25, 0.03
 OTHER_FILES = 200  # descriptors of this process besides the half requests
 
 
 class Figure(NamedTuple):
-    """A measured value and the largest that is asked."""
+    """A measured value and its limit."""
 
     name: str
     value: float
@@ -177,7 +177,7 @@ def _peak(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
-# each drill with the number of workers
+# the number of workers of each drill
 DRILLS: dict[Callable[[Server], Figure], str] = {
     abandoned_forms: "2",
     pictures_beside_forms: "2",
@@ -195,7 +195,7 @@ def main() -> None:
             name, value, most, unit = drill(server)
         missed |= value > most
         verdict = "MISSED" if value > most else "met"
-        print(f"{name}: {value:.2f} {unit}, at most {most:g} {unit} asked: {verdict}", flush=True)
+        print(f"{name}: {value:.2f} {unit}, limit {most:g} {unit}: {verdict}", flush=True)
     sys.exit(missed)
 
 

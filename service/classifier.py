@@ -22,7 +22,7 @@ ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
 MAX_METADATA = 2**16  # characters of each JSON text; those of a training run have about 500
-MAX_DEPTH = 16  # arrays and objects in one another
+MAX_DEPTH = 16  # levels of nested arrays and objects
 SHOWN = 60  # characters of an invalid value that a message shows
 VERSION_DIGITS = 12  # hexadecimal digits of the file's SHA-256
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian length, a JSON header, data
@@ -188,7 +188,7 @@ def _parse(content: bytes) -> Classifier:
 
 
 def _metadata(text: str) -> Any:
-    """Parse JSON of finite numbers; raise ValueError for any other, large or deep."""
+    """Parse JSON; raise ValueError for a number that is not finite, and beyond the limits."""
     if len(text) > MAX_METADATA:
         raise ValueError(f"{len(text):,} characters; write at most {MAX_METADATA:,}")
     value = json.loads(text, parse_int=_finite, parse_float=_finite, parse_constant=_finite)

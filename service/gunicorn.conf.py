@@ -9,7 +9,14 @@ from gunicorn.arbiter import Arbiter
 from service.server.balancing import free_slot
 from service.server.listeners import keep_abstract, open_listeners
 from service.server.worker import MAX_OPEN_FILES, EventLoopWorker
-from service.settings import MAX_WORKERS, InvalidSetting, read_server_settings, read_settings
+from service.settings import (
+    LOG_NO_PROBES,
+    LOG_NOTHING,
+    MAX_WORKERS,
+    InvalidSetting,
+    read_server_settings,
+    read_settings,
+)
 
 try:
     settings = read_server_settings(os.environ)
@@ -22,12 +29,12 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 bind = [f"{settings.host}:{settings.port}"]
 workers = settings.workers
 worker_class = "service.server.worker.EventLoopWorker"
-worker_connections = MAX_OPEN_FILES  # a worker accepts as many as it may have files
+worker_connections = MAX_OPEN_FILES  # limited by the open files of a worker alone
 keepalive = settings.keepalive
 # the weights are loaded once, before the fork: invalid ones abort startup
 preload_app = True
 logger_class = "service.server.logs.JsonLogger"
-accesslog = "-" if settings.access_log != "0" else None
+accesslog = "-" if settings.access_log != LOG_NOTHING else None
 control_socket_disable = True
 # no client sets SCRIPT_NAME or the like by a header, not even over loopback
 forwarder_headers = ""
@@ -43,7 +50,7 @@ def on_starting(server: Arbiter) -> None:
 
 
 def nworkers_changed(server: Arbiter, new: int, old: int | None) -> None:
-    """Refuse more workers than have slots, at SIGTTIN."""
+    """Refuse more workers than there are slots, after SIGTTIN."""
     if old is not None and new > MAX_WORKERS:
         server.log.warning("%d workers are too many; keeping %d", new, MAX_WORKERS)
         server.num_workers = MAX_WORKERS
@@ -89,7 +96,7 @@ def post_worker_init(worker: EventLoopWorker) -> None:
     worker.error_reply = extension.error_reply
     # --env may have set it
     worker.script_name = read_server_settings(os.environ).script_name
-    worker.logs_probes = settings.access_log != "no-probes"
+    worker.logs_probes = settings.access_log != LOG_NO_PROBES
     extension.metrics.begin(worker.slot)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from service.features import MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import binarise
-from service.reading.containers.formats import open_container
+from service.reading.containers.formats import begins_like_picture, open_container
 from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
@@ -23,6 +23,7 @@ __all__ = [
     "InvalidImage",
     "UnknownFormat",
     "are_mnist_shaped",
+    "begins_like_picture",
     "n_pixels",
     "read_image",
     "read_levels",
@@ -79,7 +80,7 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     crop = closer_crop(picture, box)
     if crop is not None:
         show("crop", crop)
-        # where no digit is found in the crop, the one found before stands
+        # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
             return find_digit(crop, show)
     refuse_other_shapes(digit)

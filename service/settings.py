@@ -16,8 +16,8 @@ EMBEDDED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 MAX_KEEPALIVE = 3600  # seconds
 CGROUPS, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # man 7 cgroups
 PREFIX = "DIGITS_"
-# values of DIGITS_ACCESS_LOG; the last one leaves out probes that succeed
-ACCESS_LOGS = ("0", "1", "no-probes")
+# values of DIGITS_ACCESS_LOG; the last one omits probes that succeed
+ACCESS_LOGS = LOG_NOTHING, LOG_ALL, LOG_NO_PROBES = ("0", "1", "no-probes")
 
 
 class Limits(NamedTuple):
@@ -61,7 +61,7 @@ SERVICE_LINKS = re.compile(
     r"|ENV_\w+=|NAME=/).*",
     re.DOTALL,
 )
-# the unreserved characters of RFC 3986; no empty segment, and none of dots alone
+# the unreserved characters of RFC 3986; no segment is empty or consists of dots
 URL_PREFIX = re.compile(r"(/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+")
 MAX_URL_PREFIX = 200  # characters
 NEAR = 0.7  # the least similarity of the name that is suggested for an unknown one
@@ -125,7 +125,7 @@ def read_server_settings(environment: Mapping[str, str]) -> ServerSettings:
         port=_number(environment, "PORT", 8000, 1, 65535),
         workers=_number(environment, "WEB_CONCURRENCY", workers, 1, MAX_WORKERS),
         keepalive=_number(environment, "DIGITS_KEEPALIVE", 75, 1, MAX_KEEPALIVE),
-        access_log=_access_log(environment.get("DIGITS_ACCESS_LOG") or ACCESS_LOGS[0]),
+        access_log=_access_log(environment.get("DIGITS_ACCESS_LOG") or LOG_NOTHING),
         script_name=_script_name(environment.get("SCRIPT_NAME", "")),
     )
 

@@ -25,8 +25,7 @@ from service.reading.errors import InvalidImage, NoDigit
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.scale import reduced
 
-# Image.open would warn of a large picture once it is open; these leave it to decode()
-# to refuse one by its size.
+# Image.open would warn about a large picture; with these classes, decode() refuses it.
 DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
@@ -40,13 +39,13 @@ MNIST_PNG = SIGNATURE + struct.pack(">I4s2I5B", 13, b"IHDR", *IMAGE_SIZE, 8, 0, 
 PIXELS_AT, PNG_END_BYTES, MAX_MNIST_PNG = 33, 24, 2**10  # bytes of such a file
 
 MAX_PIXELS = 2**30 // 12  # what Pillow takes for safe: a quarter of a GiB as RGB
-MAX_SIDE = 2**16 - 1  # pixels: as in a JPEG; each row of a picture takes time and memory
-# bytes that decoding may take, and the copies of a file that are held meanwhile
+MAX_SIDE = 2**16 - 1  # pixels, as in a JPEG: each row of a picture takes time and memory
+# bytes that decoding may take, and the copies of the file in memory at that time
 MAX_MEMORY, COPIES = 210_000_000, 3
 MAX_SECONDS = 0.7  # of CPU: a progressive JPEG of 25 megapixels takes 0.25 s
-STRIP_PIXELS = 2**20  # that are converted at a time while a large picture is averaged
+STRIP_PIXELS = 2**20  # converted at a time while a large picture is averaged
 MAX_GREY_16 = 2**16 - 1
-# what makes a picture upright, by the orientation of EXIF
+# the transposition that makes a picture upright, by its orientation in EXIF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,9 +55,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-VISIBLE = 0.5  # of the largest opacity: the ground is chosen by pixels above it
+VISIBLE = 0.5  # share of the largest opacity; only pixels above it choose the background
 ONE_COLOUR = 12  # grey levels: the largest standard deviation of a single ink's colour
-PALE = 200  # grey level: paler colours were drawn for a white ground
+PALE = 200  # grey level; paler colours were drawn for a white background
 
 
 def decode(
@@ -86,7 +85,7 @@ def decode(
         raise InvalidImage(f"the picture is damaged ({error}); send the complete file") from error
     if container.orientation in TURNS:
         picture = picture.transpose(TURNS[container.orientation])
-    return _on_ground(picture) if picture.mode == "RGBA" else picture
+    return _on_background(picture) if picture.mode == "RGBA" else picture
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
@@ -120,7 +119,7 @@ def levels_of(picture: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 class _Metered(io.BytesIO):
-    """A file that cannot be read after a deadline, which ends the decoder's work."""
+    """A file whose read() raises after a deadline, which ends the decoder's work."""
 
     def __init__(self, content: bytes, clock: Callable[[], float], deadline: float) -> None:
         super().__init__(content)
@@ -141,7 +140,7 @@ def _refuse_large(container: Container, max_pixels: int) -> None:
         raise InvalidImage(f"{size}; send at most {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise InvalidImage(f"{size}; send at most {MAX_SIDE:,} on a side")
-    memory = container.memory + len(container.content) * COPIES
+    memory = container.memory + container.extra_memory() + len(container.content) * COPIES
     if memory > MAX_MEMORY:
         takes = f"{memory // 10**6} MB of memory; at most {MAX_MEMORY // 10**6} MB are used"
         raise InvalidImage(f"{size}, and decoding a {container.kind} of this size takes {takes}")
@@ -161,8 +160,8 @@ def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: flo
 def _conversion(picture: ImageFile) -> Callable[[Image.Image], Image.Image]:
     """Choose how a picture, and each of its strips, is converted to L, RGB or RGBA."""
     if picture.mode.startswith("I"):
-        # convert("L") would clip 16-bit levels to white: scale by their own range, but
-        # not by one so small that it is noise
+        # convert("L") would clip 16-bit levels to white. Scale by their own range, unless
+        # it is so small that it is noise
         low, high = np.asarray(picture.getextrema(), float).tolist()
         scale = MAX_GREY / max(high - low, MIN_CONTRAST * MAX_GREY_16)
         return lambda strip: strip.point(lambda level: level * scale - low * scale).convert("L")
@@ -194,11 +193,11 @@ def _averaged(
     return averaged
 
 
-def _on_ground(picture: Image.Image) -> Image.Image:
-    """Lay RGBA on a ground that its ink stands out from.
+def _on_background(picture: Image.Image) -> Image.Image:
+    """Place RGBA on a background that contrasts with its ink.
 
-    Where all visible pixels have one colour, the opacity itself is the ink. Otherwise
-    dark and very pale colours are laid on white, all others on black.
+    If all visible pixels have one colour, the opacity itself is the ink. Otherwise dark
+    and very pale colours are placed on white, all others on black.
     """
     alpha = picture.getchannel("A")
     least, most = np.asarray(alpha.getextrema()).tolist()
@@ -212,5 +211,5 @@ def _on_ground(picture: Image.Image) -> Image.Image:
     if least <= MAX_GREY // 2 and (colours.std(axis=0) < ONE_COLOUR).all():
         return alpha
     on_white = colours.mean() <= MAX_GREY / 2 or np.median(colours) > PALE
-    ground = Image.new("RGBA", picture.size, "white" if on_white else "black")
-    return Image.alpha_composite(ground, picture).convert("RGB")
+    background = Image.new("RGBA", picture.size, "white" if on_white else "black")
+    return Image.alpha_composite(background, picture).convert("RGB")

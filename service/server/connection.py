@@ -33,7 +33,7 @@ MAX_CHUNK_LINE = 2**13  # bytes
 MAX_CHUNKS = 2**14  # per body; a chunk costs as much CPU as a kilobyte of a long one
 MAX_HELD = 64 * 2**20  # bytes of large requests and replies, all together
 MIN_HELD = 2**16  # bytes; up to this size, a request or reply is small
-MAX_SMALL = 64 * 2**20  # bytes of all connections without their large requests
+MAX_SMALL = 64 * 2**20  # bytes of all connections except their large requests
 # bytes of memory, as measured
 CONNECTION_BYTES, REQUEST_BYTES, HEADER_BYTES = 1_200, 1_500, 250
 SHED_SHARE = 16  # one in 16 connections is closed to make room: sorting them takes time
@@ -68,7 +68,7 @@ class ReceiveLimits:
         self.script_name = script_name
         self.keepalive: int = config.keepalive  # seconds between two requests
         self.held = 0  # bytes of large requests and replies, MAX_HELD at most
-        self.small = 0  # bytes of all connections besides, about MAX_SMALL at most
+        self.small = 0  # all other bytes of all connections, about MAX_SMALL at most
 
 
 @dataclass(eq=False, slots=True)
@@ -218,7 +218,7 @@ class Connection:
         return is_complete
 
     def _hold(self, n: int) -> bool:
-        """Count n buffered bytes as held; return whether large requests hold few enough."""
+        """Count n buffered bytes as held; return whether they are small or within MAX_HELD."""
         large = n if n > MIN_HELD else 0
         small = 0
         if self.state is not State.CLOSED:
@@ -273,11 +273,12 @@ class Connection:
 
 
 def expendable(connections: Iterable[Connection], fresh_after: float) -> list[Connection]:
-    """Return the connections to close for want of memory or sockets, the first one first.
+    """Return the connections to close when memory or sockets run out, in this order.
 
-    These are the longest idle ones, but for those that were opened after `fresh_after`;
-    then the oldest incomplete requests, which are least likely to be normal. Requests that
-    are being computed are left out, and large ones, which have a bound of their own.
+    The connections that have been idle longest come first, except those opened after
+    `fresh_after`; then the oldest incomplete requests, which are least likely to be normal.
+    Requests that are being computed are left out, and so are large ones, which have a
+    bound of their own.
     """
 
     def order(c: Connection) -> tuple[int, float]:

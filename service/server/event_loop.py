@@ -54,8 +54,8 @@ RECEIVE_SIZE = 2**16  # bytes per call of recv
 ACCEPT_BATCH = 64  # connections accepted before open ones are read again
 MAX_LEAD = 3  # connections that a worker may have more than another one
 ACCEPT_PAUSE = 0.001  # seconds in which it then leaves new ones to the others
-FRESH = 0.1  # seconds in which the request of a new connection is expected
-CLIENT_CLOSED = 499  # in logs and metrics, as nginx has it: no reply was sent
+FRESH = 0.1  # seconds within which the request of a new connection is expected
+CLIENT_CLOSED = 499  # nginx's status for a client that left; logged, but never sent
 
 
 @dataclass(eq=False)
@@ -141,9 +141,9 @@ class EventLoop:
                     self.close(connection)
 
     def _guard(self, step: Callable[..., None], to: Connection, *rest: object) -> None:
-        """Take a step with an open connection; close it alone if the step fails.
+        """Take a step with an open connection; close only this connection if it fails.
 
-        That a client has left is not logged.
+        Nothing is logged if the client has left.
         """
         if to not in self.sockets:
             return  # an earlier step of this turn has closed it
@@ -169,7 +169,7 @@ class EventLoop:
     def on_acceptable(self, listener: socket.socket) -> None:
         """Accept connections, but leave some to workers that have fewer.
 
-        Of many that arrive at once, the first worker to wake up would accept all, and
+        The first worker to wake up would otherwise accept all that arrive at once, and
         serve them alone for as long as they are kept alive.
         """
         most = MAX_LEAD + self.counts.fewest_elsewhere(self.slot, time.monotonic())
@@ -186,8 +186,7 @@ class EventLoop:
         try:
             sock, address = listener.accept()
         except OSError:
-            # another worker has accepted it, or its client has left
-            return False
+            return False  # another worker has accepted it, or its client has left
         sock.setblocking(False)
         now = time.monotonic()
         if len(self.sockets) >= self.max_connections:
@@ -203,7 +202,7 @@ class EventLoop:
         return True
 
     def _make_room(self, now: float, fresh: float = FRESH) -> None:
-        """Close the longest idle connections; without any, refuse the oldest requests."""
+        """Close the connections that have been idle longest, or refuse the oldest requests."""
         for connection in expendable(self.sockets, now - fresh):
             if connection.is_incomplete:
                 refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
@@ -280,9 +279,7 @@ class EventLoop:
         self.selector.unregister(sock)
         job = Job(sock, self.workload)
         exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.admit}
-        with self.workload.lock:
-            self.workload.n += 1
-        # a process that ends does not wait for daemons
+        # the process does not wait for daemon threads when it exits
         threading.Thread(target=self._run, args=(connection, exchange, job), daemon=True).start()
 
     def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
@@ -397,6 +394,6 @@ class EventLoop:
         """Close a connection and its socket."""
         connection.close()
         sock = self.sockets.pop(connection)
-        with contextlib.suppress(KeyError):  # a thread works for it
+        with contextlib.suppress(KeyError):  # unregistered while a thread works for it
             self.selector.unregister(sock)
         sock.close()

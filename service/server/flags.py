@@ -1,4 +1,4 @@
-"""gunicorn's settings without an effect on the worker."""
+"""gunicorn's settings that have no effect on the worker."""
 
 import sys
 
@@ -6,7 +6,7 @@ from gunicorn.config import Config
 
 from service.settings import MAX_KEEPALIVE, MAX_WORKERS
 
-# what to do instead of each setting, which must keep its default
+# settings that must keep their default, by what to do instead
 UNSUPPORTED = {
     "terminate TLS in a reverse proxy": (
         *("certfile", "keyfile", "ca_certs", "ciphers", "cert_reqs", "ssl_version"),
@@ -29,7 +29,7 @@ UNSUPPORTED = {
     "workers share one socket": ("reuse_port",),
     "each slow request has a thread of its own": ("threads",),
 }
-# a further value of each that does have an effect
+# the other value of a setting that does have an effect
 SUPPORTED: dict[str, object] = {"accesslog": "-", "forwarder_headers": [], "http_parser": "python"}
 # the least and the greatest value; a worker reports to its master once a second
 BOUNDS = {"workers": (1, MAX_WORKERS), "keepalive": (1, MAX_KEEPALIVE), "timeout": (3, 86_400)}

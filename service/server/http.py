@@ -28,17 +28,18 @@ PARSER_READ_SIZE = 2**13
 BODY_READ_SIZE = 2**16  # bytes
 REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 FORWARDED = ("X-FORWARDED-FOR", "X-FORWARDED-PREFIX")
-# an address of X-Forwarded-For, with its port or without
+# an address in X-Forwarded-For, with or without a port
 FORWARDED_ADDRESS = re.compile(r"\[(.+)\](?::\d+)?|([\d.]+)(?::\d+)?|(.+)")
-UNIX_CLIENT = "unix socket"  # in place of an address
+UNIX_CLIENT = "unix socket"  # logged in place of an address
 HTTP_ONLY = "terminate TLS in a reverse proxy, or use http://"
+PROXY_PROTOCOL = "the PROXY protocol; send X-Forwarded-For instead"
 # the first bytes of other protocols, and what to do about each
 OTHER_PROTOCOLS = {
     b"\x16\x03": f"a TLS handshake; {HTTP_ONLY}",
     b"PRI * HTTP/2": "HTTP/2; use HTTP/1.1",
-    b"PROXY TCP": "the PROXY protocol; send X-Forwarded-For instead",
-    b"PROXY UNKNOWN": "the PROXY protocol; send X-Forwarded-For instead",
-    b"\r\n\r\n\0\r\nQUIT\n": "the PROXY protocol; send X-Forwarded-For instead",
+    b"PROXY TCP": PROXY_PROTOCOL,
+    b"PROXY UNKNOWN": PROXY_PROTOCOL,
+    b"\r\n\r\n\0\r\nQUIT\n": PROXY_PROTOCOL,
 }
 FIRST_BYTES = tuple(OTHER_PROTOCOLS)
 STATUS_OF_ERROR = {
@@ -127,9 +128,10 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
             self.path = self.path[len(self.script_name) :]
 
     def _apply(self, forwarded: list[tuple[str, str]]) -> None:
-        """Set client and prefix by the headers of a proxy that FORWARDED_ALLOW_IPS names.
+        """Set the client and the prefix from the headers of a trusted proxy.
 
-        The client is the last address in X-Forwarded-For that is no trusted proxy's.
+        The client is the last address in X-Forwarded-For that does not belong to a proxy
+        that FORWARDED_ALLOW_IPS names.
         """
         addresses, prefixes = (
             ",".join(value for header, value in forwarded if header == name) for name in FORWARDED

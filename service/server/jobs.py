@@ -1,4 +1,4 @@
-"""Deferred requests: their admission by cost, and the clients that leave meanwhile."""
+"""Deferred requests: admission by cost, and cancellation when the client leaves."""
 
 import contextlib
 import select
@@ -11,11 +11,11 @@ MAX_WORKING = 64  # requests in threads, one each
 # Cost of the requests in threads, in small pictures; a worker computes about 300 per
 # second. One request is admitted whatever its cost if it is alone.
 MAX_COST = 10_000
-HIGH = 0.75  # of either bound; beyond it, the server is not ready
+HIGH = 0.75  # share of either bound, beyond which the server is not ready
 PROBE = b"HTTP/1."  # the beginning of every reply
 PROBE_PAUSE = 0.25  # seconds from the first probe to the second; then it doubles
 GONE = select.POLLHUP | select.POLLERR
-READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # Linux has it
+READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLRDHUP: only on Linux
 
 
 @dataclass(eq=False)
@@ -23,7 +23,7 @@ class Workload:
     """The number of deferred requests of a worker, and their cost."""
 
     n: int = 0
-    cost: float = 0.0
+    cost: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -40,23 +40,27 @@ class Job:
     """
 
     def __init__(self, sock: socket.socket, workload: Workload) -> None:
-        self.sock, self.workload, self.cost = sock, workload, 0.0
+        self.sock, self.workload, self.cost = sock, workload, 0
         self.is_gone = False  # the client has left
         self.n_probes, self.next_probe = 0, 0.0
         self._poller = select.poll()
         self._poller.register(sock, READABLE)
+        with workload.lock:
+            workload.n += 1
 
     def admit(self, cost: float) -> bool:
         """Add to the cost of this request; return False if the worker has too much."""
+        added = round(cost)  # sums of fractions would not return to 0
         with self.workload.lock:
-            is_admitted = not self.workload.cost or self.workload.cost + cost <= MAX_COST
+            is_alone = self.workload.cost == self.cost
+            is_admitted = is_alone or self.workload.cost + added <= MAX_COST
             if is_admitted:
-                self.workload.cost += cost
-                self.cost += cost
+                self.workload.cost += added
+                self.cost += added
         return is_admitted
 
     def release(self) -> None:
-        """Subtract the request from the workload."""
+        """Subtract the request and its cost from the workload."""
         with self.workload.lock:
             self.workload.n -= 1
             self.workload.cost -= self.cost
@@ -64,13 +68,13 @@ class Job:
     def is_cancelled(self) -> bool:
         """Return whether the client has closed its connection.
 
-        A FIN does not tell a client that has left from one that has only finished
-        sending, and unread bytes may hide a FIN. The first bytes of the reply, which
-        are the same for every reply, tell: a closed socket answers them with a reset.
+        A FIN does not distinguish a client that has left from one that has only finished
+        sending, and unread bytes may hide a FIN. The first bytes of the reply, which are
+        the same for every reply, do: a closed socket answers them with a reset.
         """
         events = self._events()
         if events and not events & GONE and time.monotonic() >= self.next_probe:
-            with contextlib.suppress(OSError):  # blocked, or reset: then it is gone
+            with contextlib.suppress(OSError):  # blocked, or reset because the client has left
                 self.n_probes += self.sock.send(PROBE[self.n_probes : self.n_probes + 1])
             self.next_probe = time.monotonic() + PROBE_PAUSE * 2**self.n_probes
             events = self._events()

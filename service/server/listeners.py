@@ -1,4 +1,4 @@
-"""Listening sockets, opened before gunicorn would retry and print tracebacks."""
+"""Listening sockets, with one line instead of gunicorn's retries and tracebacks."""
 
 import socket
 import sys
@@ -34,14 +34,14 @@ def open_listeners(config: Config, log: Logger) -> list[sock.BaseSocket]:
 
 
 def _check_unused(path: str) -> None:
-    """Raise OSError if a server listens on a Unix socket, whose file gunicorn would replace."""
+    """Raise OSError if a server listens on a Unix socket; gunicorn would replace its file."""
     with socket.socket(socket.AF_UNIX) as client:
         if client.connect_ex(path) == 0:
             raise OSError(0, "address already in use")
 
 
 def keep_abstract(listeners: list[sock.BaseSocket]) -> None:
-    """Keep gunicorn from removing the files of sockets that have none, which would fail."""
+    """Keep gunicorn from removing the files of abstract sockets, which have no file."""
     for listener in listeners:
         name = listener.sock.getsockname()
         if isinstance(name, bytes):  # abstract

@@ -1,4 +1,4 @@
-"""What the worker and the application agree on: WSGI environ keys, the text of a 500."""
+"""WSGI environ keys and the text of a 500, shared by the worker and the application."""
 
 # A wrapper, in the manner of wsgi.file_wrapper, around a function without arguments
 # that returns a WSGI body. An application that would block the event loop returns
@@ -7,7 +7,7 @@
 DEFER = "digits.defer"
 # set for a deferred function. environ[ADMIT](cost) adds to the cost of the request, in
 # small pictures, and returns False if the worker has too much work: reply with 503.
-# environ[IS_CANCELLED]() returns whether the client has left: raise, there is no reply
+# environ[IS_CANCELLED]() returns whether the client has left: then raise any exception
 ADMIT, IS_CANCELLED = "digits.admit", "digits.is_cancelled"
 # set if the worker has so much work that it will soon refuse requests
 BUSY = "digits.busy"

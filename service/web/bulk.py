@@ -12,18 +12,18 @@ from werkzeug.exceptions import BadRequest
 
 from service.features import IMAGE_SIZE, MAX_GREY, Floats, Images
 from service.images import are_mnist_shaped
-from service.web.signatures import hint
+from service.web.hints import hint
+from service.web.problems import SHOWN
 
 PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 BYTES, NPY = "application/octet-stream", "application/x-npy"
-SHOWN = 60  # characters of an invalid value that a message shows
 # by the version of the format
 HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 MAX_HEADER = 1_000  # characters; a plain array's header has about 60
 
-N_SAMPLED = 64  # images that are tried in other layouts
-MIN_SHARE = 0.5  # of a batch: MNIST-shaped images, below which another layout is looked for
-MAX_FAINT = 7  # grey level: what is fainter than 8 is not read from a picture either
+N_SAMPLED = 64  # images of a batch that are tried in other layouts
+MIN_SHARE = 0.5  # of MNIST-shaped images in a batch; below it, other layouts are tried
+MAX_FAINT = 7  # grey level: a picture whose ink is as faint is not read either
 # in absolute value: the levels other than 0 that an array of each type may plausibly hold
 INTEGERS, FLOATS = (1, 255), (1e-6, 1e4)
 TYPES = dict.fromkeys(("int64", "int32", "int16"), INTEGERS) | dict.fromkeys(
@@ -110,7 +110,7 @@ def refuse_other_layouts(body: bytes) -> None:
         images = np.rint(grey).astype(np.uint8).reshape(-1, *IMAGE_SIZE)
         if are_mnist_shaped(images).mean() >= MIN_SHARE:
             raise BadRequest(f"the body looks like {name}; {AS_BYTES}")
-        # no inversion of a reading that is the body itself
+        # the inverted images, inverted again, are those of the body itself
         if are_mnist_shaped(MAX_GREY - images).mean() >= MIN_SHARE and "inverted" not in name:
             raise BadRequest(f"the body looks like {name}, inverted; {AS_BYTES}")
 
@@ -129,7 +129,7 @@ def _readings(body: bytes) -> Iterator[tuple[str, Floats]]:
         yield f"images of levels from 0 to {most}", plain.astype(float)
     for name, (low, high) in TYPES.items():
         for order in ("little", "big"):
-            with np.errstate(all="ignore"):  # of bytes that are no such numbers
+            with np.errstate(all="ignore"):  # the bytes may be other numbers
                 numbers = rows(PIXELS, np.dtype(name).newbyteorder(order).str).astype(float)
                 sizes = np.abs(numbers[numbers != 0])
             if ((low <= sizes) & (sizes <= high)).all():

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.classifier import Classifier, Floats
 from service.features import Images
-from service.images import read_mnist_png
+from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
 from service.web.auth import AUTHORIZED
 from service.web.bulk import NPY
@@ -20,10 +20,9 @@ from service.web.families import count_predictions
 from service.web.forms import plain_files
 from service.web.prediction_json import JSON, prediction
 from service.web.problems import SAFETY
-from service.web.signatures import begins_like_picture
 
 SAFE = list(SAFETY.items())
-# Hosts that Flask accepts too; it judges all others. Labels have 63 bytes at most (RFC 1035).
+# Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
 _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
 )

@@ -1,11 +1,11 @@
-"""Parsers for multipart forms: a strict one for nearly all clients', and one for any."""
+"""Parsers of multipart forms: a strict one for common forms, and one for any form."""
 
 import re
 from typing import NamedTuple
 
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from service.web.signatures import begins_like_picture
+from service.images import begins_like_picture
 
 # Only forms that cannot be read in two ways; Werkzeug's parser reads all others.
 _TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'.+-]{1,70})", re.ASCII)
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a file: by its name, or without one by its content."""
+        """Whether it has a filename, or begins like a picture."""
         return self.filename is not None or begins_like_picture(self.content)
 
 

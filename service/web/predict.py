@@ -26,8 +26,9 @@ from service.web import problems
 from service.web.bulk import NPY, to_npy, unusual_images
 from service.web.extension import extension
 from service.web.families import count_predictions
+from service.web.hints import hint
 from service.web.prediction_json import JSON, prediction, predictions
-from service.web.signatures import hint
+from service.web.problems import SHOWN
 from service.web.uploads import bulk_images, pictures, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"
@@ -45,7 +46,9 @@ def predict() -> Response:
     body = read_body(limits)
     bulk = bulk_images(body, limits)
     files = [] if bulk is not None else pictures(body, limits)
-    _admit(len(files) + len(body) / BYTES_PER_COST + sum(map(n_pixels, files)) / PIXELS_PER_COST)
+    # a picture may claim any size, but more pixels than these are refused unread
+    pixels = min(sum(map(n_pixels, files)), limits.max_pixels_together)
+    _admit(len(files) + len(body) / BYTES_PER_COST + pixels / PIXELS_PER_COST)
     is_single, is_npy = len(files) == 1, _prefers_npy()
     if is_explained and (is_npy or not is_single):
         raise BadRequest(
@@ -58,7 +61,7 @@ def predict() -> Response:
             extra["explanation"] = explain(classifier, images[0])
     probabilities = _score(classifier, images)
     if errors:
-        # rows of NaN; insert takes each index as it is before any insertion
+        # rows of NaN; numpy.insert expects indices from before any insertion
         places = [i - n_before for n_before, i in enumerate(errors)]
         probabilities = np.insert(probabilities, places, np.nan, axis=0)
     if is_npy:
@@ -81,7 +84,7 @@ def add_server_timing(response: Response) -> Response:
 
 def _admit(cost: float) -> None:
     """Raise ServiceUnavailable if the server has too much work to take on this cost."""
-    admit = request.environ.get(ADMIT)  # of our server alone
+    admit = request.environ.get(ADMIT)  # only our server sets it
     if admit and not admit(cost):
         raise ServiceUnavailable("server overloaded; retry after 1 s")
 
@@ -90,7 +93,7 @@ def _admit(cost: float) -> None:
 def _timed(step: str) -> Iterator[None]:
     """Run one step while no other thread computes, and add up its seconds.
 
-    Raises ClientDisconnected if nobody waits for the reply any more.
+    Raises ClientDisconnected if the client has left.
     """
     requested = time.monotonic()
     # before the first step, a request waits for a thread
@@ -123,7 +126,7 @@ def _read_all(files: list[bytes], limits: Limits) -> tuple[Images, Errors]:
 
 
 def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
-    """Read those of images (N, 28, 28) that are not MNIST-shaped as pictures are read."""
+    """Read the images (N, 28, 28) that are not MNIST-shaped as pictures; keep the others."""
     with _timed("read"):
         unusual = unusual_images(images)
     if len(unusual) > limits.max_pictures:
@@ -186,5 +189,5 @@ def _option(name: str) -> bool:
     """Parse a query parameter that is 0 or 1."""
     value = request.args.get(name, "0")
     if value not in ("0", "1"):
-        raise BadRequest(f"{name} is {value[:40]!r}; set it to 0 or 1")
+        raise BadRequest(f"{name} is {value[:SHOWN]!r}; set it to 0 or 1")
     return value == "1"

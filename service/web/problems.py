@@ -82,7 +82,7 @@ def _detail(error: HTTPException) -> str:
     if isinstance(error, BadHost):
         host = request.headers.get("Host", "")[:SHOWN]
         return f"the Host header is {host!r}, which is not a host name; send the server's name"
-    # the rest of Werkzeug's errors that have a description are its own, for any application
+    # the description of this error; that of its class is Werkzeug's, for any application
     if "description" in vars(error):
         return str(error.description)
     if isinstance(error, WebsocketMismatch):

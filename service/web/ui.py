@@ -41,9 +41,9 @@ def style() -> Response:
 
 
 def add_slash() -> Response | None:
-    """Redirect from a path prefix to its folder, in which the page's links are relative.
+    """Redirect from a path prefix without a final slash, so that relative links work.
 
-    Werkzeug would redirect to the scheme and the host that it sees behind a proxy.
+    Werkzeug would redirect to the scheme and host that it sees, which are not the proxy's.
     """
     if request.environ["PATH_INFO"] or not request.script_root:
         return None

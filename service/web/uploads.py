@@ -5,14 +5,16 @@ from numpy.lib.format import MAGIC_PREFIX
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.features import Images
+from service.images import begins_like_picture
 from service.settings import Limits
 from service.web.bulk import NPY, PARSERS
 from service.web.fast_path import UPLOADS
 from service.web.forms import Part, all_parts, plain_files
-from service.web.signatures import begins_like_picture, hint
+from service.web.hints import hint
+from service.web.problems import SHOWN
 
 FIELDS = ("image", "file")
-N_SHOWN, SHOWN = 5, 40  # field names in a message, and characters of each
+N_SHOWN = 5  # field names in a message
 CURL = "curl -F image=@digit.png"
 
 
@@ -114,7 +116,7 @@ def _without_file(parts: list[Part]) -> str:
             detail = f"the field {part.name!r} is the text {text!r}, not a file; use "
             file = text if text.isprintable() and len(part.content) < SHOWN else "digit.png"
             return f"{detail}-F {part.name}=@{file.lstrip('@')}{hint(part.content)}"
-    # the name of a part without one is None
+    # the name is None if the part has none
     names = sorted({str(part.name) for part in parts})
     found = "no readable field: does the boundary match the Content-Type?"
     if names:

@@ -1,6 +1,7 @@
 import io
 import itertools
 import struct
+import time
 import warnings
 import zlib
 
@@ -225,6 +226,28 @@ def test_a_webp_of_more_groups_of_prefix_codes_than_encoders_write_is_refused():
             decode(upload)
 
 
+def test_a_webp_with_a_repeated_transform_is_refused_before_the_next_is_skipped():
+    side = 512
+    # a flag, the predictor, 0 for blocks of 4 pixels, no cache, five codes of one symbol
+    transform = "1" + "00" + "000" + "0" + "1000" * 5
+    bits = transform * 8 * 100
+    data = int(bits[::-1], 2).to_bytes(len(bits) // 8, "little") + bytes(10_000)
+    sides = (side - 1) | (side - 1) << 14
+
+    with pytest.raises(InvalidImage, match="repeats a transform"):
+        decode(riff((b"VP8L", b"\x2f" + struct.pack("<I", sides) + data)))
+
+
+def test_only_the_first_compressed_xmp_of_a_png_is_inflated(sheet):
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(MIB), 9)
+    upload = with_chunks(encode(sheet), chunk(b"iTXt", text) * 5_000)
+
+    start = time.thread_time()
+    open_container(upload)
+
+    assert time.thread_time() - start < 0.5
+
+
 @pytest.mark.parametrize("method", [0, 3, 6])
 def test_a_lossless_webp_of_much_detail_is_read(method):
     generator = np.random.default_rng(0)
@@ -338,3 +361,11 @@ def test_a_format_that_is_not_read_is_named(upload, name):
 
     assert f"the file is {name}" in str(caught.value)
     assert "send PNG, JPEG" in str(caught.value)
+
+
+def test_comments_before_an_unknown_element_are_searched_in_linear_time():
+    start = time.thread_time()
+    with pytest.raises(UnknownFormat):
+        open_container(b"<!---->" * 70)
+
+    assert time.thread_time() - start < 0.5

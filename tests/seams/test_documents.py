@@ -108,8 +108,8 @@ def test_every_setting_that_is_named_exists():
 
 def test_limits_of_the_api_are_the_settings_defaults():
     in_effect = settings_in_effect()
-    # the limits from that on scans are fixed
-    shown = itertools.takewhile(lambda row: "scans" not in row[0], rows(API, "limit"))
+    # the limits from that of a side on are fixed
+    shown = itertools.takewhile(lambda row: "on a side" not in row[0], rows(API, "limit"))
 
     numbers = [number.replace(",", "") for row in shown for number in re.findall(r"[\d,]+", row[1])]
     limits = [v for name, v in in_effect.items() if name.startswith("DIGITS_MAX_")]

@@ -14,10 +14,10 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from service.server.balancing import ConnectionCounts
-from service.server.connection import MAX_HELD, MAX_SMALL, MIN_HELD, ReceiveLimits
+from service.server.connection import MAX_HELD, MAX_SMALL, MIN_HELD, REQUEST_BYTES, ReceiveLimits
 from service.server.event_loop import INTERNAL_ERROR, EventLoop
 from service.server.http import plain_error
-from service.server.jobs import HIGH, MAX_COST, PROBE
+from service.server.jobs import HIGH, MAX_COST, PROBE, Job, Workload
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import ADMIT, BUSY, DEFER, IS_CANCELLED, REQUEST_ID
 from tests.conftest import wait_until
@@ -284,7 +284,7 @@ def test_large_request_over_the_memory_budget_is_refused_and_small_ones_are_not(
 @pytest.mark.parametrize("size", [MIN_HELD // 2, 200])
 def test_half_requests_over_the_memory_budget_refuse_the_oldest_of_them(size):
     limits = ReceiveLimits(Config(), max_body_bytes=2**20)
-    limits.small = MAX_SMALL - 3 * MIN_HELD // 2
+    limits.small = start = MAX_SMALL - 3 * MIN_HELD // 2
     n = 2 * MIN_HELD // size
     message = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(size)
     with running_loop(echo, limits=limits, max_connections=2000) as (port, _), ExitStack() as stack:
@@ -293,6 +293,8 @@ def test_half_requests_over_the_memory_budget_refuse_the_oldest_of_them(size):
         for _ in range(n):
             clients.append(stack.enter_context(socket.create_connection(address, timeout=10)))
             clients[-1].sendall(message)
+            # before its bytes are read, the first one would be an idle connection
+            wait_until(lambda: limits.small > start + REQUEST_BYTES)
             assert limits.small <= MAX_SMALL + MIN_HELD
         reply = read_to_end(clients[0])
         assert ask(port, "GET /b").endswith(b"/b")
@@ -397,6 +399,22 @@ def test_half_closed_client_keeps_its_whole_reply(version, follows):
     assert reply.startswith(b"HTTP/" + version + b" 200 OK\r\n")
     assert reply.count(b"\r\n\r\ndone") == 1 + bool(follows)
     assert reply.endswith(b"\r\n\r\ndone")
+
+
+def test_request_that_is_alone_is_admitted_after_any_sum_of_other_costs():
+    workload = Workload()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        jobs = [Job(ours, workload) for _ in range(3)]
+        for job, cost in zip(jobs, (0.1, 0.2, 1e20), strict=True):
+            job.admit(cost)
+        for job in jobs:
+            job.release()
+        alone, other = Job(ours, workload), Job(ours, workload)
+
+        assert alone.admit(MAX_COST)
+        assert alone.admit(2)
+        assert not other.admit(2)
 
 
 def test_work_is_admitted_by_its_cost_and_reported_before_it_is_refused():

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.hostile import png
 from service.app import create_app
 from service.server.wsgi_keys import ADMIT, BUSY, IS_CANCELLED, STOPPING
+from service.settings import DEFAULT_LIMITS
 from tests.conftest import encode
 
 
@@ -65,3 +67,12 @@ def test_cost_counts_pictures_pixels_and_bytes(classifier, drawn):
     assert seven == pytest.approx(7 * (1 + n_pixels / 100_000), abs=0.5)
     assert large == pytest.approx(1 + 20, abs=0.5)
     assert many == pytest.approx(784_000 / 2**16)
+
+
+def test_cost_does_not_count_more_pixels_than_a_form_may_have(classifier):
+    client, costs = create_app(classifier).test_client(), []
+    claim = png(2**31 - 1, 2**31 - 1, rows=b"")
+
+    client.post("/predict", data=claim, environ_overrides={ADMIT: costs.append})
+
+    assert costs[0] <= 2 + DEFAULT_LIMITS.max_pixels_together / 100_000

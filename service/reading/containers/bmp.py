@@ -8,11 +8,11 @@ from service.reading.errors import UnknownFormat
 HEADER_AT = 14  # bytes of the file header
 OLD_HEADER = 12  # bytes of the header of OS/2 1
 UNCOMPRESSED = (0, 3)  # levels, or bit fields of levels
-PALETTE_BITS = 8  # a pixel of so many bits or fewer is an index
+PALETTE_BITS = 8  # pixels of 8 bits or fewer are indices into a palette
 
 
 def walk(upload: bytes) -> Container:
-    """Check that a BMP is not compressed; all of its parts are pixels or headers."""
+    """Check that a BMP is not compressed, and keep all of it."""
     (header,) = struct.unpack_from("<I", upload, HEADER_AT)
     if header == OLD_HEADER:
         width, height, _, bits = struct.unpack_from("<4H", upload, HEADER_AT + 4)

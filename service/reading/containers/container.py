@@ -1,5 +1,6 @@
 """A picture file reduced to the parts that carry pixels."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from service.reading.errors import InvalidImage
@@ -16,7 +17,9 @@ class Container(NamedTuple):
     content: bytes
     size: tuple[int, int]  # width and height in pixels
     memory: int  # bytes that decoding takes at its peak
-    orientation: int = 1  # of EXIF: 1 to 8
+    orientation: int | None = None  # of EXIF: 1 to 8
+    # more bytes of memory, where counting them takes time
+    extra_memory: Callable[[], int] = int
     has_end: bool = True  # False for a JPEG without its end marker
 
 

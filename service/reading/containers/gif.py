@@ -8,7 +8,7 @@ from service.reading.errors import InvalidImage
 SCREEN = struct.Struct("<6x2HBxx")  # width, height, flags
 FRAME = struct.Struct("<x4HB")  # left, top, width, height, flags
 IMAGE, EXTENSION, END, CONTROL = 0x2C, 0x21, 0x3B, 0xF9
-PIXEL_BYTES = 3  # the frame, what it is laid on, and what follows it
+PIXEL_BYTES = 3  # memory per pixel: the frame, the canvas before it and after it
 HAS_COLOURS, COLOURS = 0x80, 7  # flags of a colour table, and its size
 
 

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
-from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.orientation import exif_orientation, xmp_orientation
 from service.reading.errors import InvalidImage
 
 START, END = b"\xff\xd8", b"\xff\xd9"
@@ -16,18 +16,18 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 SCAN, LAST, JFIF, APP1, ADOBE = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE
 WITHOUT_LENGTH = (0x01, 0xD8)  # a temporary marker, and a repeated start
-# a marker, but neither a restart nor a stuffed zero, which belong to a scan
+# any marker except restarts and stuffed zeros, which belong to a scan
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 EXIF_NAME, XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 JFIF_BYTES = 12  # without the size of its thumbnail
 COMPONENT_BYTES = 3  # in a frame: number, sampling factors, quantisation table
 COEFFICIENT_BYTES = 2  # of each sample, where several scans describe a block
-KEPT_SIDE, SHRINKS = 1024, (1, 2, 4, 8)  # pixels that are kept, and the decoder's scales
+KEPT_SIDE, SHRINKS = 1024, (1, 2, 4, 8)  # least side in pixels, and the decoder's scales
 # A progressive file has 10 scans and 10 tables, or 18 of each in CMYK. A scan of a few
 # bytes takes 0.7 ns a pixel.
 MAX_SCANS, MAX_TABLES, MAX_SCAN_PIXELS = 100, 1_000, 500_000_000
-# A file without its end marker is decoded twice, with and without this after its last
-# scan. It holds every byte but FF, so that it changes whatever pixels are missing.
+# A file without its end marker is decoded with and without these bytes after its last
+# scan. They are all bytes except FF, so that any missing pixels differ.
 PADDING = bytes(range(1, 0xFF)) * 4
 
 
@@ -64,7 +64,7 @@ def walk(upload: bytes) -> Container:
         b"".join((*kept, END)),
         (width, height),
         memory=_memory(frame, n_scans > 1 or frame_kind in PROGRESSIVE),
-        orientation=exif or xmp or UPRIGHT,
+        orientation=exif or xmp,
         has_end=has_end,
     )
 

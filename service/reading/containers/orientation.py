@@ -3,7 +3,7 @@
 import re
 import struct
 
-UPRIGHT, ORIENTATIONS = 1, range(1, 9)
+ORIENTATIONS = range(1, 9)
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 TAG, SHORT = 0x0112, 3
 ENTRY_BYTES = 12

@@ -1,7 +1,7 @@
-"""Prefix codes of a lossless WEBP: how many groups of them its decoder must hold.
+"""Number of groups of prefix codes that the decoder of a lossless WEBP must hold.
 
 A file of 300 KB may define 65,536 groups, whose tables take 400 MB. Their number is at
-most the number of pixels of the entropy image, whose size stands after the transforms
+most the number of pixels of the entropy image, whose size follows the transforms
 (RFC 9649, sections 3.4 to 3.7).
 """
 
@@ -11,7 +11,7 @@ HEAD_BYTES = 5  # signature, width, height, flags
 PREDICTOR, COLOUR, INDEXING = 0, 1, 3  # transforms with an image of their own
 MIN_GROUP_BITS, MIN_BLOCK = 20, 4  # bits that define a group; pixels of its block's side
 FEW_GROUPS, MAX_GROUPS = 2_500, 2**16  # encoders write 2,600 at most
-MAX_TRANSFORM_PIXELS = 2**16  # that are walked over; encoders write 2^14
+MAX_TRANSFORM_PIXELS = 2**15  # pixels of a transform that are skipped; encoders write 2^14
 LENGTH_ORDER = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 REPEATS = {16: (2, 3), 17: (3, 3), 18: (7, 11)}  # bits and least number of repetitions
 N_LITERALS, N_LENGTHS, N_DISTANCES, MAX_LENGTH = 256, 24, 40, 15
@@ -24,8 +24,12 @@ def count_groups(data: bytes, width: int, height: int) -> int:
     if most <= FEW_GROUPS:
         return most
     bits = _Bits(data)
+    kinds: list[int] = []
     while bits.read(1):
-        width = _skip_transform(bits, width, height)
+        kinds.append(bits.read(2))
+        if kinds.count(kinds[-1]) > 1:
+            raise InvalidImage("the picture is damaged: the WEBP repeats a transform")
+        width = _skip_transform(bits, kinds[-1], width, height)
     bits.skip_cache()
     if not bits.read(1):
         return 1
@@ -38,12 +42,18 @@ class _Bits:
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
-    def read(self, n: int) -> int:
+    def peek(self) -> int:
+        """Return at least the next 25 bits; raise InvalidImage at the end of the data."""
         start = self.at >> 3
-        word = int.from_bytes(self.data[start : start + 4], "little")
         if start >= len(self.data):
-            raise IndexError
-        value = word >> (self.at & 7) & (1 << n) - 1
+            raise InvalidImage(
+                "the picture is damaged: the WEBP is cut off; send the complete file"
+            )
+        return int.from_bytes(self.data[start : start + 4], "little") >> (self.at & 7)
+
+    def read(self, n: int) -> int:
+        """Return the next n bits, 25 at most, and move on."""
+        value = self.peek() & (1 << n) - 1
         self.at += n
         return value
 
@@ -55,11 +65,14 @@ class _Bits:
         """Read a symbol of a canonical prefix code."""
         if len(code.symbols) <= 1:
             return code.symbols[0] if code.symbols else 0
+        word = self.peek()
         value = first = index = 0
-        for count in code.counts[1:]:
-            value |= self.read(1)
+        for length, count in enumerate(code.counts, 1):
+            value |= word & 1
             if value - first < count:
+                self.at += length
                 return code.symbols[index + value - first]
+            word >>= 1
             index, first, value = index + count, first + count << 1, value << 1
         raise InvalidImage("the picture is damaged: the WEBP has an invalid prefix code")
 
@@ -75,7 +88,7 @@ class _Code:
     """A canonical prefix code: symbols by length, and the number of each length."""
 
     def __init__(self, lengths: list[int]) -> None:
-        self.counts = [0] + [lengths.count(n) for n in range(1, MAX_LENGTH + 1)]
+        self.counts = [lengths.count(n) for n in range(1, MAX_LENGTH + 1)]
         used = (symbol for symbol, length in enumerate(lengths) if length)
         self.symbols = sorted(used, key=lengths.__getitem__)
 
@@ -85,9 +98,8 @@ def _n_blocks(width: int, height: int, block_bits: int) -> int:
     return -(-width // block) * -(-height // block)
 
 
-def _skip_transform(bits: _Bits, width: int, height: int) -> int:
-    """Skip a transform and its image; return the width of the picture after it."""
-    kind = bits.read(2)
+def _skip_transform(bits: _Bits, kind: int, width: int, height: int) -> int:
+    """Skip a transform's image; return the width of the picture after the transform."""
     if kind in (PREDICTOR, COLOUR):
         _skip_image(bits, _n_blocks(width, height, bits.read(3) + 2))
     elif kind == INDEXING:

@@ -2,9 +2,10 @@
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 from service.reading.containers.container import MAX_PARTS, Container, too_many
-from service.reading.containers.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from service.reading.containers.orientation import exif_orientation, xmp_orientation
 from service.reading.containers.vp8l import HEAD_BYTES, count_groups
 from service.reading.errors import InvalidImage
 
@@ -14,8 +15,8 @@ KEPT = (b"VP8X", b"ANIM", b"ALPH", b"VP8 ", b"VP8L", b"ANMF")
 FRAMES = (b"VP8 ", b"VP8L", b"ANMF")
 ALPHA, ANIMATION = 0x10, 0x02  # flags of VP8X
 ALPHA_METHOD, LOSSLESS = 3, 1  # of ALPH: the bits of its compression, and VP8L's
-# two canvases of the decoder, its reply, and the picture; before these, the first canvas,
-# the frame, and the tables of each group of prefix codes
+# Memory per pixel at the end: two canvases of the decoder, its result, and the picture.
+# Before that: the first canvas, the frame, and the tables of each group of prefix codes.
 PIXEL_BYTES, FRAME_PIXEL_BYTES, GROUP_BYTES = 16, 8, 20_000
 FRAME_HEAD = 16  # bytes of an animation's frame before its chunks
 SIDE_14_BITS = 0x3FFF
@@ -45,8 +46,9 @@ def walk(upload: bytes) -> Container:
         "WEBP",
         CHUNK.pack(b"RIFF", len(body) + 4) + b"WEBP" + body,
         size,
-        memory=_memory(kept, size),
-        orientation=exif or xmp or UPRIGHT,
+        memory=size[0] * size[1] * PIXEL_BYTES,
+        extra_memory=partial(_extra_memory, kept, size),
+        orientation=exif or xmp,
     )
 
 
@@ -69,8 +71,8 @@ def _frame_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
     raise InvalidImage("the picture is damaged: the WEBP has no frame")
 
 
-def _memory(kept: dict[bytes, bytes], size: tuple[int, int]) -> int:
-    """Return the bytes that decoding takes at its peak."""
+def _extra_memory(kept: dict[bytes, bytes], size: tuple[int, int]) -> int:
+    """Return the bytes by which the tables of prefix codes raise the peak."""
     chunks = dict(_chunks(kept[b"ANMF"], FRAME_HEAD)) if b"ANMF" in kept else kept
     alpha = chunks.get(b"ALPH", b"")
     n_groups = 0
@@ -78,8 +80,8 @@ def _memory(kept: dict[bytes, bytes], size: tuple[int, int]) -> int:
         n_groups = count_groups(chunks[b"VP8L"][HEAD_BYTES:], *_frame_size(chunks))
     elif alpha and alpha[0] & ALPHA_METHOD == LOSSLESS:
         n_groups = count_groups(alpha[1:], *_frame_size(chunks))
-    n_pixels = size[0] * size[1]
-    return max(n_pixels * PIXEL_BYTES, n_pixels * FRAME_PIXEL_BYTES + n_groups * GROUP_BYTES)
+    n_later = size[0] * size[1] * (PIXEL_BYTES - FRAME_PIXEL_BYTES)
+    return max(0, n_groups * GROUP_BYTES - n_later)
 
 
 def _chunks(upload: bytes, at: int = RIFF_HEAD) -> Iterator[tuple[bytes, bytes]]:

@@ -1,17 +1,10 @@
-"""What the bytes of a body are, by how they begin."""
+"""Hints about what a client sent in place of a picture, by the first bytes."""
 
 import re
 
 N_SEARCHED = 256  # bytes; all of them are printable in a text
 
-# The formats of pictures, also of those that are named but not read: PNG, JPEG, GIF,
-# WEBP, BMP, TIFF, HEIC and AVIF, PDF, SVG
-_PICTURE = re.compile(
-    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*"
-    rb"|\0\0.{2}ftyp|%PDF-|\s*<svg|\s*<\?xml",
-    re.DOTALL,
-)
-# what a client may send in place of a picture, and what it should do
+# what a client may send in place of a picture, and what to do instead
 _BINARY = {
     rb"\x89PNG": "a PNG whose line breaks were changed; send its bytes unchanged, "
     "with curl as --data-binary and not as -d",
@@ -21,7 +14,7 @@ _BINARY = {
     "the header of 16 bytes",
 }
 _TEXT = {
-    rb"\s*data:[^,]*,": "a data: URI; decode the base64 behind its comma and send the bytes",
+    rb"\s*data:[^,]*,": "a data: URI; decode the base64 after its comma and send the bytes",
     rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; decode "
     "it and send the bytes",
     rb"\s*[\[{]": "JSON; send the bytes of the picture, without base64 and JSON around them",
@@ -31,14 +24,9 @@ _TEXT = {
 }
 
 
-def begins_like_picture(content: bytes) -> bool:
-    """Return whether the content has a picture's signature, of whatever format."""
-    return bool(_PICTURE.match(content))
-
-
 def hint(content: bytes, may_be_text: bool = True) -> str:
     """Return "; it looks like ..." and what to do, or "" for unknown content."""
     start = content[:N_SEARCHED]
-    kinds = {**_BINARY, **(_TEXT if may_be_text else {})}
+    kinds = _BINARY | _TEXT if may_be_text else _BINARY
     found = (text for pattern, text in kinds.items() if re.match(pattern, start))
     return next((f"; it looks like {text}" for text in found), "")
