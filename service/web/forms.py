@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import RequestHeaderFieldsTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from service.images import begins_like_picture
@@ -17,6 +19,21 @@ _HEAD = re.compile(
 )
 _ENDS = (b"--", b"--\r\n")
 _STEP = 2**16  # bytes that Werkzeug's decoder searches at once
+_MAX_HEAD = 2**11  # bytes of the headers of a part; a line of 3 bytes takes 150 in memory
+
+
+class _Decoder(MultipartDecoder):
+    """Werkzeug's decoder, with a limit on heads, and with names that are not UTF-8."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        if len(data) > _MAX_HEAD:
+            raise RequestHeaderFieldsTooLarge(
+                f"a part of the form has headers of {len(data):,} bytes; send at most {_MAX_HEAD:,}"
+            )
+        try:
+            return super()._parse_headers(data)
+        except UnicodeDecodeError:
+            return super()._parse_headers(data.decode("latin-1").encode())
 
 
 class Part(NamedTuple):
@@ -36,9 +53,9 @@ def all_parts(boundary: str, body: bytes, most: int) -> list[Part]:
     """Return the parts of any form that Werkzeug can parse, in order.
 
     Raises ValueError if it is malformed, and RequestEntityTooLarge if it has more than
-    `most` parts.
+    `most` parts, and RequestHeaderFieldsTooLarge for a part with long headers.
     """
-    decoder = MultipartDecoder(boundary.encode("ascii"), max_parts=most)
+    decoder = _Decoder(boundary.encode("ascii"), max_parts=most)
     heads: list[Field | File] = []
     contents: list[bytearray] = []
     for start in range(0, len(body) + _STEP, _STEP):

@@ -97,6 +97,16 @@ def test_segments_beside_the_pixels_of_a_jpeg_are_ignored(junk, sheet):
         assert_reads_as(whole[:2] + junk + whole[2:], whole)
 
 
+@pytest.mark.parametrize(("kind", "value"), [(3, b"\6\0\0\0"), (4, b"\6\0\0\0")])
+def test_orientation_is_a_short_or_a_long_number(kind, value, sheet):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI", 8, 1, 0x112, kind, 1) + value
+    whole = encode(sheet, "JPEG")
+
+    turned = decode(whole[:2] + segment(0xE1, exif) + whole[2:])
+
+    np.testing.assert_array_equal(turned, decode(whole).transpose(Image.Transpose.ROTATE_270))
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_bytes_after_the_end_are_ignored(kind, sheet):
     whole = encode(sheet, kind)

@@ -9,6 +9,7 @@ import pytest
 from service.images import are_mnist_shaped
 from service.reading.mnist_format import is_mnist_shaped
 from service.settings import DEFAULT_LIMITS
+from service.web.bulk import unusual_images
 from tests.conftest import encode
 
 BYTES, NPY = "application/octet-stream", "application/x-npy"
@@ -212,6 +213,12 @@ def test_augmented_or_faint_images_are_not_taken_for_another_layout(client, imag
             data = batch[:n].tobytes()
             reply = client.post("/predict", data=data, content_type=BYTES)
             assert reply.status_code == 200, reply.json
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_images_that_are_sent_repeatedly_are_not_taken_for_channels(images, n):
+    assert unusual_images(np.repeat(images[:4], n, axis=0)).size == 0
+    assert unusual_images(np.repeat(images[:1], 120, axis=0)).size == 0
 
 
 def test_check_of_a_batch_equals_the_check_of_each_image(digits):

@@ -5,8 +5,9 @@ import struct
 
 ORIENTATIONS = range(1, 9)
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-TAG, SHORT = 0x0112, 3
-ENTRY_BYTES = 12
+TAG, SHORT, LONG = 0x0112, 3, 4
+VALUES = {SHORT: "H", LONG: "I"}  # by the type of the value; writers use both
+ENTRY_BYTES, UPRIGHT = 12, 1
 XMP_TAG = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
@@ -22,9 +23,10 @@ def exif_orientation(exif: bytes) -> int | None:
         (directory,) = struct.unpack_from(f"{order}I", exif, 4)
         (n_entries,) = struct.unpack_from(f"{order}H", exif, directory)
         entries = exif[directory + 2 :][: n_entries * ENTRY_BYTES]
-        for tag, kind, count, value in struct.iter_unpack(f"{order}HHIHxx", entries):
-            if tag == TAG:
-                return value if (kind, count) == (SHORT, 1) and value in ORIENTATIONS else None
+        for tag, kind, count, field in struct.iter_unpack(f"{order}HHI4s", entries):
+            if tag == TAG and count == 1 and kind in VALUES:
+                (value,) = struct.unpack_from(order + VALUES[kind], field)
+                return value if value in ORIENTATIONS else UPRIGHT
     except struct.error:  # the directory is not in the data
         pass
     return None
