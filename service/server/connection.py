@@ -170,7 +170,9 @@ class Connection:
         """
         self.request = self.request or self._parse_head()
         is_complete = self.request is not None and self._follow_body(self.request)
-        fits = self._hold(len(self.received.data))
+        n = len(self.received.data)
+        # a small request that is complete is answered soon
+        fits = (is_complete and n <= MIN_HELD) or self._hold(n)
         if self.request is None:
             return None
         if is_complete:
@@ -232,7 +234,8 @@ class Connection:
 
     def respond(self, reply: bytes | memoryview, closes: bool, now: float) -> None:
         """Start to send a whole reply; after one that closes, nothing more is read."""
-        self._hold(len(reply))
+        if self.held:
+            self._hold(len(reply))
         if closes:
             self.received.data.clear()
         self.outgoing, self.closes = memoryview(reply), closes
@@ -248,6 +251,7 @@ class Connection:
         self.is_blocked = n < len(self.outgoing)
         if self.is_blocked:
             self.outgoing = self.outgoing[n:]
+            self._hold(len(self.outgoing))
             return False
         self.outgoing, self.request = NOTHING, None
         self.n_received = len(self.received.data)
