@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.hostile import SIGNATURE, chunk
-from benchmarks.hostile_costs import empty_blocks
+from benchmarks.hostile_costs import EMPTY_BLOCKS
 from benchmarks.servers import FORM, FORM_BOUNDARY, Server, predict, running, service
 from benchmarks.uploads import png
 from training.data.synthetic import draw_digits
@@ -91,7 +91,7 @@ def abandoned_forms(server: Server) -> Figure:
 def costly_picture() -> bytes:
     """Return a PNG of 25 megapixels whose data decompress to nothing for as long as allowed."""
     header = struct.pack(">IIBBBBB", 5_000, 5_000, 16, 6, 0, 0, 0)
-    chunks = chunk(b"IHDR", header), chunk(b"IDAT", empty_blocks()[:-100]), chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", EMPTY_BLOCKS[:-100]), chunk(b"IEND", b"")
     return SIGNATURE + b"".join(chunks)
 
 

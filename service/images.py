@@ -46,18 +46,21 @@ def read_image(
     """
     picture = decode(upload, max_pixels)
     show("decoded", picture)
-    image = levels_of(picture)
-    if not is_mnist_shaped(image):
-        image = to_mnist_format(*find_digit(picture, show))
+    image = _to_image(picture, show)
     show("28x28", image)
     return image
 
 
 def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the image that read_image reads from a picture of grey levels (h, w)."""
+    return _to_image(Image.fromarray(levels), ignore)
+
+
+def _to_image(picture: Image.Image, show: Show) -> npt.NDArray[np.uint8]:
+    levels = levels_of(picture)
     if is_mnist_shaped(levels):
         return levels
-    return to_mnist_format(*find_digit(Image.fromarray(levels), ignore))
+    return to_mnist_format(*find_digit(picture, show))
 
 
 def n_pixels(upload: bytes) -> int:

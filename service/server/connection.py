@@ -280,7 +280,8 @@ def expendable(connections: Iterable[Connection], fresh_after: float) -> list[Co
     """Return the connections to close when memory or sockets run out, in this order.
 
     The connections that have been idle longest come first, except those opened after
-    `fresh_after`; then the oldest incomplete requests, which are least likely to be normal.
+    `fresh_after`; then the oldest incomplete requests and unsent replies, whose clients
+    are least likely to be normal; the fresh ones come last.
     Requests that are being computed are left out, and so are large ones, which have a
     bound of their own.
     """

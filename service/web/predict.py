@@ -1,7 +1,7 @@
 """POST /predict: uploads → images → probabilities → reply."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -114,15 +114,10 @@ def _timed(step: str) -> Iterator[None]:
 def _read_all(files: list[bytes], limits: Limits) -> tuple[Images, Errors]:
     """Read pictures as images (n, 28, 28); raise the error of a single one."""
     max_pixels = min(limits.max_pixels, limits.max_pixels_together // len(files))
-    images, errors = [], {}
-    for i, file in enumerate(files):
-        try:
-            images.append(_read(file, max_pixels))
-        except HTTPException as error:
-            if len(files) == 1 or isinstance(error, ClientDisconnected):
-                raise
-            errors[i] = problems.fields(error)
-    return np.array(images, np.uint8).reshape(-1, *IMAGE_SIZE), errors
+    if len(files) == 1:
+        return _read(files[0], max_pixels)[np.newaxis], {}
+    images, errors = _read_each(dict(enumerate(files)), max_pixels)
+    return np.array(list(images.values()), np.uint8).reshape(-1, *IMAGE_SIZE), errors
 
 
 def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
@@ -137,15 +132,27 @@ def _read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
     if not len(unusual):
         return images, {}
     _admit(len(unusual))
-    images, errors = images.copy(), {}
-    for i in unusual.tolist():
+    read, errors = _read_each({i: images[i] for i in unusual.tolist()}, limits.max_pixels)
+    images = images.copy()
+    for i, image in read.items():
+        images[i] = image
+    return np.delete(images, list(errors), axis=0), errors
+
+
+def _read_each(
+    uploads: Mapping[int, bytes | Images], max_pixels: int
+) -> tuple[dict[int, Images], Errors]:
+    """Read uploads as images (28, 28); return these and the errors, by their indices."""
+    images: dict[int, Images] = {}
+    errors: Errors = {}
+    for i, upload in uploads.items():
         try:
-            images[i] = _read(images[i], limits.max_pixels)
+            images[i] = _read(upload, max_pixels)
         except ClientDisconnected:
             raise
         except HTTPException as error:
             errors[i] = problems.fields(error)
-    return np.delete(images, list(errors), axis=0), errors
+    return images, errors
 
 
 def _read(upload: bytes | Images, max_pixels: int) -> Images:
