@@ -172,6 +172,15 @@ def test_fast_reading_of_a_png_equals_read_image(digits):
         np.testing.assert_array_equal(read_image(upload), image)
 
 
+def test_a_png_with_any_byte_changed_is_read_as_by_read_image_or_not_fast(digits):
+    upload = encode(digits.test.images[0])
+    for at in range(len(upload)):
+        damaged = upload[:at] + bytes([upload[at] ^ 1]) + upload[at + 1 :]
+        image = read_mnist_png(damaged)
+        if image is not None:
+            np.testing.assert_array_equal(image, read_image(damaged))
+
+
 def test_requests_of_one_batch_get_the_replies_they_get_alone(fast_path, drawn):
     bodies = [form(encode(image)) for image in drawn.test.images[:40]]
     alone = [call(fast_path, environ(body))[2] for body in bodies]
