@@ -9,7 +9,7 @@ _BINARY = {
     rb"\x89PNG": "a PNG whose line breaks were changed; send its bytes unchanged, "
     "with curl as --data-binary and not as -d",
     rb"\x1f\x8b\x08|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd": "compressed data; decompress it first",
-    rb"PK\x03\x04": "a zip archive, as .npz files are; send the files inside it",
+    rb"PK\x03\x04": "a ZIP archive, as .npz and Office files are; send the pictures inside it",
     rb"\0\0\x08[\x01-\x04]\0": "an IDX file, as MNIST's are; send the bytes of its images without "
     "the header of 16 bytes",
 }

@@ -83,7 +83,7 @@ def test_array_of_another_layout_is_refused_by_its_name(client, images, name):
     [
         (b"\0\0\x08\3\0\0\x27\x10\0\0\0\x1c\0\0\0\x1c", "IDX file"),
         (b"\x1f\x8b\x08", "compressed data; decompress it"),
-        (b"PK\3\4", "zip archive"),
+        (b"PK\3\4", "ZIP archive"),
     ],
 )
 @pytest.mark.parametrize("is_exact", [False, True])
