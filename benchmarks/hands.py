@@ -138,19 +138,22 @@ def plain_strokes(digit: int, hand: Hand, rng: np.random.Generator) -> list[Poin
 
 
 def placed(
-    strokes: list[Points], size: tuple[int, int], height: float, rng: np.random.Generator
+    strokes: list[Points],
+    size: tuple[int, int],
+    height: float,
+    rng: np.random.Generator,
+    margin: float = 0.25,
 ) -> list[Points]:
     """Scale strokes to a share of the height of (h, w) pixels and place them anywhere.
 
-    A digit that would be wider than the picture is made smaller.
+    `margin` of the free room stays free on each side. A digit that would be wider than
+    the picture is made smaller.
     """
     points = np.concatenate(strokes)
     low, extent = points.min(0), np.ptp(points, axis=0)
     bounds = np.array(size[::-1], float)
     scale = height * min(bounds[1] / extent[1], bounds[0] / max(extent[0], 1e-9))
-    # the pen needs a margin; half of the free room on each side of the centre is used
-    free = bounds - scale * extent
-    corner = free * rng.uniform(0.25, 0.75, 2)
+    corner = (bounds - scale * extent) * rng.uniform(margin, 1 - margin, 2)
     return [(stroke - low) * scale + corner for stroke in strokes]
 
 

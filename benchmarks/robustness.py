@@ -33,7 +33,8 @@ from training.results.corruptions import CORRUPTIONS, Corruption, corrupt, read_
 SEED = 3
 CONFIDENT = 0.9  # probability
 HEADS = ("default", "pixels", "naive", "refused", "confident", "correct")
-UNREADABLE = "stripe"  # a corruption of --corrupted that hides what the digit is
+# rows of --corrupted: no corruption, and one that hides what the digit is
+IDENTITY, UNREADABLE = "identity", "stripe"
 
 
 class Uploads(NamedTuple):
@@ -184,9 +185,14 @@ def _save_misread(uploads: Uploads, answers: Answers, path: Path) -> None:
 
 def _summarise(corrupted: dict[str, Answers]) -> None:
     """Print the mean over the readable corruptions, and the answers to UNREADABLE."""
-    readable = [each.correct.mean() for name, each in corrupted.items() if name != UNREADABLE]
+    readable = [
+        answers.correct.mean()
+        for name, answers in corrupted.items()
+        if name not in (IDENTITY, UNREADABLE)
+    ]
     if readable:
-        print(f"mean of {len(readable)} without {UNREADABLE}: {100 * np.mean(readable):.1f} %")
+        mean = 100 * np.mean(readable)
+        print(f"mean of {len(readable)} corruptions without {UNREADABLE}: {mean:.1f} %")
     if UNREADABLE in corrupted:
         share = corrupted[UNREADABLE].confident.mean()
         print(f"{UNREADABLE} answered with p >= {CONFIDENT}: {100 * share:.1f} %")

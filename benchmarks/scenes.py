@@ -10,13 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.hands import THIN, Drawing, Ink, any_hand, ink_of, placed, plain_strokes
 from service.features import MAX_GREY
-from training.results.corruptions import Corruption, encoded, magnified
+from training.results.corruptions import Corruption, encoded, magnified, ramp
 from training.results.plots import subplots
 
 PHOTO = (960, 1280)  # pixels: height and width
 PHOTO_PEN = (3, 6)  # pixels
 PAPER = np.array([0.9, 0.88, 0.82], np.float32)  # RGB
-CREASES = (1, 4)
+CREASES = (1, 5)
+CREASE_WIDTH = (0.006, 0.03)  # of the longer side
 FAINT_SIDE = (200, 320)  # pixels
 BRUSH_SIDE, BRUSH = 100, (20, 28)  # pixels
 CROP_SIDE, CROP_DIGIT = 32, (8, 12)  # pixels: of the crop, the digit's height
@@ -31,27 +32,32 @@ def _plain(
     pen: tuple[float, float],
     height: tuple[float, float],
     rng: np.random.Generator,
+    margin: float = 0.25,
 ) -> tuple[Ink, int]:
     """Draw a digit by a pen in pixels, of a share of the height: ink (h, w), label."""
     label = int(rng.integers(10))
     strokes = plain_strokes(label, any_hand(rng, THIN), rng)
-    strokes = placed(strokes, size, rng.uniform(*height), rng)
+    strokes = placed(strokes, size, rng.uniform(*height), rng, margin)
     return ink_of(strokes, size, rng.uniform(*pen), rng), label
 
 
 def _photo(ink: Ink, colour: Ink, marks: Ink, rng: np.random.Generator) -> bytes:
     """Encode a JPEG of ink on marked paper (h, w, 3) under uneven light.
 
-    A vignette darkens the corners, and soft creases are dark on one side.
+    The corners are dark (vignette), and soft creases are light, dark or both in turn.
     """
     h, w = ink.shape
-    y, x = np.mgrid[:h, :w].astype(np.float32) / max(h, w) - 0.5
-    light = 1 - rng.uniform(0.5, 1.4) * (x**2 + (y + 0.5 - h / w / 2) ** 2)
+    y, x = np.mgrid[:h, :w].astype(np.float32) / max(h, w)
+    centre = np.array([h, w]) / max(h, w) / 2 + rng.uniform(-0.15, 0.15, 2)
+    light = 1 - rng.uniform(0.5, 2) * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2)
     for _ in range(rng.integers(*CREASES)):
         angle = rng.uniform(0, np.pi)
-        across = float(np.cos(angle)) * x + float(np.sin(angle)) * y - rng.uniform(-0.3, 0.3)
-        across /= rng.uniform(0.008, 0.03)
-        light -= rng.uniform(0.03, 0.1) * across * np.exp(-(across**2))
+        across = (np.sin(angle) * (y - rng.random()) + np.cos(angle) * (x - rng.random())).astype(
+            np.float32
+        )
+        across /= rng.uniform(*CREASE_WIDTH)
+        profile = rng.uniform(-0.8, 0.8) + rng.uniform(-0.6, 0.6) * across
+        light += rng.uniform(0.04, 0.16) * profile * np.exp(-(across**2))
     light += np.float32(0.012) * rng.standard_normal((h, w), np.float32)
     colour = colour.astype(np.float32)
     levels = (marks + (colour - marks) * ink[..., np.newaxis]) * light[..., np.newaxis]
@@ -60,8 +66,8 @@ def _photo(ink: Ink, colour: Ink, marks: Ink, rng: np.random.Generator) -> bytes
 
 def photographed_line(rng: np.random.Generator) -> tuple[bytes, int]:
     """Photograph a digit drawn by a thin dark pen on plain paper."""
-    ink, label = _plain(PHOTO, PHOTO_PEN, (0.25, 0.75), rng)
-    pen = rng.uniform(0.1, 0.3) * np.array([1, 1, rng.uniform(1, 1.8)])
+    ink, label = _plain(PHOTO, PHOTO_PEN, (0.25, 0.9), rng)
+    pen = rng.uniform(0.15, 0.5) * np.array([1, 1, rng.uniform(1, 1.8)])
     return _photo(ink, pen, PAPER * rng.uniform(0.8, 1), rng), label
 
 
@@ -86,10 +92,11 @@ def _large(contrast: tuple[float, float]) -> Drawing:
     def draw(rng: np.random.Generator) -> tuple[bytes, int]:
         """Draw a digit in a line of 1 to 2 pixels over most of the canvas."""
         side = int(rng.integers(*FAINT_SIDE))
-        ink, label = _plain((side, side), (1, 2), (0.6, 0.95), rng)
+        ink, label = _plain((side, side), (1, 2), (0.6, 0.95), rng, margin=0.05)
+        ink = ink * (1 - rng.uniform(0, 0.7) * rng.random(ink.shape))  # as a pencil's
         step = rng.uniform(*contrast) * rng.choice([-1, 1])
         paper = rng.uniform(0.75, 1) if step < 0 else rng.uniform(0, 0.25)
-        noise = rng.normal(0, rng.uniform(0, 0.006), ink.shape)
+        noise = rng.normal(0, rng.uniform(0, 0.015), ink.shape)
         return encoded(paper + step * ink + noise), label
 
     return draw
@@ -109,41 +116,42 @@ def fat_brush(rng: np.random.Generator) -> tuple[bytes, int]:
 
 
 def _dark_strip(ink: Ink, rng: np.random.Generator) -> bytes:
-    """Scan a digit beside a spiral binding or the edge of a dark table."""
-    drawn = np.pad(magnified(ink, rng.uniform(6, 12)), int(rng.integers(10, 60)))
+    """Photograph a digit below or beside a spiral binding or the edge of a dark table."""
+    drawn = np.pad(magnified(ink, rng.uniform(6, 12)), int(rng.integers(2, 60)))
     side = len(drawn)
     depth = side * rng.uniform(0.03, 0.1)
     y, x = np.mgrid[:side, :side]
-    slope = np.tan(np.radians(rng.normal(0, 1)))
     if rng.random() < 0.5:
-        edge = np.clip((depth + slope * x - y) / rng.uniform(1, 6) + 0.5, 0, 1)
+        slope = np.tan(np.radians(rng.normal(0, 1.5)))
+        strip = np.clip((depth + slope * x - y) / rng.uniform(1, 6) + 0.5, 0, 1)
     else:  # holes with dark wire through them
         every = side / rng.integers(9, 20)
         hole = np.hypot((x % every - every / 2) / (0.35 * every), (y - depth / 2) / (0.4 * depth))
-        edge = np.where(y < depth, np.where(hole < 1, 1, rng.uniform(0.5, 0.9)), 0)
-    edge = np.rot90(edge, rng.choice([0, 1, 3]))  # along the top or a side
-    paper, pen, table = rng.uniform(0.8, 1), rng.uniform(0.05, 0.4), rng.uniform(0, 0.3)
+        strip = np.where(y < depth, np.where(hole < 1, 1, rng.uniform(0.5, 0.9)), 0)
+    strip = np.rot90(strip, rng.choice([0, 1, 3]))  # along the top or a side
+    paper, pen, table = rng.uniform(0.8, 1), rng.uniform(0.05, 0.5), rng.uniform(0, 0.4)
     levels = paper + (pen - paper) * drawn
-    levels = levels + (table - levels) * edge + rng.normal(0, 0.01, drawn.shape)
-    return encoded(levels, "JPEG", quality=85)
+    levels = (levels + (table - levels) * strip) * (1 - rng.uniform(0, 0.4) * ramp(side, rng))
+    return encoded(levels + rng.normal(0, 0.01, drawn.shape), "JPEG", quality=85)
 
 
 def _camera_crop(ink: Ink, rng: np.random.Generator) -> bytes:
     """Take a 32×32 crop of a noisy colour photo with a digit of 8 to 12 pixels."""
     side = CROP_SIDE * CROP_SAMPLES
     drawn = magnified(ink, CROP_SAMPLES * rng.uniform(*CROP_DIGIT) / MNIST_BOX)
-    free = side - len(drawn)
-    y, x = np.rint(free / 2 + rng.uniform(-0.4, 0.4, 2) * free).astype(int)
+    y, x = np.rint((0.5 + rng.uniform(-0.4, 0.4, 2)) * (side - len(drawn))).astype(int)
     scene = np.zeros((side, side))
     scene[y : y + len(drawn), x : x + len(drawn)] = drawn
     fine = scene.reshape(CROP_SIDE, CROP_SAMPLES, CROP_SIDE, CROP_SAMPLES).mean((1, 3))
-    cast, paper = rng.uniform(0.75, 1, 3), rng.uniform(0.55, 0.95)
-    light = np.linspace(1, rng.uniform(0.8, 1), CROP_SIDE)
-    levels = (paper - rng.uniform(0.3, 0.5) * fine)[..., np.newaxis] * cast
-    levels *= np.rot90(np.tile(light[:, np.newaxis, np.newaxis], (1, CROP_SIDE, 1)), rng.choice(4))
+    light = (1 - rng.uniform(0, 0.25) * ramp(CROP_SIDE, rng))[..., np.newaxis]
+    cast = rng.uniform(0.75, 1, 3)
+    levels = (rng.uniform(0.55, 0.95) - rng.uniform(0.3, 0.5) * fine)[..., np.newaxis] * cast
+    levels = levels * light
     if rng.random() < 0.4:  # a sliver of desk
-        np.rot90(levels, rng.choice(4))[: rng.integers(1, 3)] = rng.uniform(0, 0.45, 3)
-    return encoded(levels + rng.normal(0, rng.uniform(0.02, 0.05), levels.shape))
+        np.rot90(levels, rng.choice(4))[: rng.integers(1, 4)] = rng.uniform(0, 0.45, 3)
+    noise = rng.uniform(0.02, 0.04)
+    levels += rng.normal(0, noise, fine.shape)[..., np.newaxis]
+    return encoded(levels + rng.normal(0, noise, levels.shape))
 
 
 def _tile(ink: Ink, rng: np.random.Generator) -> Ink:
