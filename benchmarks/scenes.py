@@ -19,6 +19,8 @@ PAPER = np.array([0.9, 0.88, 0.82], np.float32)  # RGB
 CREASES = (1, 5)
 CREASE_WIDTH = (0.006, 0.03)  # of the longer side
 FAINT_SIDE = (200, 320)  # pixels
+STRIP_SIDE = (240, 640)  # pixels
+STRIP_MARGIN = 0.14  # of the side: strips are narrower
 BRUSH_SIDE, BRUSH = 100, (20, 28)  # pixels
 CROP_SIDE, CROP_DIGIT = 32, (8, 12)  # pixels: of the crop, the digit's height
 CROP_SAMPLES = 6  # per pixel and axis
@@ -32,12 +34,17 @@ def _plain(
     pen: tuple[float, float],
     height: tuple[float, float],
     rng: np.random.Generator,
-    margin: float = 0.25,
+    large: bool = False,
 ) -> tuple[Ink, int]:
-    """Draw a digit by a pen in pixels, of a share of the height: ink (h, w), label."""
-    label = int(rng.integers(10))
-    strokes = plain_strokes(label, any_hand(rng, THIN), rng)
-    strokes = placed(strokes, size, rng.uniform(*height), rng, margin)
+    """Draw a digit by a pen in pixels, of a share of the height: ink (h, w), label.
+
+    A large one may be wide and ends near the borders.
+    """
+    label, hand = int(rng.integers(10)), any_hand(rng, THIN)
+    if large:
+        hand = hand._replace(width=rng.uniform(0.7, 1.4))
+    margin = 0.05 if large else 0.25
+    strokes = placed(plain_strokes(label, hand, rng), size, rng.uniform(*height), rng, margin)
     return ink_of(strokes, size, rng.uniform(*pen), rng), label
 
 
@@ -88,18 +95,56 @@ def pencil_on_squares(rng: np.random.Generator) -> tuple[bytes, int]:
     return _photo(0.9 * ink, pencil, marks, rng), label
 
 
+def _wave(side: int, rng: np.random.Generator) -> Ink:
+    """Return one to three waves from 0 to 1 in a random direction: (side, side)."""
+    phase = rng.uniform(1, 3) * ramp(side, rng) + rng.random()
+    return (1 + np.sin(2 * np.pi * phase)) / 2
+
+
 def _large(contrast: tuple[float, float]) -> Drawing:
     def draw(rng: np.random.Generator) -> tuple[bytes, int]:
         """Draw a digit in a line of 1 to 2 pixels over most of the canvas."""
         side = int(rng.integers(*FAINT_SIDE))
-        ink, label = _plain((side, side), (1, 2), (0.6, 0.95), rng, margin=0.05)
-        ink = ink * (1 - rng.uniform(0, 0.7) * rng.random(ink.shape))  # as a pencil's
+        ink, label = _plain((side, side), (1, 2), (0.6, 0.97), rng, large=True)
+        # a pencil leaves grains, and its pressure varies
+        grain, pressure = rng.random(ink.shape), _wave(side, rng)
+        ink = ink * (1 - rng.uniform(0, 0.5) * grain) * (1 - rng.uniform(0, 0.5) * pressure)
         step = rng.uniform(*contrast) * rng.choice([-1, 1])
         paper = rng.uniform(0.75, 1) if step < 0 else rng.uniform(0, 0.25)
-        noise = rng.normal(0, rng.uniform(0, 0.015), ink.shape)
-        return encoded(paper + step * ink + noise), label
+        noise = rng.normal(0, rng.uniform(0, 0.018), ink.shape)
+        light = 1 - rng.uniform(0, 0.35) * ramp(side, rng)
+        return encoded((paper + step * ink) * light + noise), label
 
     return draw
+
+
+def dark_strip(rng: np.random.Generator) -> tuple[bytes, int]:
+    """Photograph a digit below or beside a spiral binding or the edge of a dark table."""
+    side = int(rng.integers(*STRIP_SIDE))
+    margin = round(STRIP_MARGIN * side)
+    inner = (side - 2 * margin, side - 2 * margin)
+    pen = (0.006 * side, 0.05 * side)
+    ink, label = _plain(inner, pen, (0.5, 0.98), rng)
+    ink = np.pad(ink, margin)
+    strip = np.rot90(_strip(side, rng), rng.choice([0, 1, 3]))  # along the top or a side
+    paper, dark, table = rng.uniform(0.8, 1), rng.uniform(0.05, 0.5), rng.uniform(0, 0.4)
+    levels = paper + (dark - paper) * ink
+    levels = (levels + (table - levels) * strip) * (1 - rng.uniform(0, 0.4) * ramp(side, rng))
+    return encoded(levels + rng.normal(0, 0.01, ink.shape), "JPEG", quality=85), label
+
+
+def _strip(side: int, rng: np.random.Generator) -> Ink:
+    """Return a dark strip near the top, plain or with holes: (side, side) in [0, 1]."""
+    depth = side * rng.uniform(0.03, 0.1)
+    y, x = np.mgrid[:side, :side]
+    if rng.random() < 0.3:  # there is paper beyond the strip
+        y = np.abs(y - side * rng.uniform(0.01, 0.03) - depth / 2) + depth / 2
+    if rng.random() < 0.5:
+        slope = np.tan(np.radians(rng.normal(0, 1.5)))
+        return np.clip((depth + slope * x - y) / rng.uniform(1, 6) + 0.5, 0, 1)
+    every = side / rng.integers(9, 20)  # holes with dark wire through them
+    hole = np.hypot((x % every - every / 2) / (0.35 * every), (y - depth / 2) / (0.4 * depth))
+    return np.where(y < depth, np.where(hole < 1, 1, rng.uniform(0.5, 0.9)), 0)
 
 
 def fat_brush(rng: np.random.Generator) -> tuple[bytes, int]:
@@ -113,26 +158,6 @@ def fat_brush(rng: np.random.Generator) -> tuple[bytes, int]:
     strokes = placed(plain_strokes(label, hand, rng), (inner, inner), 1, rng)
     offset = (BRUSH_SIDE - inner) / 2
     return encoded(ink_of([stroke + offset for stroke in strokes], size, pen, rng)), label
-
-
-def _dark_strip(ink: Ink, rng: np.random.Generator) -> bytes:
-    """Photograph a digit below or beside a spiral binding or the edge of a dark table."""
-    drawn = np.pad(magnified(ink, rng.uniform(6, 12)), int(rng.integers(2, 60)))
-    side = len(drawn)
-    depth = side * rng.uniform(0.03, 0.1)
-    y, x = np.mgrid[:side, :side]
-    if rng.random() < 0.5:
-        slope = np.tan(np.radians(rng.normal(0, 1.5)))
-        strip = np.clip((depth + slope * x - y) / rng.uniform(1, 6) + 0.5, 0, 1)
-    else:  # holes with dark wire through them
-        every = side / rng.integers(9, 20)
-        hole = np.hypot((x % every - every / 2) / (0.35 * every), (y - depth / 2) / (0.4 * depth))
-        strip = np.where(y < depth, np.where(hole < 1, 1, rng.uniform(0.5, 0.9)), 0)
-    strip = np.rot90(strip, rng.choice([0, 1, 3]))  # along the top or a side
-    paper, pen, table = rng.uniform(0.8, 1), rng.uniform(0.05, 0.5), rng.uniform(0, 0.4)
-    levels = paper + (pen - paper) * drawn
-    levels = (levels + (table - levels) * strip) * (1 - rng.uniform(0, 0.4) * ramp(side, rng))
-    return encoded(levels + rng.normal(0, 0.01, drawn.shape), "JPEG", quality=85)
 
 
 def _camera_crop(ink: Ink, rng: np.random.Generator) -> bytes:
@@ -217,10 +242,10 @@ DRAWN: dict[str, Drawing] = {
     "pencil on squares": pencil_on_squares,
     "large hairline": _large((0.3, 1)),
     "large and faint": _large((0.08, 0.2)),
+    "dark strip": dark_strip,
     "fat brush": fat_brush,
 }
 SCENES: dict[str, Corruption] = {
-    "dark strip": _dark_strip,
     "32 x 32 camera crop": _camera_crop,
     "plate in a page": _plate,
     "screenshot": _screenshot,
