@@ -4,6 +4,7 @@ A scene of SCENES is made of a test digit of MNIST, one of DRAWN of synthetic st
 """
 
 import io
+import math
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -55,17 +56,16 @@ def _photo(ink: Ink, colour: Ink, marks: Ink, rng: np.random.Generator) -> bytes
     """
     h, w = ink.shape
     y, x = np.mgrid[:h, :w].astype(np.float32) / max(h, w)
-    centre = np.array([h, w]) / max(h, w) / 2 + rng.uniform(-0.15, 0.15, 2)
-    light = 1 - rng.uniform(0.5, 2) * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2)
+    # Python's numbers leave arrays in float32, which halves the cost
+    centre_y, centre_x = (side / max(h, w) / 2 + rng.uniform(-0.15, 0.15) for side in (h, w))
+    light = 1 - rng.uniform(0.5, 2) * ((y - centre_y) ** 2 + (x - centre_x) ** 2)
     for _ in range(rng.integers(*CREASES)):
-        angle = rng.uniform(0, np.pi)
-        across = (np.sin(angle) * (y - rng.random()) + np.cos(angle) * (x - rng.random())).astype(
-            np.float32
-        )
+        angle = rng.uniform(0, math.pi)
+        across = math.sin(angle) * (y - rng.random()) + math.cos(angle) * (x - rng.random())
         across /= rng.uniform(*CREASE_WIDTH)
         profile = rng.uniform(-0.8, 0.8) + rng.uniform(-0.6, 0.6) * across
         light += rng.uniform(0.04, 0.16) * profile * np.exp(-(across**2))
-    light += np.float32(0.012) * rng.standard_normal((h, w), np.float32)
+    light += 0.012 * rng.standard_normal((h, w), np.float32)
     colour = colour.astype(np.float32)
     levels = (marks + (colour - marks) * ink[..., np.newaxis]) * light[..., np.newaxis]
     return encoded(levels, "JPEG", quality=int(rng.integers(60, 92)))
