@@ -28,7 +28,7 @@ COLOURS = [  # RGB of ink and of paper
 ]
 
 
-def _encoded(levels: Ink, kind: str = "PNG", **options: int) -> bytes:
+def encoded(levels: Ink, kind: str = "PNG", **options: int) -> bytes:
     """Encode levels (h, w) or (h, w, 3 or 4) in [0, 1] as a picture file."""
     pixels = np.rint(np.clip(levels, 0, 1) * MAX_GREY).astype(np.uint8)
     file = io.BytesIO()
@@ -57,14 +57,14 @@ def _placed(ink: Ink, side: int, rng: np.random.Generator, reach: int = 0) -> In
     return square
 
 
-def _magnified(ink: Ink, factor: float = MAGNIFICATION) -> Ink:
+def magnified(ink: Ink, factor: float = MAGNIFICATION) -> Ink:
     """Magnify the digit, with strokes as smooth and sharp as those of a pen."""
     large = _resized(ink, round(len(ink) * factor))
     soft = _filtered(large, ImageFilter.GaussianBlur(factor / 4))
     return np.clip((soft - 0.5) * factor / 2 + 0.5, 0, 1)
 
 
-def _light(side: int, rng: np.random.Generator) -> Ink:
+def ramp(side: int, rng: np.random.Generator) -> Ink:
     """Return a linear gradient from 0 to 1 in a random direction: (side, side)."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:side, :side]
@@ -75,7 +75,7 @@ def _light(side: int, rng: np.random.Generator) -> Ink:
 def _shifted(ink: Ink, rng: np.random.Generator) -> bytes:
     y, x = MAX_SHIFT - rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, 2)
     padded = np.pad(ink, MAX_SHIFT)
-    return _encoded(padded[y : y + len(ink), x : x + len(ink)])
+    return encoded(padded[y : y + len(ink), x : x + len(ink)])
 
 
 def _rotated(degrees: float) -> Corruption:
@@ -84,33 +84,33 @@ def _rotated(degrees: float) -> Corruption:
         picture = Image.fromarray(np.pad(ink, margin).astype(np.float32))
         angle = degrees * rng.choice([-1, 1])
         rotated = picture.rotate(angle, Image.Resampling.BILINEAR)
-        return _encoded(np.asarray(rotated, float))
+        return encoded(np.asarray(rotated, float))
 
     return rotate
 
 
 def _rescaled(ink: Ink, rng: np.random.Generator) -> bytes:
     side = round(len(ink) * rng.uniform(0.5, 1.4))
-    return _encoded(_placed(_resized(ink, side), ROTATION_SIDE, rng, reach=2))
+    return encoded(_placed(_resized(ink, side), ROTATION_SIDE, rng, reach=2))
 
 
 def _small_in_large(ink: Ink, rng: np.random.Generator) -> bytes:
     side = round(len(ink) * rng.uniform(0.8, 1.5))
-    return _encoded(_placed(_resized(ink, side), LARGE_SIDE, rng))
+    return encoded(_placed(_resized(ink, side), LARGE_SIDE, rng))
 
 
 def _thin(ink: Ink, rng: np.random.Generator) -> bytes:
     corner = np.pad(ink, ((0, 1), (0, 1)))
     views = (corner[:-1, :-1], corner[1:, :-1], corner[:-1, 1:], corner[1:, 1:])
-    return _encoded(np.minimum.reduce(views))
+    return encoded(np.minimum.reduce(views))
 
 
 def _salted(ink: Ink, rng: np.random.Generator) -> bytes:
-    return _encoded(np.where(rng.random(ink.shape) < 0.05, 1.0, ink))
+    return encoded(np.where(rng.random(ink.shape) < 0.05, 1.0, ink))
 
 
 def _on_ramp(ink: Ink, rng: np.random.Generator) -> bytes:
-    return _encoded(ink + 0.4 * _light(len(ink), rng) * (1 - ink))
+    return encoded(ink + 0.4 * ramp(len(ink), rng) * (1 - ink))
 
 
 def _ruled(ink: Ink, rng: np.random.Generator) -> bytes:
@@ -118,52 +118,52 @@ def _ruled(ink: Ink, rng: np.random.Generator) -> bytes:
     paper = np.zeros_like(ink)
     paper[rng.integers(every) :: every] = rng.uniform(0.5, 1)
     marks = np.maximum(ink, paper)
-    return _encoded(1 - np.kron(marks, np.ones((MAGNIFICATION, MAGNIFICATION))))
+    return encoded(1 - np.kron(marks, np.ones((MAGNIFICATION, MAGNIFICATION))))
 
 
 def _coloured(ink: Ink, rng: np.random.Generator) -> bytes:
     pen, paper = np.array(COLOURS[rng.integers(len(COLOURS))]) / MAX_GREY
-    drawn = _magnified(ink)[..., np.newaxis]
-    return _encoded(drawn * pen + (1 - drawn) * paper)
+    drawn = magnified(ink)[..., np.newaxis]
+    return encoded(drawn * pen + (1 - drawn) * paper)
 
 
 def _transparent(ink: Ink, rng: np.random.Generator) -> bytes:
-    drawn = _magnified(ink)[..., np.newaxis]
+    drawn = magnified(ink)[..., np.newaxis]
     colour = np.full((*drawn.shape[:2], 3), float(rng.integers(2)))
-    return _encoded(np.concatenate([colour, drawn], axis=-1))
+    return encoded(np.concatenate([colour, drawn], axis=-1))
 
 
 def _photographed(ink: Ink, rng: np.random.Generator) -> bytes:
     """Simulate a JPEG photo of the digit on grainy paper, half of it in shadow."""
     side = PHOTO_SIDE
-    drawn = _placed(_magnified(ink, rng.uniform(4, 9)), side, rng)
+    drawn = _placed(magnified(ink, rng.uniform(4, 9)), side, rng)
     drawn = drawn[..., np.newaxis]
     grain = rng.normal(1, 0.03, (side, side, 1))
     paper, pen = np.array([0.88, 0.86, 0.8]) * grain, np.array([0.15, 0.18, 0.4])
-    edge = _light(side, rng) - rng.uniform(0.3, 0.7)
+    edge = ramp(side, rng) - rng.uniform(0.3, 0.7)
     shadow = 1 / (1 + np.exp(60 * edge))
-    light = (1 - 0.4 * shadow) * (0.75 + 0.25 * _light(side, rng))
+    light = (1 - 0.4 * shadow) * (0.75 + 0.25 * ramp(side, rng))
     levels = (drawn * pen + (1 - drawn) * paper) * light[..., np.newaxis]
     noise = rng.normal(0, 0.02, levels.shape)
-    return _encoded(levels + noise, "JPEG", quality=50)
+    return encoded(levels + noise, "JPEG", quality=50)
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "none": lambda ink, rng: _encoded(ink),
+    "none": lambda ink, rng: encoded(ink),
     "shift ±4 px": _shifted,
     "rotation ±15°": _rotated(15),
     "rotation ±30°": _rotated(30),
     "size 0.5 to 1.4": _rescaled,
     "small in 200 x 200": _small_in_large,
-    "thick": lambda ink, rng: _encoded(_filtered(ink, ImageFilter.MaxFilter(3))),
+    "thick": lambda ink, rng: encoded(_filtered(ink, ImageFilter.MaxFilter(3))),
     "thin": _thin,
-    "noise σ 0.2": lambda ink, rng: _encoded(ink + rng.normal(0, 0.2, ink.shape)),
+    "noise σ 0.2": lambda ink, rng: encoded(ink + rng.normal(0, 0.2, ink.shape)),
     "salt 5 %": _salted,
-    "dark on light": lambda ink, rng: _encoded(1 - ink),
-    "faint ink on grey": lambda ink, rng: _encoded(0.15 + 0.3 * ink),
+    "dark on light": lambda ink, rng: encoded(1 - ink),
+    "faint ink on grey": lambda ink, rng: encoded(0.15 + 0.3 * ink),
     "light ramp": _on_ramp,
-    "blur": lambda ink, rng: _encoded(_filtered(ink, ImageFilter.GaussianBlur(1))),
-    "JPEG, quality 30": lambda ink, rng: _encoded(ink, "JPEG", quality=30),
+    "blur": lambda ink, rng: encoded(_filtered(ink, ImageFilter.GaussianBlur(1))),
+    "JPEG, quality 30": lambda ink, rng: encoded(ink, "JPEG", quality=30),
     "ruled lines": _ruled,
     "coloured ink": _coloured,
     "transparent background": _transparent,
