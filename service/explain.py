@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classifier import Classifier
-from service.features import CELLS, FEATURES, GRID, IMAGE_SIZE, Images, placement_of
+from service.features import CELLS, FEATURES, GRID, IMAGE_SIZE, WAVES, Images, placement_of
 
 BLOCK = 4  # pixels per side of a region, where the features are pixels
 DECIMALS = 6  # of logits: finer than float32 adds up
@@ -65,7 +65,17 @@ def _blocks_of_pixels(image: Images, n_features: int) -> Regions:
 
 
 def _cells_of_stroke_edges(image: Images, n_features: int) -> Regions:
-    """Return each feature's cell (720,), and the cells where they lie on the image.
+    """Return each feature's cell (720,), and the outlines of the cells."""
+    return np.arange(n_features) % CELLS**2, _outlines_of_cells(image)
+
+
+def _cells_of_stroke_waves(image: Images, n_features: int) -> Regions:
+    """Return each feature's cell (3150,), and the outlines of the cells."""
+    return np.arange(n_features) // WAVES, _outlines_of_cells(image)
+
+
+def _outlines_of_cells(image: Images) -> Outlines:
+    """Return the outlines of φ's cells where they lie on the image.
 
     Cells are triangular windows, which overlap; an outline encloses the points where
     its cell has the largest weight.
@@ -75,7 +85,7 @@ def _cells_of_stroke_edges(image: Images, n_features: int) -> Regions:
     place = placement_of(image)
     x = place.x + place.width * u + place.slant * v + IMAGE_SIZE[1] / 2
     y = place.y + place.height * v + IMAGE_SIZE[0] / 2
-    return np.arange(n_features) % CELLS**2, np.stack([x, y], axis=-1)
+    return np.stack([x, y], axis=-1)
 
 
 _CELL = (GRID + 2) / CELLS  # points of the grid between the centres of two cells
@@ -92,4 +102,8 @@ def _cells(x: Iterable[float], y: Iterable[float]) -> Outlines:
 
 
 # Maps whose features lie in known places; all others are explained as one region.
-REGIONS = {"pixels": _blocks_of_pixels, "stroke-edges": _cells_of_stroke_edges}
+REGIONS = {
+    "pixels": _blocks_of_pixels,
+    "stroke-edges": _cells_of_stroke_edges,
+    "stroke-waves": _cells_of_stroke_waves,
+}

@@ -36,6 +36,13 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (y, x) steps of the difference
 RECTIFIER_FLOOR = np.float32(0.05)
 SCALE = 1.32  # makes the total variance about 80, which suits learning rates near 1
 
+WAVES = 350  # per cell
+# Radians per unit of an edge feature. The same cells of two digits are about 4 units
+# apart, which turns a wave by 1.6 radians. From 0.34 to 0.48, accuracy is the same.
+FREQUENCY = 0.41
+PRIME = 431  # of the Legendre symbols: the least beyond the last window's end
+GOLDEN_RATIO = (1 + sqrt(5)) / 2
+
 CHUNK = 16  # images: their working arrays fit a processor's cache
 MARGIN = 6  # empty columns on both sides of an image, which a warp may reach into
 
@@ -81,7 +88,34 @@ def stroke_edges(images: Images) -> Floats:
     return features
 
 
-N_STROKE_EDGES = DIRECTIONS * len(NEIGHBOURS) * 2 * CELLS * CELLS
+EDGES = DIRECTIONS * len(NEIGHBOURS) * 2  # features of a cell
+N_STROKE_EDGES, N_STROKE_WAVES = EDGES * CELLS**2, WAVES * CELLS**2
+
+
+def stroke_waves(images: Images) -> Floats:
+    """Compute waves over the stroke edges of each cell of a normalised digit.
+
+    images (n, 28, 28), light on dark -> features (n, 3150): for each of 3 x 3 cells,
+    cos(ω_j·e + b_j) for 350 fixed ω_j, where e (80,) are the cell's stroke edges.
+
+    These are random Fourier features, with fixed signs in place of random numbers. The
+    mean product of the waves of two cells is about exp(-f² |e - e'|² / 2) / 2, where
+    the entries of ω are ±f: a linear model of waves is close to a kernel machine, which
+    combines the edges within each cell. Rahimi, Recht, "Random features for large-scale
+    kernel machines", 2007
+    """
+    waves = np.empty((len(images), CELLS**2, WAVES), np.float32)
+    with _WORKSPACES.use() as work:
+        for first in range(0, len(images), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            edges = np.empty((len(images[chunk]), N_STROKE_EDGES), np.float32)
+            coarse = _pool_directions(_normalise(images[chunk], work), work)
+            _pool_differences(coarse, work, edges)
+            cells = edges.reshape(-1, EDGES, CELLS**2).transpose(0, 2, 1)
+            np.matmul(cells, _WAVES, out=waves[chunk])
+            waves[chunk] += _PHASES
+            np.cos(waves[chunk], out=waves[chunk])
+    return waves.reshape(len(images), N_STROKE_WAVES)
 
 
 def _windows(size: int, count: int, first: float, last: float) -> Array:
@@ -126,6 +160,19 @@ def _direction_terms() -> Floats:
     return _constant(terms / (1 - cos(step)))
 
 
+def _legendre_signs() -> Floats:
+    """Compute the signs of the waves' frequencies: (edges, waves) of -1 and 1.
+
+    Each wave takes a window of the Legendre symbols (i | p), which are 1 where i is a
+    square modulo the prime p. They are as good as random, but always the same.
+    """
+    symbols = np.full(PRIME, -1)
+    symbols[np.arange(PRIME) ** 2 % PRIME] = 1
+    return _constant(symbols[1 + np.add.outer(np.arange(EDGES), np.arange(WAVES))])
+
+
+_WAVES = _legendre_signs() * np.float32(FREQUENCY)
+_PHASES = _constant(2 * pi * GOLDEN_RATIO * np.arange(WAVES) % (2 * pi))
 _MOMENTS, _DIRECTIONS = _moments_of_pixels(), _direction_terms()
 _COLUMNS = _constant(_grid_terms(_centred(_RINGED)))  # 1, u, v
 _ROWS = _constant(_grid_terms(-_centred(IMAGE_SIZE[0]))[[0, 2, 1]])  # 1, v, -y
@@ -308,7 +355,11 @@ def _pool_differences(coarse: Floats, work: _Workspace, features: Floats) -> Non
 
 # The one declaration of a feature map: whatever is listed here trains, serves and
 # explains its answers.
-FEATURES: dict[str, FeatureMap] = {"pixels": pixels, "stroke-edges": stroke_edges}
+FEATURES: dict[str, FeatureMap] = {
+    "pixels": pixels,
+    "stroke-edges": stroke_edges,
+    "stroke-waves": stroke_waves,
+}
 
 
 def n_features(name: str) -> int:

@@ -77,6 +77,19 @@ def test_regions_cover_the_ink(features, drawn):
         assert corners[:, 1].max() >= rows[-1]
 
 
+@pytest.mark.parametrize("cell", [0, 5])
+def test_evidence_of_waves_is_that_of_the_cell_whose_edges_they_are_of(cell, drawn):
+    weight = np.zeros((9, n_features("stroke-waves") // 9, 10), np.float32)
+    weight[cell, :, 3] = 0.1
+    model = Classifier(
+        weight.reshape(-1, 10), np.zeros(10, np.float32), tuple(range(10)), "stroke-waves"
+    )
+
+    regions = explain(model, drawn.test.images[0])["regions"]
+
+    assert [i for i, region in enumerate(regions) if any(region["logits"])] == [cell]
+
+
 def test_the_service_explains_on_request(drawn):
     client = create_app(classifier_of("stroke-edges")).test_client()
     image = drawn.test.images[3]

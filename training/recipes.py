@@ -59,14 +59,14 @@ PIXELS = Recipe(
 RECIPES = {
     "default": dataclasses.replace(
         PIXELS,
-        features="stroke-edges",
+        features="stroke-waves",
         drawn=3000,
-        augment=6,
+        augment=8,
         centre=True,
         calibrate=True,
-        epochs=12,
+        epochs=5,
         batch_size=100,
-        learning_rate=1.0,
+        learning_rate=0.16,
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),

@@ -41,3 +41,15 @@ def test_strokes_become_thicker_thinner_or_stay_the_same(strokes, sign, drawn):
 
     change = other.astype(float).sum() - same.astype(float).sum()
     assert np.sign(change) == sign
+
+
+def test_a_bend_moves_the_ink_and_keeps_about_as_much(drawn):
+    images = drawn.train.images[:100]
+    straight = augment(images, Augmentation(0, 0, 0, (1, 0, 0, 0)), seeded(0))
+    bent = augment(images, Augmentation(0, 0, 0, (1, 0, 0, 0), bend=1), seeded(0))
+
+    moved = np.abs(bent.astype(float) - straight).sum((1, 2)) / straight.sum((1, 2))
+    assert moved.min() > 0.1
+    ratio = bent.astype(float).sum((1, 2)) / straight.astype(float).sum((1, 2))
+    assert 0.95 < np.median(ratio) < 1.05
+    assert 0.6 < ratio.min() < ratio.max() < 1.6

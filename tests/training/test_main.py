@@ -472,8 +472,8 @@ def test_default_recipe_augments_centres_and_calibrates(synthetic, tmp_path, cap
     assert main([*flags, "--output", str(path)]) == 0
 
     training = load(path).training
-    assert training["features"] == "stroke-edges"
-    assert training["augment"] == 6
+    assert training["features"] == "stroke-waves"
+    assert training["augment"] == 8
     assert training["drawn"] == 3000
     assert training["rows"] == 3500
     assert training["centre"] is training["calibrate"] is True

@@ -32,7 +32,7 @@ def test_card_shows_the_training_metadata_of_the_weights_file(card, classifier):
     ):
         assert f"| {value} |" in card
     assert "| rule | descent |" in card  # a default that the file leaves out
-    assert "| parameters | 7210 |" in card
+    assert "| parameters | 31510 |" in card
 
 
 def test_card_shows_every_figure_of_the_evaluation(card, figures):
