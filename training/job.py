@@ -19,7 +19,7 @@ from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
-from training.data.synthetic import ADDED_SEED, draw_digits
+from training.data.synthetic import draw_rare_digits
 from training.descent import Step, fit, start, xavier
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
@@ -68,8 +68,7 @@ def train(
     rows, validation, test = split(data, flags.classes, flags.rows)
     parts = [rows]
     if recipe.drawn:
-        added = draw_digits(recipe.drawn, 0, ADDED_SEED).train
-        parts.append(added.of_classes(flags.classes))
+        parts.append(draw_rare_digits(recipe.drawn).of_classes(flags.classes))
     if shards.is_rank_0:
         _announce(data.name, parts, validation)
     facts: dict[str, Any] = {"recipe": flags.recipe, **recipe.recorded()}

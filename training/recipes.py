@@ -60,8 +60,8 @@ RECIPES = {
     "default": dataclasses.replace(
         PIXELS,
         features="stroke-edges",
-        drawn=3000,
-        augment=6,
+        drawn=6000,
+        augment=7,
         centre=True,
         calibrate=True,
         epochs=12,
