@@ -93,7 +93,8 @@ def _affine(ink: Tensor, limits: Augmentation, generator: Generator) -> Tensor:
 
 def _clutter(ink: Tensor, limits: Augmentation, generator: Generator) -> Tensor:
     """Add a line or specks to (n, 1, 28, 28), or draw outlines only, at random."""
-    probabilities = torch.tensor([1 - sum(limits.clutter), *limits.clutter])
+    kinds = [1 - sum(limits.clutter), *limits.clutter]
+    probabilities = torch.tensor(kinds, dtype=torch.float32)
     kind = torch.multinomial(probabilities, len(ink), replacement=True, generator=generator)
     cluttered = ink.clone()
     for i, change in enumerate((_add_line, _outline, _add_specks), start=1):
