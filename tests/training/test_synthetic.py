@@ -17,7 +17,14 @@ def test_digits_that_are_added_are_the_same_every_time_and_of_every_class():
     digits, again = draw_rare_digits(50), draw_rare_digits(50)
 
     np.testing.assert_array_equal(digits.images, again.images)
-    assert np.bincount(digits.labels).tolist() == [5] * 10
+    np.testing.assert_array_equal(digits.labels, again.labels)
+    assert set(digits.labels) == set(range(10))
+
+
+def test_a_few_of_the_added_digits_are_dark_on_a_white_tile():
+    share_of_ink = (draw_rare_digits(200).images > 127).mean((1, 2))
+
+    assert 0.04 < np.mean(share_of_ink > 0.3) < 0.15
 
 
 def test_every_digit_has_common_and_rare_shapes():

@@ -30,6 +30,10 @@ SQUARE, CHISEL = 0.2, 0.15  # shares of the pens that are not round
 CHISEL_ASPECT = 0.3  # thickness of a chisel, of its width
 ROUND_CORNERS = 12  # of the polygon that stands for a round pen
 STEP = 0.2  # between two prints of a pen, of its width
+# Of the digits that are added to another data set, the share on inverted tiles whose
+# labels are random: a picture in which no digit is found should get no sure answer.
+TILED = 0.08
+TILE_WIDTH, TILE_HEIGHT = (10, 24), (19, 27)  # pixels
 
 # American and European shapes of each digit: strokes separated by "/", each a list of
 # points x,y in percent of the digit's bounding box, y pointing down.
@@ -133,7 +137,16 @@ def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST) -> DataSet:
 
 def draw_rare_digits(n: int) -> Digits:
     """Draw digits to add to another data set, always the same, in rare shapes too."""
-    return _draw(n, SHAPES + RARE_SHAPES, np.random.default_rng(ADDED_SEED))
+    rng = np.random.default_rng(ADDED_SEED)
+    digits = _draw(n, SHAPES + RARE_SHAPES, rng)
+    tiled = round(TILED * n)
+    digits.labels[:tiled] = rng.integers(10, size=tiled)
+    y, x = np.indices(IMAGE_SIZE) - (np.array(IMAGE_SIZE).reshape(2, 1, 1) - 1) / 2
+    for image in digits.images[:tiled]:
+        width, height = rng.uniform(*TILE_WIDTH), rng.uniform(*TILE_HEIGHT)
+        tile = (abs(2 * x) < width) & (abs(2 * y) < height)
+        image[:] = np.where(tile, MAX_GREY - image, 0)
+    return digits
 
 
 def _parsed(shape: str) -> _Shape:
