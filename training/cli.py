@@ -137,7 +137,7 @@ HYPERPARAMETERS: Flags = (
     ("--drawn", _whole(0, 2**20 - 1), "synthetic digits to add to the training rows"),
     ("--augment", _whole(0, len(AUGMENTATIONS)), "augmented copies of each training row"),
     ("--centre", YES_NO, "subtract the features' mean; it is folded into the bias"),
-    ("--calibrate", YES_NO, "fit a temperature on the validation rows"),
+    ("--calibrate", YES_NO, "fit a temperature on validation digits read as uploads"),
     ("--epochs", COUNT, "passes over the rows"),
     BATCH_SIZE,
     ("--learning-rate", RATE, "α in θ ← θ - α ∂J/∂θ"),

@@ -19,14 +19,15 @@ from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
-from training.data.synthetic import ADDED_SEED, draw_digits
+from training.data.synthetic import draw_rare_digits
 from training.descent import Step, fit, start, xavier
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
+from training.design.uploads import as_uploads
 from training.gradients import gradients_of, n_outputs
 from training.recipes import METRICS, Recipe, recipe_of
 from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
-from training.results.evaluation import evaluate, logits
+from training.results.evaluation import evaluate, logits, probabilities
 from training.results.export import export, to_classifier
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
 from training.runs.distributed import InvalidShards, Shards
@@ -68,8 +69,7 @@ def train(
     rows, validation, test = split(data, flags.classes, flags.rows)
     parts = [rows]
     if recipe.drawn:
-        added = draw_digits(recipe.drawn, 0, ADDED_SEED).train
-        parts.append(added.of_classes(flags.classes))
+        parts.append(draw_rare_digits(recipe.drawn).of_classes(flags.classes))
     if shards.is_rank_0:
         _announce(data.name, parts, validation)
     facts: dict[str, Any] = {"recipe": flags.recipe, **recipe.recorded()}
@@ -94,7 +94,7 @@ def train(
     run = _fitted(job)
     if not shards.is_rank_0:
         return None
-    return _saved(_calibrated(job, run), job, run, data.name, test)
+    return _saved(_calibrated(job, run, validation), job, run, data.name, test)
 
 
 def split(
@@ -195,14 +195,15 @@ def _begun(job: Job, path: Path) -> Run:
     return job.shards.from_rank_0(begun).to(flags.device)
 
 
-def _calibrated(job: Job, run: Run) -> Classifier:
+def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
     """Return the classifier of a finished run, at its temperature if it has one."""
     theta, degrees = KEPT[job.recipe.keep](run), 1.0
     if job.recipe.calibrate:
-        z = torch.from_numpy(logits(job.classifier(theta), job.validation)).double()
-        degrees = round(temperature(z, job.validation.labels), 4)
+        uploads = as_uploads(validation)
+        z = torch.from_numpy(np.log(probabilities(job.classifier(theta), uploads.images)))
+        degrees = round(temperature(z, torch.from_numpy(uploads.labels.astype(np.int64))), 4)
         is_limit = degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE)
-        reason = " (a limit: too few validation rows are misread to estimate it)"
+        reason = " (a limit: too few uploads are misread to estimate it)"
         print(f"temperature {degrees}{reason if is_limit else ''}")
     return job.classifier(theta, degrees)
 

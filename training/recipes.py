@@ -60,8 +60,8 @@ RECIPES = {
     "default": dataclasses.replace(
         PIXELS,
         features="stroke-waves",
-        drawn=3000,
-        augment=8,
+        drawn=6000,
+        augment=9,
         centre=True,
         calibrate=True,
         epochs=5,

@@ -53,3 +53,33 @@ def test_a_bend_moves_the_ink_and_keeps_about_as_much(drawn):
     ratio = bent.astype(float).sum((1, 2)) / straight.astype(float).sum((1, 2))
     assert 0.95 < np.median(ratio) < 1.05
     assert 0.6 < ratio.min() < ratio.max() < 1.6
+
+
+def cluttered(images, clutter):
+    limits = Augmentation(0, 0, 0, (1, 0, 0, 0), clutter=clutter)
+    clean = augment(images, Augmentation(0, 0, 0, (1, 0, 0, 0)), seeded(0)).astype(float)
+    return clean, augment(images, limits, seeded(0)).astype(float)
+
+
+def test_lines_add_ink_and_leave_the_digit(drawn):
+    clean, other = cluttered(drawn.train.images[:100], (1, 0, 0))
+
+    assert (other >= clean).all()
+    assert np.mean((other > clean).any((1, 2))) > 0.8
+
+
+def test_outlines_are_dark_where_the_strokes_were(drawn):
+    clean, other = cluttered(drawn.train.images[:100], (0, 1, 0))
+
+    assert other[clean > 250].mean() < 60
+    assert other.sum((1, 2)).min() > 0
+
+
+def test_specks_lie_near_the_digit_and_fade_some_of_it(drawn):
+    clean, other = cluttered(drawn.train.images[:100], (0, 0, 1))
+
+    rows = np.flatnonzero((other > clean).any((0, 2)))
+    ink = np.flatnonzero(clean.any((0, 2)))
+    assert ink[0] - 3 <= rows[0]
+    assert rows[-1] <= ink[-1] + 3
+    assert (other < clean).any()

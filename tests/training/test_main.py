@@ -82,12 +82,12 @@ def test_saved_file_records_only_the_hyperparameters_that_are_not_the_default(ru
 def test_closed_form_trains_with_other_rules(run, flags, tmp_path):
     run("--gradient", "closed-form", *flags)
 
-    assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.94
+    assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.92
 
 
 def test_best_weights_are_those_of_the_epoch_with_the_lowest_validation_nll(run, tmp_path):
     """At this rate the loss goes up and down: the third epoch is the best of four."""
-    flags = ["--learning-rate", "2", "--schedule", "constant"]
+    flags = ["--learning-rate", "4", "--schedule", "constant"]
     run(*flags, "--epochs", "4", "--keep", "best")
     best = load(tmp_path / "digits.safetensors").weight
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -473,9 +473,9 @@ def test_default_recipe_augments_centres_and_calibrates(synthetic, tmp_path, cap
 
     training = load(path).training
     assert training["features"] == "stroke-waves"
-    assert training["augment"] == 8
-    assert training["drawn"] == 3000
-    assert training["rows"] == 3500
+    assert training["augment"] == 9
+    assert training["drawn"] == 6000
+    assert training["rows"] == 6500
     assert training["centre"] is training["calibrate"] is True
     assert f"temperature {training['temperature']}" in capsys.readouterr().out
     assert load(path).evaluation["accuracy"] > 0.98
@@ -521,5 +521,6 @@ def test_classes_without_test_rows_are_refused(tmp_path, drawn, capsys):
     status = main(["--data", str(source), "--output", str(tmp_path / "w")])
 
     assert status == 1
-    assert "the 3 test rows lack the digits 0, 1, 3, 4, 5, 6, 7, 8\n" in capsys.readouterr().err
+    lacking = ", ".join(str(digit) for digit in range(10) if digit not in few.labels)
+    assert f"the 3 test rows lack the digits {lacking}\n" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()

@@ -1,6 +1,6 @@
 import numpy as np
 
-from training.data.synthetic import draw_digits
+from training.data.synthetic import RARE_SHAPES, SHAPES, draw_digits, draw_rare_digits
 
 
 def test_synthetic_digits_are_the_same_every_time():
@@ -11,3 +11,27 @@ def test_classes_are_equally_frequent_and_no_two_digits_are_equal(drawn):
     assert np.bincount(drawn.train.labels).tolist() == [60] * 10
     images = np.concatenate([drawn.train.images, drawn.test.images])
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
+
+
+def test_digits_that_are_added_are_the_same_every_time_and_of_every_class():
+    digits, again = draw_rare_digits(50), draw_rare_digits(50)
+
+    np.testing.assert_array_equal(digits.images, again.images)
+    np.testing.assert_array_equal(digits.labels, again.labels)
+    assert set(digits.labels) == set(range(10))
+
+
+def test_a_few_of_the_added_digits_are_dark_on_a_white_tile():
+    share_of_ink = (draw_rare_digits(200).images > 127).mean((1, 2))
+
+    assert 0.04 < np.mean(share_of_ink > 0.3) < 0.15
+
+
+def test_every_digit_has_common_and_rare_shapes():
+    assert {s[0] for s in SHAPES} == {s[0] for s in RARE_SHAPES} == set("0123456789")
+
+
+def test_added_digits_are_no_digits_of_the_synthetic_data_set(drawn):
+    known = {image.tobytes() for image in drawn.train.images}
+
+    assert not any(image.tobytes() in known for image in draw_rare_digits(200).images)

@@ -1,5 +1,9 @@
 """Synthetic digits, drawn from strokes: training data without any file."""
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
@@ -15,10 +19,21 @@ SET_SEED, ADDED_SEED = 21, 20
 CANVAS = 84  # pixels, 3 times the side of an image: digits are drawn large, then reduced
 ANGLE_AND_SHEAR = (0.1, 0.2)  # standard deviations of the rotation (radians), the shear
 HEIGHT = 0.55  # of the canvas
-WIDTH = (0.5, 0.9)  # of the height, uniform
-STROKE_WIDTH = (0.06, 0.13)  # of the canvas, uniform
+WIDTH = (0.45, 0.95)  # of the height, uniform
 POINT_NOISE = 0.03  # standard deviation, of the bounding box
-CURVE_SEGMENTS = 8  # straight lines between two points of a stroke
+END_NOISE = 0.06  # standard deviation of what a stroke overshoots or lacks at its ends
+CURVE_SEGMENTS = 8  # straight lines between two points of a curved stroke
+ANGULAR = 0.15  # share of the curves that are drawn as straight lines
+PEN = (0.035, 0.115)  # width as a share of the canvas, log-uniform
+BRUSH = (0.05, 0.17)  # the same of straight strokes
+SQUARE, CHISEL = 0.2, 0.15  # shares of the pens that are not round
+CHISEL_ASPECT = 0.3  # thickness of a chisel, of its width
+ROUND_CORNERS = 12  # of the polygon that stands for a round pen
+STEP = 0.2  # between two prints of a pen, of its width
+# Of the digits that are added to another data set, the share on inverted tiles whose
+# labels are random: a picture in which no digit is found should get no sure answer.
+TILED = 0.08
+TILE_WIDTH, TILE_HEIGHT = (10, 24), (19, 27)  # pixels
 
 # American and European shapes of each digit: strokes separated by "/", each a list of
 # points x,y in percent of the digit's bounding box, y pointing down.
@@ -56,47 +71,152 @@ SHAPES = """
 9 80,20 50,0 20,25 50,50 80,25 / 80,25 85,70 50,100 15,90
 9 75,20 45,0 20,20 40,45 75,35 / 80,10 85,60 60,95 15,95
 """.strip().splitlines()
+# Shapes that MNIST lacks. A range a:b is uniform. Strokes of a shape marked by "|" are
+# always straight, as those of a block brush.
+RARE_SHAPES = """
+0 75:95,5:20 50,0 10,25 10,75 50,100 90,75 85:95,25 45:60,0:12 20:35,5:25
+0| 0,0 0,100 100,100 100,0 0,0
+1| 50,0 50,100
+1 22:42,12:25 60,0 / 60,0 60,50 60,100
+1 5:30,20:38 60,0 / 60,0 60,50 60,100
+1 -15:15,28:52 60,0 / 60,0 60,50 60,100
+1 10:30,25:45 45,22 62,0 / 62,0 60,50 58,100
+1 10:30,20:45 52,2 58,10 58,100
+1 0:15,55:75 30,45 60,0 / 60,0 60,50 58,100
+1 20,20:35 55,0 / 55,0 55,50 55,100 / 20,100 90,100
+2 10,5:15 85,5 / 85,5 10,95 / 10,95 90,100
+2| 0,0 100,0 100,50 0,50 0,100 100,100
+3 15:30,20:35 18,8 50,0 85,22 50:65,46 / 50:65,46 92,72 50,100 12,90 15:30,65:78
+3 12,12 50,0 82,20 58,44 35,50 45,40 60,48 88,75 50,100 8,90
+3| 0,0 100,0 100,100 0,100 / 20:50,50 100,50
+4 55:70,0:10 15:35,25:45 / 15:35,35:45 95:105,32:45 / 58:72,0 60:70,100
+4 60:70,100 60:75,0 / 60:75,0 5:15,60:72 / 5:15,60:72 95,60:70
+4| 0,0 0,50 100,50 / 100,0 100,100
+5 85,0 20,0 / 20,0 15,42 / 15,42 65,35 95,65 55,100 12,90 10:28,65:78
+5 90,0 12,0 / 12,0 8,42 / 8,42 30,36 65,38 95,68 60,100 15,92 0:10,62:80
+5 85,5 35,0 15,25 50,45 85,70 50,100 10,90
+5 15:25,5:12 18,42 / 18,42 65,38 90,65 55,100 8,90 / 25:35,0:5 90,0
+5| 100,0 0,0 0,50 100,50 100,100 0,100
+6 45:55,12 55,0 75:85,0 70:80,12 45:55,15 20,50 12,75 50,100 88,78 60,55 20,70
+6 60:85,0:8 30,18 8,55 20,92 60,100 92,75 65,52 32:40,62 35:45,80 55:62,80
+6| 50:90,0 0,55:65 10,100 90,95 90,58 5,62
+6| 100,0 0,0 0,100 100,100 100,50 0,50
+7 10,0:12 90,0 / 90,0 60,50 40,100
+7 10,0:8 85,0 / 85,0 45,100 / 40,50 85,50
+7 4:12,14:26 12,3:8 30,0:4 55,7:14 75,7:14 95,0:3 / 95,0:3 55:65,50 35:45,100
+7 4:12,14:26 12,3:8 30,0:4 55,7:14 95,0 / 95,0 60,50 40,100 / 25:35,48:58 80:90,44:54
+7 5:15,14:22 20,2 55,8 92,0 65,50 40,100
+7| 0,0 100,0 100,100
+8 50,0 22:40,9:13 50,18:26 60:78,9:13 50,0 / 50,18:26 10,38 10,80 50,100 90,80 90,38 50,18:26
+8 50,0 25:40,9:15 50,20:30 92,50 85,85 50,100 15,85 8,50 50,20:30 60:75,9:15 50,0
+8 80:90,12 50,0 20,20 50,45 85,72 50,100 12,75 50,47 75:88,15:25
+8| 0,0 0,100 100,100 100,0 0,0 / 0,50 100,50
+9 80,20 50,0 18,20 45,48 80,22 / 82,20 92,65 65,100 25,98 8:20,75:88
+9 80,12 50,0 30,11 50,18:28 80,10 / 80,8 78,55 60:85,100
+9 80,12 50,0 20:30,12 50,24 80,10 / 80,10 78,55 50:80,100
+9 75,12 55,0 38,12 55,24 75,10 / 75,10 30:60,100
+9| 100,50 0,50 0,0 100,0 100,100 0:40,100
+""".strip().splitlines()
+
+Points = npt.NDArray[np.float64]
 
 
-def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = SET_SEED) -> DataSet:
-    """Draw a data set of synthetic digits, which depends on the seed only."""
-    rng = np.random.default_rng(seed)
-    train, test = (_draw(n, rng) for n in (n_train, n_test))
+class _Shape(NamedTuple):
+    """Strokes (n, 2, 2) of points (x, y) from their lower to their upper limits."""
+
+    strokes: Sequence[Points]
+    is_straight: bool
+
+
+def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST) -> DataSet:
+    """Draw a data set of synthetic digits, always the same, in common shapes."""
+    rng = np.random.default_rng(SET_SEED)
+    train, test = (_draw(n, SHAPES, rng) for n in (n_train, n_test))
     return DataSet("synthetic", train, test)
 
 
-def _draw(n: int, rng: np.random.Generator) -> Digits:
+def draw_rare_digits(n: int) -> Digits:
+    """Draw digits to add to another data set, always the same, in rare shapes too."""
+    rng = np.random.default_rng(ADDED_SEED)
+    digits = _draw(n, SHAPES + RARE_SHAPES, rng)
+    tiled = round(TILED * n)
+    digits.labels[:tiled] = rng.integers(10, size=tiled)
+    y, x = np.indices(IMAGE_SIZE) - (np.array(IMAGE_SIZE).reshape(2, 1, 1) - 1) / 2
+    for image in digits.images[:tiled]:
+        width, height = rng.uniform(*TILE_WIDTH), rng.uniform(*TILE_HEIGHT)
+        tile = (abs(2 * x) < width) & (abs(2 * y) < height)
+        image[:] = np.where(tile, MAX_GREY - image, 0)
+    return digits
+
+
+def _parsed(shape: str) -> _Shape:
+    """Parse a line of SHAPES."""
+    marks, *points = shape.split(maxsplit=1)
+    strokes = [
+        np.array([[_limits(n) for n in point.split(",")] for point in stroke.split()]) / 100
+        for stroke in points[0].split("/")
+    ]
+    return _Shape(strokes, marks.endswith("|"))
+
+
+def _limits(number: str) -> tuple[float, float]:
+    low, _, high = number.partition(":")
+    return float(low), float(high or low)
+
+
+def _draw(n: int, shapes: Sequence[str], rng: np.random.Generator) -> Digits:
+    of_label = [[_parsed(s) for s in shapes if s[0] == str(label)] for label in range(10)]
     labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
     images: Images = np.empty((n, *IMAGE_SIZE), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[:] = _digit(int(label), rng)
+        known = of_label[label]
+        image[:] = _digit(known[int(rng.integers(len(known)))], rng)
     return Digits(images, labels)
 
 
-def _digit(label: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Draw a digit (28, 28) with random shape, slant, stroke width and noise."""
-    shapes = [shape[1:] for shape in SHAPES if shape.startswith(str(label))]
-    strokes = str(rng.choice(shapes)).split("/")
+def _digit(shape: _Shape, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Draw a digit (28, 28) with random slant, proportions, pen and noise."""
     angle, shear = rng.normal(0, ANGLE_AND_SHEAR)
-    width = rng.uniform(*WIDTH)
-    pen = round(rng.uniform(*STROKE_WIDTH) * CANVAS)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, -sin], [sin, cos]])
-    to_canvas = rotation @ np.array([[width, -shear], [0, 1]]) * (HEIGHT * CANVAS)
+    scale = np.array([[rng.uniform(*WIDTH), -shear], [0, 1]]) * (HEIGHT * CANVAS)
+    to_canvas = rotation @ scale
+    width = CANVAS * np.exp(rng.uniform(*np.log(BRUSH if shape.is_straight else PEN)))
+    pen = _pen(width, rng)
+    is_straight = shape.is_straight or rng.random() < ANGULAR
     picture = Image.new("L", (CANVAS, CANVAS))
     canvas = ImageDraw.Draw(picture)
-    for stroke in strokes:
-        points = np.array([point.split(",") for point in stroke.split()], float) / 100
+    for limits in shape.strokes:
+        points = rng.uniform(limits[..., 0], limits[..., 1])
         points += rng.normal(0, POINT_NOISE, points.shape)
-        line = (_curve(points) - 0.5) @ to_canvas.T + CANVAS / 2
-        canvas.line(list(map(tuple, line)), fill=MAX_GREY, width=pen, joint="curve")
-        for end in line[[0, -1]]:
-            canvas.circle(tuple(end), pen / 2, fill=MAX_GREY)
+        points[[0, -1]] += (points[[0, -1]] - points[[1, -2]]) * rng.normal(0, END_NOISE, (2, 1))
+        line = points if is_straight else _curve(points)
+        for point in _dense((line - 0.5) @ to_canvas.T + CANVAS / 2, STEP * width):
+            canvas.polygon((pen + point).ravel().tolist(), fill=MAX_GREY)
     digit = np.asarray(picture.crop(picture.getbbox()), np.float32) / np.float32(MAX_GREY)
     return to_mnist_format(digit, digit > 0.5)
 
 
-def _curve(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _pen(width: float, rng: np.random.Generator) -> Points:
+    """Return the corners (n, 2) of a round, a square or a slanted chisel's tip."""
+    kind = rng.random()
+    if kind < SQUARE:
+        return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2)
+    aspect = CHISEL_ASPECT if kind < SQUARE + CHISEL else 1.0
+    angle = np.linspace(0, 2 * np.pi, ROUND_CORNERS, endpoint=False)
+    across, along = np.cos(angle), aspect * np.sin(angle)
+    return np.stack([across + along, along - across], axis=1) * (width / np.sqrt(8))
+
+
+def _dense(line: Points, step: float) -> Iterator[Points]:
+    """Yield points along a line (n, 2), a step apart or less."""
+    yield line[0]
+    for a, b in pairwise(line):
+        n = int(np.hypot(*(b - a)) / step) + 1
+        yield from a + (b - a) * (np.arange(1, n + 1) / n)[:, np.newaxis]
+
+
+def _curve(points: Points) -> Points:
     """Interpolate points (n, 2) by a cubic Hermite spline (Catmull-Rom)."""
     slopes = np.gradient(points, axis=0)
     t = np.linspace(0, 1, CURVE_SEGMENTS + 1)[:, np.newaxis]

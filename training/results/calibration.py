@@ -1,9 +1,9 @@
-"""Temperature scaling, fitted on the validation rows."""
+"""Temperature scaling, fitted on rows that were not trained on."""
 
 from torch import Tensor
 
 BISECTIONS = 60  # exhausts the digits of float64
-# Beyond these, too few validation rows are misread to estimate the temperature.
+# Beyond these, too few of the rows are misread to estimate the temperature.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 4.0
 
 

@@ -1,0 +1,34 @@
+import numpy as np
+
+from service.images import read_levels
+from training.data.dataset import Digits
+from training.design.augment import AUGMENTATIONS
+from training.design.uploads import as_uploads
+
+
+def test_uploads_are_the_first_digits_and_their_copies_with_their_labels(drawn):
+    some = drawn.train.rows(0, 20)
+
+    uploads = as_uploads(some)
+
+    np.testing.assert_array_equal(uploads.images[:20], some.images)
+    # a few cluttered copies may be refused
+    assert 0.9 < len(uploads) / (20 * (1 + len(AUGMENTATIONS))) <= 1
+    np.testing.assert_array_equal(np.unique(uploads.labels), np.unique(some.labels))
+
+
+def test_copies_are_images_that_the_reading_leaves_as_they_are(drawn):
+    uploads = as_uploads(drawn.train.rows(0, 20))
+
+    same = [np.array_equal(read_levels(image), image) for image in uploads.images[20:]]
+    assert np.mean(same) > 0.9
+
+
+def test_refused_copies_are_left_out_and_labels_stay_with_their_images(drawn):
+    blank = Digits(np.zeros((1, 28, 28), np.uint8), np.array([7], np.uint8))
+
+    uploads = as_uploads(blank + drawn.train.rows(0, 1))
+
+    assert np.count_nonzero(uploads.labels == 7) >= 1
+    assert not uploads.images[0].any()
+    assert all(image.any() for image in uploads.images[1:])
