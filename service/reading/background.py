@@ -81,7 +81,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
-        return Ink(_remove_shadows(levels, show), SHADOW_THRESHOLD)
+        return Ink(_remove_shadows(levels, is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
 
@@ -210,23 +210,23 @@ def _has_sheet(mask: Mask) -> bool:
     return bool(min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED)
 
 
-def _remove_shadows(raw: Grey, show: Show) -> Grey:
+def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:
     """Subtract light and shadows from levels (h, w) by a top hat wider than strokes.
 
-    Ink in shadow is scaled to the contrast it would have in the light. Raises
-    InvalidImage where the ink is faint beside the range of the light.
+    seems_light: whether the ink is light, judged by the uneven background. Ink in
+    shadow is scaled to the contrast it would have in the light. Raises InvalidImage
+    where the ink is faint beside the range of the light.
     """
-    is_light = _strokes_are_light(raw)
-    raw = raw if is_light else -raw
     soft = morphology.smooth(raw)
-    reach = int(SHADOW_REACH * min(raw.shape)) | 1
-    ground = morphology.opening(soft, reach)
-    top = soft - ground
-    if _strongest(top) < MIN_CONTRAST:
+    is_light = _details_are_light(soft)
+    if is_light != seems_light:
+        is_light = _light_is_thinner(soft)
+    raw, soft = (raw, soft) if is_light else (-raw, -soft)
+    ground, width = _wide_hat(soft)
+    if not np.isfinite(width):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
-    stroke_width = morphology.stroke_width(top > STRONG_STROKE * _strongest(top))
-    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * stroke_width) | 1)
-    if finer < reach:
+    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * width) | 1)
+    if finer < _widest_reach(soft):
         ground = morphology.opening(soft, finer)
     show("shadows", ground if is_light else -ground)
     ink = raw - ground
@@ -241,10 +241,9 @@ def _remove_shadows(raw: Grey, show: Show) -> Grey:
     return ink.astype(np.float32)
 
 
-def _strokes_are_light(raw: Grey) -> bool:
+def _details_are_light(soft: Grey) -> bool:
     """Return whether light details have more energy than dark ones of stroke width."""
-    soft = morphology.smooth(raw)
-    if min(raw.shape) >= HALVED_SIDE:
+    if min(soft.shape) >= HALVED_SIDE:
         soft = soft[::2, ::2]
     vote = 0.0
     for share in HAT_REACHES:
@@ -253,6 +252,32 @@ def _strokes_are_light(raw: Grey) -> bool:
         dark = morphology.opening(soft, reach, np.maximum, np.minimum) - soft
         vote += float((light * light).sum() - (dark * dark).sum())
     return vote > 0
+
+
+def _light_is_thinner(soft: Grey) -> bool:
+    """Return whether the light details of levels (h, w) are thinner than the dark ones.
+
+    The gaps between thin strokes are as strong as the strokes, and larger: they have
+    more energy, but they are wider.
+    """
+    return _wide_hat(soft)[1] < _wide_hat(-soft)[1]
+
+
+def _wide_hat(soft: Grey) -> tuple[Grey, float]:
+    """Return the opening of levels (h, w) wider than strokes, and the strokes' width.
+
+    The width is in pixels, and infinite where no detail is seen.
+    """
+    ground = morphology.opening(soft, _widest_reach(soft))
+    top = soft - ground
+    strongest = _strongest(top)
+    if strongest < MIN_CONTRAST:
+        return ground, np.inf
+    return ground, morphology.stroke_width(top > STRONG_STROKE * strongest)
+
+
+def _widest_reach(soft: Grey) -> int:
+    return int(SHADOW_REACH * min(soft.shape)) | 1
 
 
 def _strongest(a: npt.NDArray[np.float32]) -> float:
