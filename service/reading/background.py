@@ -41,6 +41,8 @@ LEVEL, NEAR_PAPER, NEAR_PEN, THIRD = 0.12, 0.85, 0.7, 0.01
 HAT_REACHES = (0.06, 0.08, 0.12)  # of the shorter side: widths that strokes may have
 HALVED_SIDE = 128  # pixels: larger pictures are halved to compare light and dark
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
+# of the width of details that seem to be strokes: thinner ones of the other polarity are
+THINNER = 0.5
 SHADOW_STROKES = 3.5  # stroke widths: the reach once these are known
 MIN_REACH, MIN_FINER_REACH = 3, 5  # pixels
 # The strongest detail is at this rank, as stray pixels may be stronger; what exceeds
@@ -61,6 +63,15 @@ class Ink(NamedTuple):
 
     plane: Grey  # (h, w): about 0 on the background, larger on ink
     threshold: float  # share of the ink's level above which a pixel is ink
+
+
+class Hat(NamedTuple):
+    """Levels and their opening: what rises above it is strokes, if they are light."""
+
+    is_light: bool  # if not, the levels are negated
+    soft: Grey  # (h, w): the smoothed levels
+    ground: Grey  # (h, w): their opening
+    width: float  # pixels, of the strokes; infinite where there are none
 
 
 def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
@@ -217,14 +228,10 @@ def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:
     shadow is scaled to the contrast it would have in the light. Raises InvalidImage
     where the ink is faint beside the range of the light.
     """
-    soft = morphology.smooth(raw)
-    is_light = _details_are_light(soft)
-    if is_light != seems_light:
-        is_light = _light_is_thinner(soft)
-    raw, soft = (raw, soft) if is_light else (-raw, -soft)
-    ground, width = _wide_hat(soft)
-    if not np.isfinite(width):
+    is_light, soft, ground, width = _choose_hat(morphology.smooth(raw), seems_light)
+    if width == np.inf:
         raise NoDigit("the ink is a blob or a shadow, no stroke")
+    raw = raw if is_light else -raw
     finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * width) | 1)
     if finer < _widest_reach(soft):
         ground = morphology.opening(soft, finer)
@@ -241,6 +248,20 @@ def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:
     return ink.astype(np.float32)
 
 
+def _choose_hat(soft: Grey, seems_light: bool) -> Hat:
+    """Choose the polarity of the strokes in levels (h, w) under shadows.
+
+    The gaps between thin strokes are as strong as the strokes and larger: by their
+    energy they are the ink. They are also much wider, which decides in doubt.
+    """
+    is_light = _details_are_light(soft)
+    hat = _wide_hat(soft, is_light)
+    if is_light == seems_light:
+        return hat
+    other = _wide_hat(soft, seems_light)
+    return other if other.width < THINNER * hat.width else hat
+
+
 def _details_are_light(soft: Grey) -> bool:
     """Return whether light details have more energy than dark ones of stroke width."""
     if min(soft.shape) >= HALVED_SIDE:
@@ -254,29 +275,19 @@ def _details_are_light(soft: Grey) -> bool:
     return vote > 0
 
 
-def _light_is_thinner(soft: Grey) -> bool:
-    """Return whether the light details of levels (h, w) are thinner than the dark ones.
-
-    The gaps between thin strokes are as strong as the strokes, and larger: they have
-    more energy, but they are wider.
-    """
-    return _wide_hat(soft)[1] < _wide_hat(-soft)[1]
-
-
-def _wide_hat(soft: Grey) -> tuple[Grey, float]:
-    """Return the opening of levels (h, w) wider than strokes, and the strokes' width.
-
-    The width is in pixels, and infinite where no detail is seen.
-    """
+def _wide_hat(soft: Grey, is_light: bool) -> Hat:
+    """Open levels (h, w) of ink of one polarity, wider than any stroke."""
+    soft = soft if is_light else -soft
     ground = morphology.opening(soft, _widest_reach(soft))
     top = soft - ground
-    strongest = _strongest(top)
-    if strongest < MIN_CONTRAST:
-        return ground, np.inf
-    return ground, morphology.stroke_width(top > STRONG_STROKE * strongest)
+    strongest, width = _strongest(top), np.inf
+    if strongest >= MIN_CONTRAST:
+        width = morphology.stroke_width(top > STRONG_STROKE * strongest)
+    return Hat(is_light, soft, ground, width)
 
 
 def _widest_reach(soft: Grey) -> int:
+    """Return the side in pixels of a square that is wider than the strokes."""
     return int(SHADOW_REACH * min(soft.shape)) | 1
 
 
