@@ -41,8 +41,9 @@ LEVEL, NEAR_PAPER, NEAR_PEN, THIRD = 0.12, 0.85, 0.7, 0.01
 HAT_REACHES = (0.06, 0.08, 0.12)  # of the shorter side: widths that strokes may have
 HALVED_SIDE = 128  # pixels: larger pictures are halved to compare light and dark
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
-# of the width of details that seem to be strokes: thinner ones of the other polarity are
-THINNER = 0.5
+# Of what seems to be strokes: details of the other polarity that have at most this part
+# of the width, and at least this part of the length, are the strokes.
+THINNER, NO_SHORTER = 0.5, 0.25
 SHADOW_STROKES = 3.5  # stroke widths: the reach once these are known
 MIN_REACH, MIN_FINER_REACH = 3, 5  # pixels
 # The strongest detail is at this rank, as stray pixels may be stronger; what exceeds
@@ -72,6 +73,7 @@ class Hat(NamedTuple):
     soft: Grey  # (h, w): the smoothed levels
     ground: Grey  # (h, w): their opening
     width: float  # pixels, of the strokes; infinite where there are none
+    length: float  # pixels, of all strokes together
 
 
 def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
@@ -228,7 +230,7 @@ def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:
     shadow is scaled to the contrast it would have in the light. Raises InvalidImage
     where the ink is faint beside the range of the light.
     """
-    is_light, soft, ground, width = _choose_hat(morphology.smooth(raw), seems_light)
+    is_light, soft, ground, width, _ = _choose_hat(morphology.smooth(raw), seems_light)
     if width == np.inf:
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     raw = raw if is_light else -raw
@@ -259,7 +261,8 @@ def _choose_hat(soft: Grey, seems_light: bool) -> Hat:
     if is_light == seems_light:
         return hat
     other = _wide_hat(soft, seems_light)
-    return other if other.width < THINNER * hat.width else hat
+    is_thinner = other.width < THINNER * hat.width
+    return other if is_thinner and other.length > NO_SHORTER * hat.length else hat
 
 
 def _details_are_light(soft: Grey) -> bool:
@@ -280,10 +283,12 @@ def _wide_hat(soft: Grey, is_light: bool) -> Hat:
     soft = soft if is_light else -soft
     ground = morphology.opening(soft, _widest_reach(soft))
     top = soft - ground
-    strongest, width = _strongest(top), np.inf
-    if strongest >= MIN_CONTRAST:
-        width = morphology.stroke_width(top > STRONG_STROKE * strongest)
-    return Hat(is_light, soft, ground, width)
+    strongest = _strongest(top)
+    if strongest < MIN_CONTRAST:
+        return Hat(is_light, soft, ground, np.inf, 0)
+    strokes = top > STRONG_STROKE * strongest
+    width = morphology.stroke_width(strokes)
+    return Hat(is_light, soft, ground, width, np.count_nonzero(strokes) / width)
 
 
 def _widest_reach(soft: Grey) -> int:
