@@ -14,14 +14,15 @@ from service.reading.morphology import Mask, stroke_width
 from service.reading.scale import reduced
 from service.reading.segmentation import Components
 
-SEARCH_SIDE, MIN_SIDE = 96, 24  # pixels: plates are searched at about this longer side
+SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
 MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
 # of the pixels along a side: so many are of one class where a margin or a strip is
 ONE_CLASS = 0.8
 # of the picture: the least that a plate in a margin covers, and what is not the margin
 MIN_PLATE, MIN_WITHIN = 0.15, 0.1
-PAGE_TONES = (10, 90)  # percentiles: the page and a plate of nearly the same level
+# quantiles of every so many pixels of a page: its own level, and that of a similar plate
+PAGE_TONES, SAMPLED = (0.1, 0.9), 16
 # of the picture's side across a strip: its width; beside it, no ink is so near another side
 MAX_STRIP, STRIP_BAND, CLEAR = 0.15, 0.04, 0.97
 # A plate's side is straight in the middle part of its length, but for a share of it: the
@@ -71,18 +72,18 @@ def find_plate(picture: Image.Image) -> Corners | None:
     left, bottom right, top right; or None.
     """
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
-    small = picture.convert("L").reduce(factor)
-    if min(small.size) < MIN_SIDE:
-        return None
+    small = picture.reduce(factor).convert("L")
     levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
-    if np.ptp(levels) < MIN_CONTRAST:
+    if min(levels.shape) < MIN_SIDE or np.ptp(levels) < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)
     corners = _plate_of_class(bright)
     if corners is None:
         # a plate's level may be nearer to the page's than to the digit's
-        page = levels[bright == (bright.mean() > 0.5)]
-        if np.ptp(np.percentile(page, PAGE_TONES)) > MIN_CONTRAST:
+        page = levels[bright == (2 * np.count_nonzero(bright) > bright.size)]
+        tones = np.sort(page[::SAMPLED])
+        low, high = (tones[int(share * len(tones))] for share in PAGE_TONES)
+        if high - low > MIN_CONTRAST:
             corners = _plate_of_class(levels > otsu(page))
     return None if corners is None else np.clip(corners * factor / picture.size, 0, 1)
 
@@ -113,19 +114,21 @@ def has_strokes(mask: Mask) -> bool:
 
 def _plate_of_class(bright: Mask) -> Corners | None:
     """Find a plate that is bright or dark in a picture (h, w): its corners in pixels."""
-    borders = np.array([view[0].mean() for view in _views(bright)])
+    borders = np.array([np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)])
     if (borders > ONE_CLASS).all() or (borders < 1 - ONE_CLASS).all():
         within = bright if borders[0] < 0.5 else ~bright
-        if within.mean() < MIN_WITHIN:
+        if np.count_nonzero(within) < MIN_WITHIN * within.size:
             return None
-        corners = _in_margin(within)
-        return _in_margin(~within) if corners is None else corners
+        return _in_margin(within, ~within)
     paper, share = (bright, borders) if bright.mean() > 0.5 else (~bright, 1 - borders)
     return _beside_strips(paper) if share.min() < 1 - ONE_CLASS else None
 
 
-def _in_margin(mask: Mask) -> Corners | None:
-    """Find a plate that is the largest component of a mask (h, w) off its border."""
+def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
+    """Find a plate that is the largest component of a mask (h, w) off its border.
+
+    others: the pixels among which the plate is if that component is only its frame.
+    """
     parts = Components(mask)
     area = parts.area * ~parts.touches
     sides = _sides(_pixels_of(parts, mask, int(area.argmax()))) if area.any() else None
@@ -133,8 +136,11 @@ def _in_margin(mask: Mask) -> Corners | None:
         return None
     corners = _corners(sides, mask.shape)
     covered = _area(corners)
-    is_plate = covered > MIN_PLATE * mask.size and area.max() > MIN_FILLED * covered
-    return corners if is_plate else None
+    if covered < MIN_PLATE * mask.size:
+        return None
+    if area.max() > MIN_FILLED * covered:
+        return corners
+    return None if others is None else _in_margin(others)
 
 
 def _beside_strips(paper: Mask) -> Corners | None:
