@@ -10,29 +10,31 @@ from PIL import Image
 
 from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST, otsu
-from service.reading.morphology import Mask, stroke_width
+from service.reading.morphology import Grey, Mask, stroke_width
 from service.reading.scale import reduced
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
 MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
-# of the pixels along a side: so many are of one class where a margin or a strip is
-ONE_CLASS = 0.8
+# of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
+ONE_CLASS, STRIP = 0.8, 0.5
 # of the picture: the least that a plate in a margin covers, and what is not the margin
 MIN_PLATE, MIN_WITHIN = 0.15, 0.1
 # quantiles of every so many pixels of a page: its own level, and that of a similar plate
 PAGE_TONES, SAMPLED = (0.1, 0.9), 16
+# of the difference between these two: so many of the pixels are so near one of them
+NEAR_TONE, FLAT = 0.2, 0.8
 # of the picture's side across a strip: its width; beside it, no ink is so near another side
 MAX_STRIP, STRIP_BAND, CLEAR = 0.15, 0.04, 0.97
 # A plate's side is straight in the middle part of its length, but for a share of it: the
 # deviation is in pixels or, where that is more, in parts of the plate. Less of it is
 # notched by a digit. Holes and wires of a binding are so many pixels apart.
-MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.6, 0.3, (1.0, 0.012), 5
+MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.5, 0.45, (1.0, 0.012), 5
 MIN_LENGTH = 8  # pixels of a side
 MAX_SLOPE, LEVEL = 0.2, 0.012  # of a side, and the slope up to which it is level
 MIN_FILLED = 0.65  # of a plate: its ground
-INSET = 1.5  # pixels of a plate that are left out along its edge
+INSET = 1.0  # pixels of a plate that are left out along its edge
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
 Corners = npt.NDArray[np.float64]
@@ -81,11 +83,21 @@ def find_plate(picture: Image.Image) -> Corners | None:
     if corners is None:
         # a plate's level may be nearer to the page's than to the digit's
         page = levels[bright == (2 * np.count_nonzero(bright) > bright.size)]
-        tones = np.sort(page[::SAMPLED])
-        low, high = (tones[int(share * len(tones))] for share in PAGE_TONES)
-        if high - low > MIN_CONTRAST:
-            corners = _plate_of_class(levels > otsu(page))
+        cut = _cut_of_two_levels(page)
+        corners = None if cut is None else _plate_of_class(levels > cut)
     return None if corners is None else np.clip(corners * factor / picture.size, 0, 1)
+
+
+def _cut_of_two_levels(page: Grey) -> float | None:
+    """Return the level between a page and a plate of nearly its level (n,), if both are flat."""
+    tones = np.sort(page[::SAMPLED])
+    low, high = (tones[int(share * len(tones))] for share in PAGE_TONES)
+    near = NEAR_TONE * (high - low)
+    are_flat = (
+        high - low > MIN_CONTRAST
+        and (np.minimum(abs(tones - low), abs(tones - high)) < near).mean() > FLAT
+    )
+    return (low + high) / 2 if are_flat else None
 
 
 def crop_plate(picture: Image.Image, corners: Corners) -> Image.Image:
@@ -121,7 +133,7 @@ def _plate_of_class(bright: Mask) -> Corners | None:
             return None
         return _in_margin(within, ~within)
     paper, share = (bright, borders) if bright.mean() > 0.5 else (~bright, 1 - borders)
-    return _beside_strips(paper) if share.min() < 1 - ONE_CLASS else None
+    return _beside_strips(paper) if share.min() < STRIP else None
 
 
 def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
