@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,9 @@ NEAR_TONE, FLAT = 0.2, 0.8
 # of the picture's side across a strip: its width; beside it, no ink is so near another side
 MAX_STRIP, STRIP_BAND, CLEAR = 0.15, 0.04, 0.97
 # A plate's side is straight in the middle part of its length, but for a share of it: the
-# deviation is in pixels or, where that is more, in parts of the plate. Less of it is
+# deviation is in pixels or, where that is more, in parts of the picture. Less of it is
 # notched by a digit. Holes and wires of a binding are so many pixels apart.
-MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.5, 0.45, (1.0, 0.012), 5
+MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.5, 0.45, (1.0, 0.012), 4
 MIN_LENGTH = 8  # pixels of a side
 MAX_SLOPE, LEVEL = 0.2, 0.012  # of a side, and the slope up to which it is level
 MIN_FILLED = 0.65  # of a plate: its ground
@@ -210,14 +210,23 @@ def _side(view: Mask) -> Side | None:
     y = rows[skipped : len(rows) - skipped]
     if len(y) < MIN_LENGTH:
         return None
-    x = np.pad(view[y].argmax(1).astype(float), HOLES // 2, "edge")
-    x = np.lib.stride_tricks.sliding_window_view(x, HOLES).max(1)
+    x = view[y].argmax(1)
+    for _ in range(HOLES):
+        x = np.maximum(x[1:], x[:-1])
+    y = y[HOLES // 2 : HOLES // 2 + len(x)]
     third = len(y) // 3
-    slope = float(np.median(x[-third:]) - np.median(x[:third])) / (len(y) - third)
-    start = float(np.median(x - slope * y))
-    beyond = (x - slope * y - start) / max(DEVIATION[0], DEVIATION[1] * view.any(0).sum())
-    is_straight = (np.abs(beyond) <= 1).mean() >= STRAIGHT and (beyond > 1).mean() <= NOTCHED
+    slope = (_median(x[-third:]) - _median(x[:third])) / (len(y) - third)
+    start = _median(x - slope * y)
+    beyond = x - slope * y - start
+    most = max(DEVIATION[0], DEVIATION[1] * view.shape[1])
+    n_near, n_notched = np.count_nonzero(abs(beyond) <= most), np.count_nonzero(beyond > most)
+    is_straight = n_near >= STRAIGHT * len(y) and n_notched <= NOTCHED * len(y)
     return Side(start, slope, len(view)) if is_straight and abs(slope) <= MAX_SLOPE else None
+
+
+def _median(values: npt.NDArray[Any]) -> float:
+    """Return the upper median of a few values, much faster than np.median."""
+    return float(np.sort(values)[len(values) // 2])
 
 
 def _corners(sides: list[Side], shape: tuple[int, ...]) -> Corners:
