@@ -15,6 +15,7 @@ from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
+from service.reading.plates import has_strokes, nested_plates
 from service.reading.scale import closer_crop, reduced
 from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
@@ -73,19 +74,34 @@ def n_pixels(upload: bytes) -> int:
 def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     """Find the digit: its ink (h, w) in [0, 1] and the mask of its strokes, cropped.
 
-    A small digit in a large picture is found at working size, then read from a crop.
+    It is that of the innermost plate, or of the whole picture if the plates have none.
     """
     size = picture.size
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
         raise NoDigit(f"the picture has only {size[0]} x {size[1]} pixels")
-    digit = _segment(reduced(picture), show)
+    working = reduced(picture)
+    for plate in reversed(list(nested_plates(picture, working))):
+        show("plate", plate)
+        with contextlib.suppress(InvalidImage):
+            ink, mask = _find_at(plate, reduced(plate), show)
+            if has_strokes(mask):
+                return ink, mask
+    return _find_at(picture, working, show)
+
+
+def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> tuple[Grey, Mask]:
+    """Find the digit in a picture, without a search for plates.
+
+    A small digit in a large picture is found at working size, then read from a crop.
+    """
+    digit = _segment(working, show)
     box = bounding_box(digit.ink > FAINT)
     crop = closer_crop(picture, box)
     if crop is not None:
         show("crop", crop)
         # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return find_digit(crop, show)
+            return _find_at(crop, reduced(crop), show)
     refuse_other_shapes(digit)
     return digit.ink[box], digit.mask[box]
 

@@ -41,6 +41,9 @@ LEVEL, NEAR_PAPER, NEAR_PEN, THIRD = 0.12, 0.85, 0.7, 0.01
 HAT_REACHES = (0.06, 0.08, 0.12)  # of the shorter side: widths that strokes may have
 HALVED_SIDE = 128  # pixels: larger pictures are halved to compare light and dark
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
+# Of what seems to be strokes: details of the other polarity that have at most this part
+# of the width, and at least this part of the length, are the strokes.
+THINNER, NO_SHORTER = 0.5, 0.25
 SHADOW_STROKES = 3.5  # stroke widths: the reach once these are known
 MIN_REACH, MIN_FINER_REACH = 3, 5  # pixels
 # The strongest detail is at this rank, as stray pixels may be stronger; what exceeds
@@ -63,6 +66,16 @@ class Ink(NamedTuple):
     threshold: float  # share of the ink's level above which a pixel is ink
 
 
+class Hat(NamedTuple):
+    """Levels and their opening: what rises above it is strokes, if they are light."""
+
+    is_light: bool  # if not, the levels are negated
+    soft: Grey  # (h, w): the smoothed levels
+    ground: Grey  # (h, w): their opening
+    width: float  # pixels, of the strokes; infinite where there are none
+    length: float  # pixels, of all strokes together
+
+
 def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     """Separate the ink of levels (h, w) or (h, w, 3) in [0, 1] from the background.
 
@@ -81,7 +94,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
-        return Ink(_remove_shadows(levels, show), SHADOW_THRESHOLD)
+        return Ink(_remove_shadows(levels, is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
 
@@ -210,23 +223,19 @@ def _has_sheet(mask: Mask) -> bool:
     return bool(min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED)
 
 
-def _remove_shadows(raw: Grey, show: Show) -> Grey:
+def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:
     """Subtract light and shadows from levels (h, w) by a top hat wider than strokes.
 
-    Ink in shadow is scaled to the contrast it would have in the light. Raises
-    InvalidImage where the ink is faint beside the range of the light.
+    seems_light: whether the ink is light, judged by the uneven background. Ink in
+    shadow is scaled to the contrast it would have in the light. Raises InvalidImage
+    where the ink is faint beside the range of the light.
     """
-    is_light = _strokes_are_light(raw)
-    raw = raw if is_light else -raw
-    soft = morphology.smooth(raw)
-    reach = int(SHADOW_REACH * min(raw.shape)) | 1
-    ground = morphology.opening(soft, reach)
-    top = soft - ground
-    if _strongest(top) < MIN_CONTRAST:
+    is_light, soft, ground, width, _ = _choose_hat(morphology.smooth(raw), seems_light)
+    if width == np.inf:
         raise NoDigit("the ink is a blob or a shadow, no stroke")
-    stroke_width = morphology.stroke_width(top > STRONG_STROKE * _strongest(top))
-    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * stroke_width) | 1)
-    if finer < reach:
+    raw = raw if is_light else -raw
+    finer = max(MIN_FINER_REACH, int(SHADOW_STROKES * width) | 1)
+    if finer < _widest_reach(soft):
         ground = morphology.opening(soft, finer)
     show("shadows", ground if is_light else -ground)
     ink = raw - ground
@@ -241,10 +250,24 @@ def _remove_shadows(raw: Grey, show: Show) -> Grey:
     return ink.astype(np.float32)
 
 
-def _strokes_are_light(raw: Grey) -> bool:
+def _choose_hat(soft: Grey, seems_light: bool) -> Hat:
+    """Choose the polarity of the strokes in levels (h, w) under shadows.
+
+    The gaps between thin strokes are as strong as the strokes and larger: by their
+    energy they are the ink. They are also much wider, which decides in doubt.
+    """
+    is_light = _details_are_light(soft)
+    hat = _wide_hat(soft, is_light)
+    if is_light == seems_light:
+        return hat
+    other = _wide_hat(soft, seems_light)
+    is_thinner = other.width < THINNER * hat.width
+    return other if is_thinner and other.length > NO_SHORTER * hat.length else hat
+
+
+def _details_are_light(soft: Grey) -> bool:
     """Return whether light details have more energy than dark ones of stroke width."""
-    soft = morphology.smooth(raw)
-    if min(raw.shape) >= HALVED_SIDE:
+    if min(soft.shape) >= HALVED_SIDE:
         soft = soft[::2, ::2]
     vote = 0.0
     for share in HAT_REACHES:
@@ -253,6 +276,24 @@ def _strokes_are_light(raw: Grey) -> bool:
         dark = morphology.opening(soft, reach, np.maximum, np.minimum) - soft
         vote += float((light * light).sum() - (dark * dark).sum())
     return vote > 0
+
+
+def _wide_hat(soft: Grey, is_light: bool) -> Hat:
+    """Open levels (h, w) of ink of one polarity, wider than any stroke."""
+    soft = soft if is_light else -soft
+    ground = morphology.opening(soft, _widest_reach(soft))
+    top = soft - ground
+    strongest = _strongest(top)
+    if strongest < MIN_CONTRAST:
+        return Hat(is_light, soft, ground, np.inf, 0)
+    strokes = top > STRONG_STROKE * strongest
+    width = morphology.stroke_width(strokes)
+    return Hat(is_light, soft, ground, width, np.count_nonzero(strokes) / width)
+
+
+def _widest_reach(soft: Grey) -> int:
+    """Return the side in pixels of a square that is wider than the strokes."""
+    return int(SHADOW_REACH * min(soft.shape)) | 1
 
 
 def _strongest(a: npt.NDArray[np.float32]) -> float:

@@ -82,3 +82,16 @@ def test_ink_is_separated_from_a_sheet_that_lies_on_a_desk(desk):
     inside = np.s_[45:150, 45:150]
     mask = ink > share * np.median(ink[strokes])
     assert (mask == strokes)[inside].mean() > 0.98
+
+
+def test_the_gaps_between_thin_strokes_under_shadows_are_no_ink():
+    """An 8 drawn by a thin pen beside a soft crease on paper with dark corners."""
+    y, x = np.mgrid[:192, :256] / 256 - 0.5
+    crease = (x + 0.3 * y - 0.05) / 0.03
+    light = 1 - 0.9 * (x * x + (y + 0.125) ** 2)
+    light *= 1 - 0.15 * crease * np.exp(-crease * crease)
+    loops = [np.hypot(x, y + 0.125 - centre) - 0.05 for centre in (-0.051, 0.051)]
+    strokes = np.minimum(*map(abs, loops)) < 0.004
+    noise = np.random.default_rng(0).normal(0, 0.004, light.shape)
+
+    assert is_separated(0.8 * light + noise - 0.15 * strokes, strokes)

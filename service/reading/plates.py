@@ -1,0 +1,250 @@
+"""Plates in a picture: tiles, sheets, screens, and what a strip along a side leaves."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.features import MAX_GREY
+from service.reading.background import MIN_CONTRAST, otsu
+from service.reading.morphology import Grey, Mask, stroke_width
+from service.reading.scale import reduced
+from service.reading.segmentation import Components
+
+SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
+MAX_PLATES = 3  # one within the other
+WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
+# of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
+ONE_CLASS, STRIP = 0.8, 0.5
+# of the picture: the least that a plate in a margin covers, and what is not the margin
+MIN_PLATE, MIN_WITHIN = 0.15, 0.1
+# quantiles of every so many pixels of a page: its own level, and that of a similar plate
+PAGE_TONES, SAMPLED = (0.1, 0.9), 16
+# of the difference between these two: so many of the pixels are so near one of them
+NEAR_TONE, FLAT = 0.2, 0.8
+# of the picture's side across a strip: its width; beside it, no ink is so near another side
+MAX_STRIP, STRIP_BAND, CLEAR = 0.15, 0.04, 0.97
+# A plate's side is straight in the middle part of its length, but for a share of it: the
+# deviation is in pixels or, where that is more, in parts of the picture. Less of it is
+# notched by a digit. Holes and wires of a binding are so many pixels apart.
+MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.5, 0.45, (1.0, 0.012), 4
+MIN_LENGTH = 8  # pixels of a side
+MAX_SLOPE, LEVEL = 0.2, 0.012  # of a side, and the slope up to which it is level
+MIN_FILLED = 0.65  # of a plate: its ground
+INSET = 1.0  # pixels of a plate that are left out along its edge
+MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
+
+Corners = npt.NDArray[np.float64]
+
+
+class Side(NamedTuple):
+    """A side of a plate: the distance from the picture's side, start + slope * along."""
+
+    start: float  # pixels
+    slope: float
+    length: int  # pixels
+
+    @property
+    def depth(self) -> float:
+        """The largest distance, in pixels."""
+        return self.start + max(self.slope, 0) * (self.length - 1)
+
+
+def nested_plates(picture: Image.Image, working: Image.Image) -> Iterator[Image.Image]:
+    """Find a plate in a picture, a plate in that plate, and so on.
+
+    working: the picture at working size.
+    """
+    for _ in range(MAX_PLATES):
+        corners = find_plate(working)
+        if corners is None:
+            return
+        picture = crop_plate(picture, corners)
+        yield picture
+        working = reduced(picture)
+
+
+def find_plate(picture: Image.Image) -> Corners | None:
+    """Find a plate in a picture of working size, by the classes of its pixels.
+
+    Return its corners (4, 2) as x, y in parts of the picture's sides: top left, bottom
+    left, bottom right, top right; or None.
+    """
+    factor = max(1, round(max(picture.size) / SEARCH_SIDE))
+    small = picture.reduce(factor).convert("L")
+    levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
+    if min(levels.shape) < MIN_SIDE or np.ptp(levels) < MIN_CONTRAST:
+        return None
+    bright = levels > otsu(levels)
+    corners = _plate_of_class(bright)
+    if corners is None:
+        # a plate's level may be nearer to the page's than to the digit's
+        page = levels[bright == (2 * np.count_nonzero(bright) > bright.size)]
+        cut = _cut_of_two_levels(page)
+        corners = None if cut is None else _plate_of_class(levels > cut)
+    return None if corners is None else np.clip(corners * factor / picture.size, 0, 1)
+
+
+def _cut_of_two_levels(page: Grey) -> float | None:
+    """Return the level between a page and a plate of nearly its level (n,), if both are flat."""
+    tones = np.sort(page[::SAMPLED])
+    low, high = (tones[int(share * len(tones))] for share in PAGE_TONES)
+    near = NEAR_TONE * (high - low)
+    are_flat = (
+        high - low > MIN_CONTRAST
+        and (np.minimum(abs(tones - low), abs(tones - high)) < near).mean() > FLAT
+    )
+    return (low + high) / 2 if are_flat else None
+
+
+def crop_plate(picture: Image.Image, corners: Corners) -> Image.Image:
+    """Crop a picture to the plate at corners (4, 2), made level if it is tilted."""
+    points = corners * picture.size
+    x, y = np.sort(points[:, 0]), np.sort(points[:, 1])
+    tilt = max(x[1] - x[0], x[3] - x[2], y[1] - y[0], y[3] - y[2])
+    if tilt < LEVEL * max(picture.size):
+        return picture.crop((int(x[1]), int(y[1]), int(x[2]), int(y[2])))
+    box = (int(x[0]), int(y[0]), math.ceil(x[3]), math.ceil(y[3]))
+    factor = max(1, round(max(box[2] - box[0], box[3] - box[1]) / WARPED_SIDE))
+    inside = (points - box[:2]) / factor
+    width, height = (float(np.hypot(*(inside[i] - inside[0]))) for i in (3, 1))
+    return picture.reduce(factor, box).transform(
+        (round(width), round(height)),
+        Image.Transform.QUAD,
+        inside.ravel().tolist(),
+        Image.Resampling.BILINEAR,
+    )
+
+
+def has_strokes(mask: Mask) -> bool:
+    """Return whether a mask (h, w) in a plate is of strokes, not of a boxy digit's holes."""
+    return stroke_width(mask) <= MAX_STROKE * int(Components(mask).size.max())
+
+
+def _plate_of_class(bright: Mask) -> Corners | None:
+    """Find a plate that is bright or dark in a picture (h, w): its corners in pixels."""
+    borders = np.array([np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)])
+    if (borders > ONE_CLASS).all() or (borders < 1 - ONE_CLASS).all():
+        within = bright if borders[0] < 0.5 else ~bright
+        if np.count_nonzero(within) < MIN_WITHIN * within.size:
+            return None
+        return _in_margin(within, ~within)
+    paper, share = (bright, borders) if bright.mean() > 0.5 else (~bright, 1 - borders)
+    return _beside_strips(paper) if share.min() < STRIP else None
+
+
+def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
+    """Find a plate that is the largest component of a mask (h, w) off its border.
+
+    others: the pixels among which the plate is if that component is only its frame.
+    """
+    parts = Components(mask)
+    area = parts.area * ~parts.touches
+    sides = _sides(_pixels_of(parts, mask, int(area.argmax()))) if area.any() else None
+    if sides is None:
+        return None
+    corners = _corners(sides, mask.shape)
+    covered = _area(corners)
+    if covered < MIN_PLATE * mask.size:
+        return None
+    if area.max() > MIN_FILLED * covered:
+        return corners
+    return None if others is None else _in_margin(others)
+
+
+def _beside_strips(paper: Mask) -> Corners | None:
+    """Find the plate that strips along one side or more leave of the paper (h, w)."""
+    parts = Components(paper)
+    sides = _sides(_pixels_of(parts, paper, int(parts.area.argmax())))
+    if sides is None or all(side.depth < 1 for side in sides):
+        return None
+    for side, view in zip(sides, _views(paper), strict=True):
+        h, w = view.shape
+        if side.depth > MAX_STRIP * h:
+            return None
+        # ink beside the other sides: the strip may be the bar of a digit that fills the picture
+        margin = int(MAX_STRIP * w)
+        band = view[: max(1, round(STRIP_BAND * h)), margin : w - margin]
+        if side.depth < 1 and band.mean() < CLEAR:
+            return None
+    return _corners(sides, paper.shape)
+
+
+def _pixels_of(parts: Components, mask: Mask, label: int) -> Mask:
+    """Return the mask (h, w) of one component of a mask."""
+    result = np.zeros_like(mask)
+    result[mask] = np.repeat(parts.label == label, parts.runs.length)
+    return result
+
+
+def _views(mask: Mask) -> tuple[Mask, Mask, Mask, Mask]:
+    """Return a mask as seen from its top, its bottom, its left and its right side."""
+    return mask, mask[::-1], mask.T, mask.T[::-1]
+
+
+def _sides(plate: Mask) -> list[Side] | None:
+    """Fit a line to each side of a plate in a mask: top, bottom, left, right.
+
+    Return None if one of them is not straight.
+    """
+    sides = []
+    for view in _views(plate):
+        side = _side(view.T)
+        if side is None:
+            return None
+        sides.append(side)
+    return sides
+
+
+def _side(view: Mask) -> Side | None:
+    """Fit a line to the first set pixel of each row of a mask; None if it is not straight.
+
+    The slope is that between the medians of the first and the last third: Tukey's
+    resistant line.
+    """
+    rows = np.flatnonzero(view.any(1))
+    skipped = int(len(rows) * (1 - MIDDLE) / 2)
+    y = rows[skipped : len(rows) - skipped]
+    if len(y) < MIN_LENGTH:
+        return None
+    x = view[y].argmax(1)
+    for _ in range(HOLES):
+        x = np.maximum(x[1:], x[:-1])
+    y = y[HOLES // 2 : HOLES // 2 + len(x)]
+    third = len(y) // 3
+    slope = (_median(x[-third:]) - _median(x[:third])) / (len(y) - third)
+    start = _median(x - slope * y)
+    beyond = x - slope * y - start
+    most = max(DEVIATION[0], DEVIATION[1] * view.shape[1])
+    n_near, n_notched = np.count_nonzero(abs(beyond) <= most), np.count_nonzero(beyond > most)
+    is_straight = n_near >= STRAIGHT * len(y) and n_notched <= NOTCHED * len(y)
+    return Side(start, slope, len(view)) if is_straight and abs(slope) <= MAX_SLOPE else None
+
+
+def _median(values: npt.NDArray[Any]) -> float:
+    """Return the upper median of a few values, much faster than np.median."""
+    return float(np.sort(values)[len(values) // 2])
+
+
+def _corners(sides: list[Side], shape: tuple[int, ...]) -> Corners:
+    """Return the corners (4, 2) of a plate as x, y in pixels, without its edge."""
+    insets = [INSET * (side.depth >= 1) for side in sides]
+    (top, bottom, left, right), (h, w) = sides, shape
+    y = [(top.start + insets[0], top.slope), (h - bottom.start - insets[1], -bottom.slope)]
+    x = [(left.start + insets[2], left.slope), (w - right.start - insets[3], -right.slope)]
+    # where y = a + b x and x = c + d y: y (1 - b d) = a + b c
+    corners = []
+    for i, j in ((0, 0), (1, 0), (1, 1), (0, 1)):
+        (a, b), (c, d) = y[i], x[j]
+        at = (a + b * c) / (1 - b * d)
+        corners.append((c + d * at, at))
+    return np.array(corners)
+
+
+def _area(corners: Corners) -> float:
+    """Compute the area of a quadrilateral from its corners (4, 2)."""
+    diagonal, other = corners[2] - corners[0], corners[1] - corners[3]
+    return float(abs(diagonal[0] * other[1] - diagonal[1] * other[0]) / 2)
