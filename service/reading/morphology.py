@@ -163,3 +163,10 @@ def label_runs(runs: Runs, width: int) -> Ints:
         while (label[label] != label).any():
             label = label[label]
     return np.unique(label, return_inverse=True)[1]
+
+
+def largest_share(mask: Mask) -> float:
+    """Return the share of a mask's set pixels, at least one, in its largest component."""
+    runs = horizontal_runs(mask)
+    area = np.bincount(label_runs(runs, mask.shape[1]), runs.length)
+    return float(area.max() / area.sum())

@@ -10,6 +10,7 @@ from service.reading.morphology import (
     dilation,
     horizontal_runs,
     label_runs,
+    largest_share,
     opening,
     stroke_width,
 )
@@ -95,3 +96,10 @@ def test_stroke_width_is_estimated_to_within_a_fifth(width):
     mask[10 : 10 + width, 5:195] = True
 
     assert stroke_width(mask) == pytest.approx(width, rel=0.2)
+
+
+@given(masks.filter(np.any))
+def test_the_largest_share_is_that_of_the_largest_component(mask):
+    area = np.bincount(flood(mask)[mask])
+
+    assert largest_share(mask) == pytest.approx(area.max() / mask.sum())
