@@ -28,11 +28,14 @@ POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 # A vote so close to a tie is in doubt; a fat brush covers more than this of the picture;
 # the weight in the vote of the background's being in several pieces.
 DOUBT, FAT_INK, PIECES = 0.9, 0.25, 8
+# Noise is about as strong on both sides of the background; ink is on one.
+ONE_SIDED = 2
 
 MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
 # of the ink's contrast: an even background, averaged over about so many cells per side,
 # varies less between these percentiles
 FLAT, FLAT_CELLS, FLAT_PERCENTILES = 0.12, 32, (10, 90)
+MAX_FAINT = 4 * MIN_CONTRAST  # range of such cells: thin faint lines raise it to this
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
 # A sheet on a desk: the desk holds DESK_BORDER of the picture's border, the sheet has
 # SHEET_SIDE of the picture's shorter side and fills SHEET_FILLED of its box (thick
@@ -148,16 +151,22 @@ def _ink_is_light(bright: Mask, difference: Grey, cut: float) -> bool:
 
     Ink covers less of the picture, seldom touches its border, and vanishes when opened:
     each is a share that is 0 where bright is clearly ink, 1 where it is background. Ink
-    of a fat brush does none of this, but splits the background into pieces.
+    of a fat brush does none of this, but splits the background into pieces. Where the
+    cut is in the noise, the side with the strongest difference is the ink.
     """
     border = morphology.border_pixels(bright).mean()
     reach = max(MIN_REACH, round(max(bright.shape) * POLARITY_REACH) | 1)
     stays, dark_stays = (morphology.opening(each, reach).mean() for each in (bright, ~bright))
     vote = border + bright.mean() + stays - dark_stays
-    is_fat = abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK
-    if is_fat and _has_two_levels(difference, cut):
-        dark_share, share = (morphology.largest_share(each) for each in (~bright, bright))
-        vote += PIECES * (dark_share - share)
+    if abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK:
+        if _has_two_levels(difference, cut):
+            dark_share, share = (morphology.largest_share(each) for each in (~bright, bright))
+            vote += PIECES * (dark_share - share)
+        else:
+            soft = morphology.smooth(difference)
+            light, dark = float(soft.max()), -float(soft.min())
+            if max(light, dark) > ONE_SIDED * min(light, dark):
+                return light > dark
     return bool(vote <= 1)
 
 
@@ -187,7 +196,9 @@ def _is_even(ink: Grey) -> bool:
     cell = max(1, min(ink.shape) // FLAT_CELLS)
     h, w = ink.shape[0] // cell, ink.shape[1] // cell
     soft = ink[: h * cell, : w * cell].reshape(h, cell, w, cell).mean((1, 3))
-    if np.ptp(soft) < MIN_CONTRAST:  # the ink is in rows beyond the last cell
+    # fainter than any ink, except for thin lines; or ink in rows beyond the last cell
+    spread = np.ptp(np.percentile(soft, FLAT_PERCENTILES))
+    if spread < MIN_CONTRAST / 2 and np.ptp(soft) < MAX_FAINT:
         return True
     cut = otsu(soft)
     low, high = np.percentile(soft[soft <= cut], FLAT_PERCENTILES)

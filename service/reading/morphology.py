@@ -170,3 +170,13 @@ def largest_share(mask: Mask) -> float:
     runs = horizontal_runs(mask)
     area = np.bincount(label_runs(runs, mask.shape[1]), runs.length)
     return float(area.max() / area.sum())
+
+
+def propagation(seeds: Mask, mask: Mask) -> Mask:
+    """Return the components of a mask (h, w) that hold a seed; seeds are in the mask."""
+    runs = horizontal_runs(mask)
+    label = label_runs(runs, mask.shape[1])
+    count = np.add.reduceat(seeds[mask], np.cumsum(runs.length) - runs.length, dtype=np.intp)
+    result = np.zeros_like(mask)
+    result[mask] = np.repeat(np.bincount(label, count)[label] > 0, runs.length)
+    return result
