@@ -13,6 +13,7 @@ from service.reading.stages import Show, ignore
 # Levels and contrasts are in [0, 1], reaches and widths in parts of a side.
 MIN_CONTRAST = 6 / 255  # anything fainter is no ink
 SAME_COLOUR = 2.5 / 255  # colours no further apart count as one
+TWO_COLOURS = 0.8  # of the pixels: in a picture of two colours, so many have just these
 FIT_POINTS, FIT_ROUNDS = 32, 10  # points per side that the background is fitted to
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 # holds the surface flat where there is much ink; by coefficient of the quadratic
@@ -24,11 +25,17 @@ STRONG_ENERGY, STRONGEST_RANK, PIXELS_PER_RANK = 0.25, 8, 200
 # cuts whose variance is this close to the largest are averaged
 OTSU_BINS, OTSU_TIE = 64, 0.9999
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
+# A vote so close to a tie is in doubt; a fat brush covers more than this of the picture;
+# the weight in the vote of the background's being in several pieces.
+DOUBT, FAT_INK, PIECES = 0.9, 0.25, 8
+# Noise is about as strong on both sides of the background; ink is on one.
+ONE_SIDED = 2
 
 MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
 # of the ink's contrast: an even background, averaged over about so many cells per side,
 # varies less between these percentiles
 FLAT, FLAT_CELLS, FLAT_PERCENTILES = 0.12, 32, (10, 90)
+MAX_FAINT = 4 * MIN_CONTRAST  # range of such cells: thin faint lines raise it to this
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
 # A sheet on a desk: the desk holds DESK_BORDER of the picture's border, the sheet has
 # SHEET_SIDE of the picture's shorter side and fills SHEET_FILLED of its box (thick
@@ -89,8 +96,9 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         levels, difference = levels @ direction, difference @ direction
     if float(np.abs(difference).max()) < MIN_CONTRAST:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
-    bright = difference > otsu(difference)
-    is_light = _ink_is_light(bright)
+    cut = otsu(difference)
+    bright = difference > cut
+    is_light = _ink_is_light(bright, difference, cut)
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
@@ -99,7 +107,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
 
 
 def _estimate_background(levels: Grey) -> Grey:
-    """Estimate the background: one colour if most pixels share it, else a surface.
+    """Estimate the background: the commonest of one or two colours, else a surface.
 
     Return (1,) or (3,), or an array of the levels' shape. The surface is quadratic and
     fitted to least absolute differences by iteratively reweighted least squares, so
@@ -110,14 +118,17 @@ def _estimate_background(levels: Grey) -> Grey:
     sample = levels[step_y // 2 :: step_y, step_x // 2 :: step_x]
     n, m = sample.shape[:2]
     values = sample.reshape(n * m, -1)
-    common = np.median(values, axis=0)
-    if (np.abs(values - common).max(1) < SAME_COLOUR).mean() > 0.5:
-        return common.astype(np.float32)
+    quartiles = np.percentile(values, (25, 50, 75), axis=0).astype(np.float32)
+    low, half, high = ((np.abs(values - q).max(1) < SAME_COLOUR).mean() for q in quartiles)
+    if half > 0.5:
+        return quartiles[1]
+    if low + high > TWO_COLOURS:
+        return quartiles[0 if low > high else 2]
     y = (np.arange(n, dtype=np.float32) * step_y + step_y // 2) / h
     x = (np.arange(m, dtype=np.float32) * step_x + step_x // 2) / w
     basis = _quadratic_basis(y, x).reshape(n * m, -1)
     ridge = np.diag(RIDGE).astype(np.float32) * len(values)
-    residual = values - common
+    residual = values - quartiles[1]
     for _ in range(FIT_ROUNDS):
         weight = 1 / np.maximum(np.sqrt((residual**2).sum(1)), MIN_RESIDUAL)
         left = basis.T * weight
@@ -148,16 +159,28 @@ def _ink_direction(difference: Grey) -> Grey:
     return (direction if direction.sum() >= 0 else -direction).astype(np.float32)
 
 
-def _ink_is_light(bright: Mask) -> bool:
-    """Return whether the bright pixels are the ink.
+def _ink_is_light(bright: Mask, difference: Grey, cut: float) -> bool:
+    """Return whether the bright pixels, whose difference exceeds the cut, are the ink.
 
     Ink covers less of the picture, seldom touches its border, and vanishes when opened:
-    each is a share that is 0 where bright is clearly ink, 1 where it is background.
+    each is a share that is 0 where bright is clearly ink, 1 where it is background. Ink
+    of a fat brush does none of this, but splits the background into pieces. Where the
+    cut is in the noise, the side with the strongest difference is the ink.
     """
     border = morphology.border_pixels(bright).mean()
     reach = max(MIN_REACH, round(max(bright.shape) * POLARITY_REACH) | 1)
     stays, dark_stays = (morphology.opening(each, reach).mean() for each in (bright, ~bright))
-    return bool(border + bright.mean() + stays - dark_stays <= 1)
+    vote = border + bright.mean() + stays - dark_stays
+    if abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK:
+        if _has_two_levels(difference, cut):
+            dark_share, share = (morphology.largest_share(each) for each in (~bright, bright))
+            vote += PIECES * (dark_share - share)
+        else:
+            soft = morphology.smooth(difference)
+            light, dark = float(soft.max()), -float(soft.min())
+            if max(light, dark) > ONE_SIDED * min(light, dark):
+                return light > dark
+    return bool(vote <= 1)
 
 
 def otsu(grey: Grey) -> float:
@@ -186,7 +209,9 @@ def _is_even(ink: Grey) -> bool:
     cell = max(1, min(ink.shape) // FLAT_CELLS)
     h, w = ink.shape[0] // cell, ink.shape[1] // cell
     soft = ink[: h * cell, : w * cell].reshape(h, cell, w, cell).mean((1, 3))
-    if np.ptp(soft) < MIN_CONTRAST:  # the ink is in rows beyond the last cell
+    # fainter than any ink, except for thin lines; or ink in rows beyond the last cell
+    spread = np.ptp(np.percentile(soft, FLAT_PERCENTILES))
+    if spread < MIN_CONTRAST / 2 and np.ptp(soft) < MAX_FAINT:
         return True
     cut = otsu(soft)
     low, high = np.percentile(soft[soft <= cut], FLAT_PERCENTILES)

@@ -6,10 +6,11 @@ import numpy as np
 
 from service.reading.background import MIN_CONTRAST, Ink
 from service.reading.errors import NoDigit
-from service.reading.morphology import Grey, Mask, count_isolated, despeckle, smooth
+from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
 
-# standard deviations of the noise: the least of the strongest ink, and of the threshold
-MIN_SIGNAL, NOISE_THRESHOLD = 3.0, 3.5
+# standard deviations of the noise: the least of the strongest ink, of the threshold, and
+# of the threshold for pixels that continue a stroke
+MIN_SIGNAL, NOISE_THRESHOLD, WEAK_THRESHOLD = 3.0, 3.5, 2.0
 MAX_THRESHOLD = 0.5  # of the ink's level: the largest threshold
 # The ink's level is the median of what exceeds this part of the strongest ink, which
 # is at this rank from the top, or lower, in a picture of many pixels.
@@ -17,6 +18,7 @@ STRONG, STRONGEST_RANK, PIXELS_PER_RANK = 0.5, 3, 20_000
 MAX_INK = 0.75  # of the picture
 # pixels: in a picture whose longer side is this, more isolated ones are salt noise
 SALT_SIDE, MAX_ISOLATED = 64, 5
+MAX_SALTED_NOISE = 1 / 6  # of the ink's level: with more, isolated pixels are no salt
 # of the threshold: ink fainter than this is black in the image
 FLOOR, NOISY_FLOOR = 0.1, 0.25
 # A normal variable's median deviation is this part of its standard deviation; the norm
@@ -36,18 +38,25 @@ class Strokes(NamedTuple):
 def binarise(ink: Ink) -> Strokes:
     """Choose the pixels of ink by a threshold over the background and its noise.
 
+    Where noise raises the threshold, weaker pixels continue a stroke (hysteresis:
+    Canny, "A computational approach to edge detection", 1986).
     Raises InvalidImage where nothing stands out, or nearly everything does.
     """
     plane = ink.plane
     noise = estimate_noise(plane)
     seen = smooth(plane) if noise > 0 else plane
     level = _ink_level(seen, noise)
-    least = max(ink.threshold * level, NOISE_THRESHOLD * noise)
-    threshold = min(least, MAX_THRESHOLD * level)
+    weak, threshold = (
+        min(max(ink.threshold * level, deviations * noise), MAX_THRESHOLD * level)
+        for deviations in (WEAK_THRESHOLD, NOISE_THRESHOLD)
+    )
     mask = seen > threshold
+    if weak < threshold:
+        mask = propagation(mask, seen > weak)
     if mask.mean() > MAX_INK:
         raise NoDigit("nearly all is ink; leave some background around the digit")
-    if max(mask.shape) <= SALT_SIDE and count_isolated(mask) > MAX_ISOLATED:
+    may_have_salt = max(mask.shape) <= SALT_SIDE and noise <= MAX_SALTED_NOISE * level
+    if may_have_salt and count_isolated(mask) > MAX_ISOLATED:
         plane = despeckle(plane)
         mask = plane > threshold
     floor = (NOISY_FLOOR if noise else FLOOR) * threshold

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.reading.morphology import Grey, Mask, bounding_box, dilation, stroke_width
+from service.reading.morphology import Grey, Mask, bounding_box, dilation, opening, stroke_width
 
 # LeCun, Cortes, Burges, "The MNIST database of handwritten digits"
 BOX = 20
@@ -17,11 +17,12 @@ MIN_TOP = 254  # grey level of the brightest pixel
 MAX_INK_SHARE = 0.45  # of the pixels
 CENTRE = (13.45, 14.55)  # index of the centre of mass, in both directions
 
-# Stroke widths in pixels of the box: strokes thinner than THIN are thickened to
-# THIN_TO, strokes thicker than THICK are thinned to THICK_TO.
-THIN, THIN_TO = 2.4, 2.8
+# Stroke widths in pixels of the box: strokes thinner than THIN are thickened to it,
+# strokes thicker than THICK are thinned to THICK_TO.
+THIN = 2.4
 THICK, THICK_TO = 4.6, 4.0
 FINE = 4  # subpixels per pixel while widths change
+OPENING = 3  # subpixels: the width that strokes, while thickened, leave between them
 # Ink above a share of its strongest is a stroke's; this percentile of it becomes white.
 STROKE_SHARE, WHITE_PERCENTILE, MIN_WHITE = 0.3, 75, 0.05
 # the level of a thin stroke after scaling: this percentile of the ink above a level
@@ -108,7 +109,7 @@ def _resize(ink: Grey, shape: tuple[float, float], resampling: Image.Resampling)
 def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     """Resize ink to `shape` and change its strokes from `width` to MNIST's width."""
     thickens = width < THIN
-    change = (THIN_TO if thickens else THICK_TO) - width
+    change = (THIN if thickens else THICK_TO) - width
     room = max(change, 0.0)  # pixels that thicker strokes add to the box
     height, breadth = (max(1, int(side - room)) * FINE for side in shape)
     is_small = max(ink.shape) < BOX * FINE
@@ -122,13 +123,26 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     # align the dilated ink with whole pixels, so that the box keeps its 20 pixels
     before = 2 * FINE + ceil(radius)
     fine = np.pad(fine, (before, 2 * FINE + -before % FINE))
-    for i in range(int(radius) + 1):
-        # a cross and a square in alternation approximate a disc by an octagon
-        corners = i % 2 == 1
-        wider = dilation(fine, corners) if thickens else -dilation(-fine, corners)
-        fine = fine + (wider - fine) * np.float32(min(radius - i, 1.0))
+    fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
     h, w = fine.shape
     return fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
+
+
+def _thickened(fine: Grey, radius: float) -> Grey:
+    """Thicken strokes (h, w) by `radius` subpixels, but do not close their openings.
+
+    The gap of a 3 and the loop of a small 9 are narrower than a pen of MNIST. So each
+    step enters only background into which a square fits that has room for the steps
+    from both sides and for an opening between them.
+    """
+    background = fine < 0.5
+    for step in range(1, int(radius) + 2):
+        # a cross and a square in alternation approximate a disc by an octagon
+        wider = dilation(fine, corners=step % 2 == 0)
+        narrow = background & ~opening(background, OPENING + 2 * step)
+        wider = np.where(narrow, fine, wider)
+        fine = fine + (wider - fine) * np.float32(min(radius - step + 1, 1.0))
+    return fine
 
 
 def _centre(ink: Grey) -> npt.NDArray[np.uint8]:

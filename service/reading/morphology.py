@@ -163,3 +163,20 @@ def label_runs(runs: Runs, width: int) -> Ints:
         while (label[label] != label).any():
             label = label[label]
     return np.unique(label, return_inverse=True)[1]
+
+
+def largest_share(mask: Mask) -> float:
+    """Return the share of a mask's set pixels, at least one, in its largest component."""
+    runs = horizontal_runs(mask)
+    area = np.bincount(label_runs(runs, mask.shape[1]), runs.length)
+    return float(area.max() / area.sum())
+
+
+def propagation(seeds: Mask, mask: Mask) -> Mask:
+    """Return the components of a mask (h, w) that hold a seed; seeds are in the mask."""
+    runs = horizontal_runs(mask)
+    label = label_runs(runs, mask.shape[1])
+    count = np.add.reduceat(seeds[mask], np.cumsum(runs.length) - runs.length, dtype=np.intp)
+    result = np.zeros_like(mask)
+    result[mask] = np.repeat(np.bincount(label, count)[label] > 0, runs.length)
+    return result

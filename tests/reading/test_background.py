@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from service.reading.background import otsu, separate_ink
 from service.reading.errors import InvalidImage
@@ -65,6 +66,26 @@ def test_otsu_separates_two_classes_at_a_level_between_them():
     dark, light = generator.normal(0.2, 0.05, 900), generator.normal(0.8, 0.05, 100)
 
     assert 0.3 < otsu(np.concatenate([dark, light]).reshape(40, 25)) < 0.7
+
+
+FAT_STROKES = {
+    0: [(16, 10, 84, 10), (84, 10, 84, 90), (84, 90, 16, 90), (16, 90, 16, 10)],
+    4: [(14, 5, 14, 55), (14, 55, 95, 55), (72, 20, 72, 95)],
+    8: [(15, 12, 85, 12), (85, 12, 15, 88), (15, 88, 85, 88), (85, 88, 15, 12)],
+}
+
+
+@pytest.mark.parametrize("digit", FAT_STROKES)
+@pytest.mark.parametrize("is_light", [False, True])
+def test_ink_of_a_fat_brush_that_touches_the_borders_is_not_background(digit, is_light):
+    picture = Image.new("L", (100, 100))
+    for line in FAT_STROKES[digit]:
+        ImageDraw.Draw(picture).line(line, fill=255, width=26)
+        for x, y in (line[:2], line[2:]):
+            ImageDraw.Draw(picture).circle((x, y), 13, fill=255)
+    strokes = np.asarray(picture) > 127
+
+    assert is_separated(strokes if is_light else ~strokes, strokes)
 
 
 @pytest.mark.parametrize("desk", [0.15, 0.3])

@@ -10,7 +10,9 @@ from service.reading.morphology import (
     dilation,
     horizontal_runs,
     label_runs,
+    largest_share,
     opening,
+    propagation,
     stroke_width,
 )
 
@@ -95,3 +97,19 @@ def test_stroke_width_is_estimated_to_within_a_fifth(width):
     mask[10 : 10 + width, 5:195] = True
 
     assert stroke_width(mask) == pytest.approx(width, rel=0.2)
+
+
+@given(masks.filter(np.any))
+def test_the_largest_share_is_that_of_the_largest_component(mask):
+    area = np.bincount(flood(mask)[mask])
+
+    assert largest_share(mask) == pytest.approx(area.max() / mask.sum())
+
+
+@given(masks, st.integers(0, 2**32 - 1))
+def test_propagation_keeps_the_components_that_hold_a_seed(mask, seed):
+    seeds = mask & (np.random.default_rng(seed).random(mask.shape) < 0.2)
+    labels = flood(mask)
+
+    expected = np.isin(labels, labels[seeds]) & mask
+    np.testing.assert_array_equal(propagation(seeds, mask), expected)
