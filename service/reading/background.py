@@ -98,7 +98,8 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     cut = otsu(difference)
     bright = difference > cut
-    is_light = _ink_is_light(bright, difference, cut)
+    may_be_fat = background.ndim == 1  # one colour: the picture may have two levels
+    is_light = _ink_is_light(bright, difference, cut, may_be_fat)
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
@@ -118,17 +119,19 @@ def _estimate_background(levels: Grey) -> Grey:
     sample = levels[step_y // 2 :: step_y, step_x // 2 :: step_x]
     n, m = sample.shape[:2]
     values = sample.reshape(n * m, -1)
-    quartiles = np.percentile(values, (25, 50, 75), axis=0).astype(np.float32)
-    low, half, high = ((np.abs(values - q).max(1) < SAME_COLOUR).mean() for q in quartiles)
-    if half > 0.5:
-        return quartiles[1]
-    if low + high > TWO_COLOURS:
-        return quartiles[0 if low > high else 2]
+    common = np.median(values, axis=0)
+    if _share_near(values, common) > 0.5:
+        return common.astype(np.float32)
+    order = values.sum(1).argsort()  # of two colours, each holds one of these quartiles
+    dark, light = values[order[[len(order) // 4, -len(order) // 4]]]
+    dark_share, light_share = _share_near(values, dark), _share_near(values, light)
+    if dark_share + light_share > TWO_COLOURS:
+        return dark if dark_share > light_share else light
     y = (np.arange(n, dtype=np.float32) * step_y + step_y // 2) / h
     x = (np.arange(m, dtype=np.float32) * step_x + step_x // 2) / w
     basis = _quadratic_basis(y, x).reshape(n * m, -1)
     ridge = np.diag(RIDGE).astype(np.float32) * len(values)
-    residual = values - quartiles[1]
+    residual = values - common
     for _ in range(FIT_ROUNDS):
         weight = 1 / np.maximum(np.sqrt((residual**2).sum(1)), MIN_RESIDUAL)
         left = basis.T * weight
@@ -136,6 +139,11 @@ def _estimate_background(levels: Grey) -> Grey:
         residual = values - basis @ coefficients
     y, x = np.arange(h, dtype=np.float32) / h, np.arange(w, dtype=np.float32) / w
     return (_quadratic_basis(y, x) @ coefficients.astype(np.float32)).reshape(levels.shape)
+
+
+def _share_near(values: Grey, colour: Grey) -> float:
+    """Return the share of values (n, 1 or 3) that count as one colour."""
+    return float((np.abs(values - colour).max(1) < SAME_COLOUR).mean())
 
 
 def _quadratic_basis(y: Grey, x: Grey) -> Grey:
@@ -159,7 +167,7 @@ def _ink_direction(difference: Grey) -> Grey:
     return (direction if direction.sum() >= 0 else -direction).astype(np.float32)
 
 
-def _ink_is_light(bright: Mask, difference: Grey, cut: float) -> bool:
+def _ink_is_light(bright: Mask, difference: Grey, cut: float, may_be_fat: bool) -> bool:
     """Return whether the bright pixels, whose difference exceeds the cut, are the ink.
 
     Ink covers less of the picture, seldom touches its border, and vanishes when opened:
@@ -172,7 +180,7 @@ def _ink_is_light(bright: Mask, difference: Grey, cut: float) -> bool:
     stays, dark_stays = (morphology.opening(each, reach).mean() for each in (bright, ~bright))
     vote = border + bright.mean() + stays - dark_stays
     if abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK:
-        if _has_two_levels(difference, cut):
+        if may_be_fat and _has_two_levels(difference, cut):
             dark_share, share = (morphology.largest_share(each) for each in (~bright, bright))
             vote += PIECES * (dark_share - share)
         else:
