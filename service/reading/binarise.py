@@ -51,14 +51,15 @@ def binarise(ink: Ink) -> Strokes:
         for deviations in (WEAK_THRESHOLD, NOISE_THRESHOLD)
     )
     mask = seen > threshold
-    if weak < threshold:
+    may_have_salt = max(mask.shape) <= SALT_SIDE and noise <= MAX_SALTED_NOISE * level
+    # counted before smoothing, which spreads grains and joins them
+    if may_have_salt and count_isolated(plane > threshold) > MAX_ISOLATED:
+        plane = despeckle(plane)
+        mask = plane > threshold
+    elif weak < threshold:
         mask = propagation(mask, seen > weak)
     if mask.mean() > MAX_INK:
         raise NoDigit("nearly all is ink; leave some background around the digit")
-    may_have_salt = max(mask.shape) <= SALT_SIDE and noise <= MAX_SALTED_NOISE * level
-    if may_have_salt and count_isolated(mask) > MAX_ISOLATED:
-        plane = despeckle(plane)
-        mask = plane > threshold
     floor = (NOISY_FLOOR if noise else FLOOR) * threshold
     return Strokes(plane, mask, level, floor)
 
