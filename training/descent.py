@@ -15,7 +15,7 @@ from training.schedules import factor
 
 MAX_SEED = 2**63
 EPOCH_STRIDE = 0x9E3779B97F4A7C15  # odd and large, so that no two epochs share a seed
-WINDOW = 8  # blocks that are shuffled together, where not all rows are
+WINDOW = 128  # blocks that are shuffled together, where not all rows are
 
 Batch = slice | Tensor  # consecutive rows, or the indices (n,) int64 of some
 BatchGradient = Callable[[Tensor, Batch], tuple[float, Tensor]]  # θ -> J, ∂J/∂θ

@@ -32,7 +32,7 @@ ROUND_CORNERS = 12  # of the polygon that stands for a round pen
 STEP = 0.2  # between two prints of a pen, of its width
 # Of the digits that are added to another data set, the share on inverted tiles whose
 # labels are random: a picture in which no digit is found should get no sure answer.
-TILED = 0.08
+TILED = 0.1
 TILE_WIDTH, TILE_HEIGHT = (10, 24), (19, 27)  # pixels
 
 # American and European shapes of each digit: strokes separated by "/", each a list of
@@ -77,6 +77,7 @@ RARE_SHAPES = """
 0 75:95,5:20 50,0 10,25 10,75 50,100 90,75 85:95,25 45:60,0:12 20:35,5:25
 0| 0,0 0,100 100,100 100,0 0,0
 1| 50,0 50,100
+1| 5:30,18:32 5:30,0:12 50,0 50,100
 1 22:42,12:25 60,0 / 60,0 60,50 60,100
 1 5:30,20:38 60,0 / 60,0 60,50 60,100
 1 -15:15,28:52 60,0 / 60,0 60,50 60,100
@@ -115,7 +116,10 @@ RARE_SHAPES = """
 9 80,12 50,0 30,11 50,18:28 80,10 / 80,8 78,55 60:85,100
 9 80,12 50,0 20:30,12 50,24 80,10 / 80,10 78,55 50:80,100
 9 75,12 55,0 38,12 55,24 75,10 / 75,10 30:60,100
+9 80,15 50,0 18,18 45,44 80,18 / 80,15 84,60 60,100 20,95 10:20,70:80 25:40,64:72
+9 82,12 52,0 20,20 48,46 82,14 80,75 45,100 14,84 22:40,68:76
 9| 100,50 0,50 0,0 100,0 100,100 0:40,100
+9| 100,50 0,50 0,0 100,0 / 75:100,0 75:100,100
 """.strip().splitlines()
 
 Points = npt.NDArray[np.float64]
@@ -136,9 +140,9 @@ def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST) -> DataSet:
 
 
 def draw_rare_digits(n: int) -> Digits:
-    """Draw digits to add to another data set, always the same, in rare shapes too."""
+    """Draw digits to add to another data set, always the same, in rare shapes."""
     rng = np.random.default_rng(ADDED_SEED)
-    digits = _draw(n, SHAPES + RARE_SHAPES, rng)
+    digits = _draw(n, RARE_SHAPES, rng)
     tiled = round(TILED * n)
     digits.labels[:tiled] = rng.integers(10, size=tiled)
     y, x = np.indices(IMAGE_SIZE) - (np.array(IMAGE_SIZE).reshape(2, 1, 1) - 1) / 2

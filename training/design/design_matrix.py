@@ -25,7 +25,7 @@ from training.design.rows import Rows
 BLOCK = 1000  # images that are computed at a time
 MAX_HELD = 64 * 2**20  # bytes: a larger matrix is mapped from the cache
 MAX_SHUFFLED = 2**30  # bytes: a larger matrix is shuffled in blocks
-SHUFFLED_ROWS = 4096  # rows of such a block
+SHUFFLED_ROWS = 256  # rows of such a block
 PARTIAL_EXPIRY = 3600  # seconds without a write, after which a partial file is deleted
 Matrix = npt.NDArray[np.float32 | np.float16 | np.uint8]
 
@@ -40,7 +40,7 @@ def design_matrix(
     max_held: int = MAX_HELD,
     max_shuffled: int = MAX_SHUFFLED,
 ) -> Rows:
-    """Compute the rows of all parts, followed by `n_copies` augmented copies of them.
+    """Compute the rows of all parts, then `n_copies` augmented copies of the first part.
 
     Pixels stay uint8. Other features are float32, or float16 with copies. A matrix
     with copies, or of more than `max_held` bytes, is written to the cache and mapped,
@@ -59,10 +59,10 @@ def design_matrix(
                 matrix = _mapped(source, path)
     if matrix is None:
         matrix = _computed(source)
-    labels = np.concatenate([part.labels for part in parts]).astype(np.int64)
+    labels = [*(part.labels for part in parts), *[parts[0].labels] * n_copies]
     return Rows(
         torch.from_numpy(matrix),
-        torch.from_numpy(labels).repeat(1 + n_copies),
+        torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         source.one,
         block=SHUFFLED_ROWS if n_bytes > max_shuffled else None,
     )
@@ -78,8 +78,8 @@ class _Source:
 
     @property
     def shape(self) -> tuple[int, int]:
-        n_images = sum(map(len, self.parts))
-        return n_images * (1 + self.n_copies), n_features(self.features) + 1
+        n_images = sum(map(len, self.parts)) + len(self.parts[0]) * self.n_copies
+        return n_images, n_features(self.features) + 1
 
     @property
     def dtype(self) -> np.dtype[np.uint8 | np.float16 | np.float32]:
@@ -99,7 +99,7 @@ class _Source:
         order = [
             (copy, part.images[start : start + BLOCK])
             for copy in copies
-            for part in self.parts
+            for part in (self.parts if copy == 0 else self.parts[:1])
             for start in range(0, len(part), BLOCK)
         ]
         for copy, images in tqdm(order, "φ", unit="block", disable=None, leave=False):
