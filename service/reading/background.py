@@ -22,6 +22,11 @@ RIDGE = (0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2)
 # The ink's colour is taken from the pixels with this part of the strongest difference's
 # energy, which is at this rank from the top, or lower, in a large picture.
 STRONG_ENERGY, STRONGEST_RANK, PIXELS_PER_RANK = 0.25, 8, 200
+# The lines of squared paper may have a colour of their own. Pixels with GRID_ENERGY of
+# that energy are ink or lines, and cover at most MAX_SEEN of the picture; most of the
+# lines' are within NEAR_GRID radians of one colour. Along the border they have at least
+# GRID_BORDER of their density. Without their colour, MIN_KEPT of the ink's is left.
+GRID_ENERGY, MAX_SEEN, NEAR_GRID, GRID_BORDER, MIN_KEPT = 0.04, 0.3, 0.1, 0.3, 1 / 3
 # cuts whose variance is this close to the largest are averaged
 OTSU_BINS, OTSU_TIE = 64, 0.9999
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
@@ -155,7 +160,8 @@ def _quadratic_basis(y: Grey, x: Grey) -> Grey:
 def _ink_direction(difference: Grey) -> Grey:
     """Find the colour direction (3,) along which ink differs most from background.
 
-    It is the first principal component of the strongest differences (h, w, 3).
+    It is the first principal component of the strongest differences (h, w, 3), or
+    a direction in which a grid of another colour is not seen.
     """
     colours = difference.reshape(-1, 3)
     energy = (colours * colours).sum(1)
@@ -163,8 +169,44 @@ def _ink_direction(difference: Grey) -> Grey:
     strongest = np.partition(energy, -rank)[-rank]
     strong = colours[energy >= STRONG_ENERGY * strongest]
     direction = np.linalg.eigh(strong.T @ strong)[1][:, -1]
+    seen = (energy >= GRID_ENERGY * strongest).reshape(difference.shape[:2])
+    if min(seen.shape) >= MIN_SHADOW_SIDE and seen.mean() < MAX_SEEN:
+        direction = _direction_without_grid(difference, seen, direction)
     direction = direction / np.abs(direction).sum()
     return (direction if direction.sum() >= 0 else -direction).astype(np.float32)
+
+
+def _direction_without_grid(difference: Grey, seen: Mask, direction: Grey) -> Grey:
+    """Find the colour direction at right angles to that of a grid of lines.
+
+    Of two colours among the seen differences (h, w, 3), the grid's is the weaker one,
+    and is as common along the border of the picture. Without a grid, or where its
+    colour is nearly the ink's, return `direction`.
+    """
+    colours = difference[seen]
+    second, first = np.linalg.eigh(colours.T @ colours)[1].T[1:]
+    x, y = colours @ first, colours @ second
+    # light and dark differences of one colour have the same angle
+    angle = np.arctan(y / np.where(x == 0, np.float32(SAME_COLOUR), x))
+    if np.ptp(angle) < NEAR_GRID:
+        return direction
+    above = angle > otsu(angle[np.newaxis])
+    if min(np.count_nonzero(above), np.count_nonzero(~above)) < STRAY_PIXELS:
+        return direction
+    strength = np.hypot(x, y)
+    is_grid = above if _strongest(strength[above]) < _strongest(strength[~above]) else ~above
+    turn = np.median(angle[is_grid])
+    across: Grey = np.cos(turn) * second - np.sin(turn) * first
+    kept = _strongest(np.abs(colours[~is_grid] @ across)) / _strongest(strength)
+    grid = np.zeros_like(seen)
+    grid[seen] = is_grid
+    if (
+        kept < MIN_KEPT
+        or (np.abs(angle[is_grid] - turn) < NEAR_GRID).mean() < 0.5
+        or morphology.border_pixels(grid).mean() < GRID_BORDER * grid.mean()
+    ):
+        return direction
+    return across
 
 
 def _ink_is_light(bright: Mask, difference: Grey, cut: float, may_be_fat: bool) -> bool:

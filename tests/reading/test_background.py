@@ -51,6 +51,34 @@ def test_ink_is_separated_from_a_background_by_its_colour(pen, sheet, strokes):
     assert is_separated(levels, strokes)
 
 
+@pytest.mark.parametrize(
+    ("pen", "line"),
+    [
+        ((0.4, 0.4, 0.4), (0.5, 0.62, 0.85)),
+        ((0.15, 0.2, 0.6), (0.6, 0.85, 0.6)),
+        ((0.4, 0.4, 0.4), (0.9, 0.5, 0.5)),
+    ],
+    ids=["pencil on blue", "blue on green", "pencil on red"],
+)
+def test_lines_of_squared_paper_are_no_ink_where_their_colour_is_another(pen, line, strokes):
+    levels = np.full((H, H, 3), (0.9, 0.88, 0.82))
+    levels[8::16] = levels[:, 5::16] = line
+    levels[strokes] = pen
+
+    assert is_separated(levels, strokes)
+
+
+def test_lines_in_the_colour_of_the_pen_leave_the_ink_its_contrast(strokes):
+    paper, pen = np.array([0.9, 0.88, 0.82]), np.array([0.15, 0.2, 0.6])
+    levels = np.full((H, H, 3), paper)
+    levels[8::16] = levels[:, 5::16] = (paper + pen) / 2
+    levels[strokes] = pen
+
+    ink, _ = separate_ink(levels.astype(np.float32))
+
+    assert np.median(ink[strokes]) > 0.9 * np.abs(paper - pen).mean()
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)])
 def test_a_background_without_ink_is_refused(shape):
     slope = np.zeros(shape, np.float32)
