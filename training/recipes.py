@@ -60,7 +60,7 @@ RECIPES = {
     "default": dataclasses.replace(
         PIXELS,
         features="stroke-waves",
-        drawn=12000,
+        drawn=14000,
         augment=8,
         centre=True,
         calibrate=True,

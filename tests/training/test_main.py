@@ -474,8 +474,8 @@ def test_default_recipe_augments_centres_and_calibrates(synthetic, tmp_path, cap
     training = load(path).training
     assert training["features"] == "stroke-waves"
     assert training["augment"] == 8
-    assert training["drawn"] == 12000
-    assert training["rows"] == 12500
+    assert training["drawn"] == 14000
+    assert training["rows"] == 14500
     assert training["centre"] is training["calibrate"] is True
     assert f"temperature {training['temperature']}" in capsys.readouterr().out
     assert load(path).evaluation["accuracy"] > 0.98

@@ -30,9 +30,9 @@ SQUARE, CHISEL = 0.2, 0.15  # shares of the pens that are not round
 CHISEL_ASPECT = 0.3  # thickness of a chisel, of its width
 ROUND_CORNERS = 12  # of the polygon that stands for a round pen
 STEP = 0.2  # between two prints of a pen, of its width
-# Of the digits that are added to another data set, the share on inverted tiles whose
-# labels are random: a picture in which no digit is found should get no sure answer.
-TILED = 0.1
+# Of the rows that are added to another data set, the share of digits on inverted tiles
+# whose labels are random: where no digit is found, no answer should be sure.
+TILED = 0.3
 TILE_WIDTH, TILE_HEIGHT = (10, 24), (19, 27)  # pixels
 
 # American and European shapes of each digit: strokes separated by "/", each a list of
@@ -110,6 +110,8 @@ RARE_SHAPES = """
 7| 0,0 100,0 100,100
 8 50,0 22:40,9:13 50,18:26 60:78,9:13 50,0 / 50,18:26 10,38 10,80 50,100 90,80 90,38 50,18:26
 8 50,0 25:40,9:15 50,20:30 92,50 85,85 50,100 15,85 8,50 50,20:30 60:75,9:15 50,0
+8 50,0 28:42,7:14 50,14:28 58:72,7:14 50,0 / 50,14:28 6,40 12,84 50,100 90,82 94,40 50,14:28
+8 54,0 30:42,10:16 60,20:30 94,60 80,92 45,100 10,85 10,55 44,20:30 66:76,9:15 54,0
 8 80:90,12 50,0 20,20 50,45 85,72 50,100 12,75 50,47 75:88,15:25
 8| 0,0 0,100 100,100 100,0 0,0 / 0,50 100,50
 9 80,20 50,0 18,20 45,48 80,22 / 82,20 92,65 65,100 25,98 8:20,75:88
@@ -142,15 +144,15 @@ def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST) -> DataSet:
 def draw_rare_digits(n: int) -> Digits:
     """Draw digits to add to another data set, always the same, in rare shapes."""
     rng = np.random.default_rng(ADDED_SEED)
-    digits = _draw(n, RARE_SHAPES, rng)
-    tiled = round(TILED * n)
-    digits.labels[:tiled] = rng.integers(10, size=tiled)
+    n_tiled = round(TILED * n)
+    digits = _draw(n - n_tiled, RARE_SHAPES, rng)
     y, x = np.indices(IMAGE_SIZE) - (np.array(IMAGE_SIZE).reshape(2, 1, 1) - 1) / 2
-    for image in digits.images[:tiled]:
+    tiles = MAX_GREY - digits.images[:n_tiled]
+    for tile in tiles:
         width, height = rng.uniform(*TILE_WIDTH), rng.uniform(*TILE_HEIGHT)
-        tile = (abs(2 * x) < width) & (abs(2 * y) < height)
-        image[:] = np.where(tile, MAX_GREY - image, 0)
-    return digits
+        tile *= (abs(2 * x) < width) & (abs(2 * y) < height)
+    labels = rng.integers(10, size=n_tiled, dtype=np.uint8)
+    return Digits(np.concatenate([digits.images, tiles]), np.concatenate([digits.labels, labels]))
 
 
 def _parsed(shape: str) -> _Shape:
