@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 REPLY = (
-    b'{"digit":5,"probability":0.9999962,"probabilities":[1.620912e-10,7.949806e-11,'
-    b"1.139258e-11,3.147041e-07,2.120343e-11,0.9999962,2.217618e-08,2.215704e-11,"
-    b'1.274201e-08,3.402022e-06],"model":"a209be96a06b"}\n'
+    b'{"digit":5,"probability":0.9999859,"probabilities":[1.435907e-07,2.059962e-08,'
+    b"4.613951e-09,7.173149e-06,2.240775e-08,0.9999859,4.358928e-07,9.426977e-08,"
+    b'1.670506e-07,6.043964e-06],"model":"75cee841ad6d"}\n'
 )
 
 

@@ -116,7 +116,7 @@ def test_prometheus_scrapes_the_service(ask):
     (series,) = ask("digits_model_info")
 
     assert series["metric"]["job"] == "digits"
-    assert series["metric"]["features"] == "stroke-edges"
+    assert series["metric"]["features"] == "stroke-waves"
 
 
 @needs_prometheus

@@ -212,7 +212,7 @@ def test_model_route_describes_the_current_model(client, classifier):
     reply = client.get("/model").json
 
     assert reply["model"] == classifier.version
-    assert reply["features"] == "stroke-edges"
+    assert reply["features"] == "stroke-waves"
     assert reply["classes"] == list(range(10))
     assert reply["training"]["data"] == "synthetic"
     assert reply["evaluation"] == classifier.evaluation
