@@ -23,22 +23,25 @@ def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
 
     The model is linear in φ, so that logit_k = bias_k + Σ_regions logits_k exactly for
     every class k. The `evidence` of a region is what it adds to the logit of the answer
-    minus what it adds to that of the runner-up. Outlines are in pixels, x to the right
-    and y down from the image's upper left corner.
+    minus what it adds to that of the runner-up. bias_k is the logit of a blank image, so
+    that a region without ink adds nothing. Outlines are in pixels, x to the right and y
+    down from the image's upper left corner.
     """
-    phi = FEATURES[classifier.features](image[np.newaxis])[0]
+    features = FEATURES[classifier.features](np.stack([image, np.zeros_like(image)]))
+    phi, blank = features.astype(np.float64)
+    bias = classifier.bias + blank @ classifier.weight
     regions_of = REGIONS.get(classifier.features, _whole_image)
     region, outlines = regions_of(image, len(phi))
     shares = np.zeros((len(outlines), len(classifier.classes)))
-    np.add.at(shares, region, phi[:, np.newaxis].astype(np.float64) * classifier.weight)
-    logits = shares.sum(axis=0) + classifier.bias
+    np.add.at(shares, region, (phi - blank)[:, np.newaxis] * classifier.weight)
+    logits = shares.sum(axis=0) + bias
     runner_up, answer = np.argsort(logits)[-2:]
     return {
         "image": image.tolist(),
         "answer": classifier.classes[answer],
         "runner_up": classifier.classes[runner_up],
         "logits": logits.round(DECIMALS).tolist(),
-        "bias": classifier.bias.astype(np.float64).round(DECIMALS).tolist(),
+        "bias": bias.round(DECIMALS).tolist(),
         "regions": [
             {
                 "outline": outline.round(OUTLINE_DECIMALS).tolist(),

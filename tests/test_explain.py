@@ -42,6 +42,15 @@ def test_evidence_and_bias_difference_are_the_difference_of_the_logits(features,
     assert sorted(logits)[-2:] == [logits[runner_up], logits[answer]]
 
 
+def test_a_region_without_ink_has_no_evidence():
+    image = np.zeros((28, 28), np.uint8)
+
+    explanation = explain(classifier_of("stroke-waves"), image)
+
+    assert all(region["evidence"] == 0 for region in explanation["regions"])
+    assert explanation["bias"] == explanation["logits"]
+
+
 def rows_and_columns(images: np.ndarray) -> np.ndarray:
     """A feature map of the sums of rows and columns: (n, 28, 28) -> (n, 56)."""
     sums = [images.sum(axis, dtype=np.float32) / 2550 for axis in (1, 2)]

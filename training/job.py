@@ -200,7 +200,8 @@ def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
     theta, degrees = KEPT[job.recipe.keep](run), 1.0
     if job.recipe.calibrate:
         uploads = as_uploads(validation)
-        z = torch.from_numpy(np.log(probabilities(job.classifier(theta), uploads.images)))
+        p = probabilities(job.classifier(theta), uploads.images)
+        z = torch.from_numpy(np.log(np.maximum(p, np.finfo(p.dtype).tiny)))
         degrees = round(temperature(z, torch.from_numpy(uploads.labels.astype(np.int64))), 4)
         is_limit = degrees in (MIN_TEMPERATURE, MAX_TEMPERATURE)
         reason = " (a limit: too few uploads are misread to estimate it)"

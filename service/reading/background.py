@@ -55,7 +55,7 @@ HALVED_SIDE = 128  # pixels: larger pictures are halved to compare light and dar
 SHADOW_REACH = 0.24  # of the shorter side: strokes are narrower, shadows wider
 # Of what seems to be strokes: details of the other polarity that have at most this part
 # of the width, and at least this part of the length, are the strokes.
-THINNER, NO_SHORTER = 0.5, 0.25
+THINNER, NO_SHORTER = 0.5, 0.7
 SHADOW_STROKES = 3.5  # stroke widths: the reach once these are known
 MIN_REACH, MIN_FINER_REACH = 3, 5  # pixels
 # The strongest detail is at this rank, as stray pixels may be stronger; what exceeds

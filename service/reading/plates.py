@@ -27,6 +27,7 @@ PAGE_TONES, SAMPLED = (0.1, 0.9), 16
 NEAR_TONE, FLAT = 0.2, 0.8
 # of the picture's side across a strip: its width; beside it, no ink is so near another side
 MAX_STRIP, STRIP_BAND, CLEAR = 0.15, 0.04, 0.97
+STRIP_LENGTH = 0.95  # of the side: a shorter strip may be the bar of a 7
 # A plate's side is straight in the middle part of its length, but for a share of it: the
 # deviation is in pixels or, where that is more, in parts of the picture. Less of it is
 # notched by a digit. Holes and wires of a binding are so many pixels apart.
@@ -54,7 +55,7 @@ class Side(NamedTuple):
 
 
 def nested_plates(picture: Image.Image, working: Image.Image) -> Iterator[Image.Image]:
-    """Find a plate in a picture, a plate in that plate, and so on.
+    """Yield the plates of a picture, MAX_PLATES at most, each within the one before.
 
     working: the picture at working size.
     """
@@ -163,12 +164,13 @@ def _beside_strips(paper: Mask) -> Corners | None:
         return None
     for side, view in zip(sides, _views(paper), strict=True):
         h, w = view.shape
-        if side.depth > MAX_STRIP * h:
+        is_strip = side.depth >= 1
+        if side.depth > MAX_STRIP * h or (is_strip and np.mean(~view[0]) < STRIP_LENGTH):
             return None
         # ink beside the other sides: the strip may be the bar of a digit that fills the picture
         margin = int(MAX_STRIP * w)
         band = view[: max(1, round(STRIP_BAND * h)), margin : w - margin]
-        if side.depth < 1 and band.mean() < CLEAR:
+        if not is_strip and band.mean() < CLEAR:
             return None
     return _corners(sides, paper.shape)
 

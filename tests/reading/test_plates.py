@@ -165,3 +165,11 @@ def test_light_and_shadow_are_no_plates():
         picture[60:180, 150:156] = 40
 
         assert find_plate(Image.fromarray(picture)) is None
+
+
+def test_the_bar_of_a_seven_at_the_top_edge_is_no_strip(shipped):
+    picture = Image.new("L", (200, 200))
+    ImageDraw.Draw(picture).line([(40, 5), (155, 5), (90, 170)], fill=255, width=11)
+
+    assert find_plate(picture) is None
+    assert digit_of(encode(np.asarray(picture)), shipped) == 7

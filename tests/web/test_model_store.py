@@ -67,7 +67,7 @@ def test_replaced_file_is_loaded_once(path, weights):
         lambda content: b"",
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b'"format":"1"', b'"format":"9"'),
-        lambda content: content.replace(b"stroke-edges", b"stroke-hedge"),
+        lambda content: content.replace(b"stroke-waves", b"stroke-wakes"),
         lambda content: re.sub(
             rb'(accuracy\\": )([\d.]+)', lambda m: m[1] + b"NaN".rjust(len(m[2])), content
         ),

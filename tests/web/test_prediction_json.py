@@ -49,7 +49,7 @@ def test_models_that_differ_in_their_version_alone_are_told_apart(classifier):
     weight, bias = classifier.weight, classifier.bias
     versions = ["1", "2", "1"]
     models = [
-        Classifier(weight, bias, tuple(range(10)), "stroke-edges", version=version)
+        Classifier(weight, bias, tuple(range(10)), classifier.features, version=version)
         for version in versions
     ]
 

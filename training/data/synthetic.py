@@ -142,7 +142,10 @@ def draw_digits(n_train: int = N_TRAIN, n_test: int = N_TEST) -> DataSet:
 
 
 def draw_rare_digits(n: int) -> Digits:
-    """Draw digits to add to another data set, always the same, in rare shapes."""
+    """Draw digits in rare shapes to add to another data set, always the same.
+
+    The last of them are on inverted tiles and have random labels.
+    """
     rng = np.random.default_rng(ADDED_SEED)
     n_tiled = round(TILED * n)
     digits = _draw(n - n_tiled, RARE_SHAPES, rng)
