@@ -19,7 +19,7 @@ def contact_sheet(pictures: Iterable[tuple[Image.Image, str]]) -> Image.Image:
     for i, (picture, caption) in enumerate(tiles):
         x, y = i % COLUMNS * (TILE + GAP), i // COLUMNS * (TILE + CAPTION + GAP)
         scale = TILE / max(picture.size)
-        side = round(picture.width * scale), max(1, round(picture.height * scale))
+        side = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         sheet.paste(picture.convert("RGB").resize(side), (x, y))
         pencil.text((x, y + TILE), caption, TEXT)
     return sheet

@@ -104,17 +104,13 @@ def stroke_waves(images: Images) -> Floats:
     combines the edges within each cell. Rahimi, Recht, "Random features for large-scale
     kernel machines", 2007
     """
+    cells = stroke_edges(images).reshape(-1, EDGES, CELLS**2).transpose(0, 2, 1)
     waves = np.empty((len(images), CELLS**2, WAVES), np.float32)
-    with _WORKSPACES.use() as work:
-        for first in range(0, len(images), CHUNK):
-            chunk = slice(first, first + CHUNK)
-            edges = np.empty((len(images[chunk]), N_STROKE_EDGES), np.float32)
-            coarse = _pool_directions(_normalise(images[chunk], work), work)
-            _pool_differences(coarse, work, edges)
-            cells = edges.reshape(-1, EDGES, CELLS**2).transpose(0, 2, 1)
-            np.matmul(cells, _WAVES, out=waves[chunk])
-            waves[chunk] += _PHASES
-            np.cos(waves[chunk], out=waves[chunk])
+    for first in range(0, len(images), CHUNK):
+        chunk = slice(first, first + CHUNK)
+        np.matmul(cells[chunk], _WAVES, out=waves[chunk])
+        waves[chunk] += _PHASES
+        np.cos(waves[chunk], out=waves[chunk])
     return waves.reshape(len(images), N_STROKE_WAVES)
 
 

@@ -79,14 +79,14 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
     size = picture.size
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
         raise NoDigit(f"the picture has only {size[0]} x {size[1]} pixels")
-    working = reduced(picture)
-    for plate in reversed(list(nested_plates(picture, working))):
+    whole, *plates = nested_plates(picture)
+    for plate, working in reversed(plates):
         show("plate", plate)
         with contextlib.suppress(InvalidImage):
-            ink, mask = _find_at(plate, reduced(plate), show)
+            ink, mask = _find_at(plate, working, show)
             if has_strokes(mask):
                 return ink, mask
-    return _find_at(picture, working, show)
+    return _find_at(*whole, show)
 
 
 def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> tuple[Grey, Mask]:

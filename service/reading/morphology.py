@@ -177,6 +177,11 @@ def propagation(seeds: Mask, mask: Mask) -> Mask:
     runs = horizontal_runs(mask)
     label = label_runs(runs, mask.shape[1])
     count = np.add.reduceat(seeds[mask], np.cumsum(runs.length) - runs.length, dtype=np.intp)
+    return select_runs(mask, runs, np.bincount(label, count)[label] > 0)
+
+
+def select_runs(mask: Mask, runs: Runs, chosen: npt.NDArray[np.bool_]) -> Mask:
+    """Return a mask (h, w) with only the chosen ones of its runs."""
     result = np.zeros_like(mask)
-    result[mask] = np.repeat(np.bincount(label, count)[label] > 0, runs.length)
+    result[mask] = np.repeat(chosen, runs.length)
     return result

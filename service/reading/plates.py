@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST, otsu
-from service.reading.morphology import Grey, Mask, stroke_width
+from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.scale import reduced
 from service.reading.segmentation import Components
 
@@ -54,18 +54,20 @@ class Side(NamedTuple):
         return self.start + max(self.slope, 0) * (self.length - 1)
 
 
-def nested_plates(picture: Image.Image, working: Image.Image) -> Iterator[Image.Image]:
-    """Yield the plates of a picture, MAX_PLATES at most, each within the one before.
+def nested_plates(picture: Image.Image) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """Yield a picture and its plates, MAX_PLATES at most, each within the one before.
 
-    working: the picture at working size.
+    Each comes with a copy of working size.
     """
+    working = reduced(picture)
+    yield picture, working
     for _ in range(MAX_PLATES):
         corners = find_plate(working)
         if corners is None:
             return
         picture = crop_plate(picture, corners)
-        yield picture
         working = reduced(picture)
+        yield picture, working
 
 
 def find_plate(picture: Image.Image) -> Corners | None:
@@ -144,7 +146,9 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
     """
     parts = Components(mask)
     area = parts.area * ~parts.touches
-    sides = _sides(_pixels_of(parts, mask, int(area.argmax()))) if area.any() else None
+    if not area.any():
+        return None
+    sides = _sides(select_runs(mask, parts.runs, parts.label == area.argmax()))
     if sides is None:
         return None
     corners = _corners(sides, mask.shape)
@@ -159,7 +163,7 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
 def _beside_strips(paper: Mask) -> Corners | None:
     """Find the plate that strips along one side or more leave of the paper (h, w)."""
     parts = Components(paper)
-    sides = _sides(_pixels_of(parts, paper, int(parts.area.argmax())))
+    sides = _sides(select_runs(paper, parts.runs, parts.label == parts.area.argmax()))
     if sides is None or all(side.depth < 1 for side in sides):
         return None
     for side, view in zip(sides, _views(paper), strict=True):
@@ -173,13 +177,6 @@ def _beside_strips(paper: Mask) -> Corners | None:
         if not is_strip and band.mean() < CLEAR:
             return None
     return _corners(sides, paper.shape)
-
-
-def _pixels_of(parts: Components, mask: Mask, label: int) -> Mask:
-    """Return the mask (h, w) of one component of a mask."""
-    result = np.zeros_like(mask)
-    result[mask] = np.repeat(parts.label == label, parts.runs.length)
-    return result
 
 
 def _views(mask: Mask) -> tuple[Mask, Mask, Mask, Mask]:

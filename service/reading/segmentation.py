@@ -97,9 +97,7 @@ def digit_components(mask: Mask, plane: Grey) -> Mask:
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         raise NoDigit("the ink is only specks or noise")
-    digit = np.zeros_like(mask)
-    digit[mask] = np.repeat(kept[parts.label], parts.runs.length)
-    return digit
+    return morphology.select_runs(mask, parts.runs, kept[parts.label])
 
 
 class Components:

@@ -43,7 +43,7 @@ def assert_close(read: np.ndarray, expected: np.ndarray, tolerance: float = 20.0
 def test_mnist_shaped_upload_passes_through_unchanged(digits):
     images = digits.test.images[:500]
     shaped = images[are_mnist_shaped(images)]
-    assert len(shaped) > 0.95 * len(images)
+    assert len(shaped) >= len(images) - 1  # a drawn digit with thick strokes may not be
     for image in shaped:
         np.testing.assert_array_equal(read_image(encode(image)), image)
 

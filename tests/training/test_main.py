@@ -80,9 +80,9 @@ def test_saved_file_records_only_the_hyperparameters_that_are_not_the_default(ru
     "flags", [["--rule", "momentum", "--learning-rate", "0.05"], ["--keep", "average"]]
 )
 def test_closed_form_trains_with_other_rules(run, flags, tmp_path):
-    run("--gradient", "closed-form", *flags)
+    run("--gradient", "closed-form", "--epochs", "4", *flags)
 
-    assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.92
+    assert load(tmp_path / "digits.safetensors").evaluation["accuracy"] > 0.94
 
 
 def test_best_weights_are_those_of_the_epoch_with_the_lowest_validation_nll(run, tmp_path):

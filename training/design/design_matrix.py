@@ -59,10 +59,10 @@ def design_matrix(
                 matrix = _mapped(source, path)
     if matrix is None:
         matrix = _computed(source)
-    labels = [*(part.labels for part in parts), *[parts[0].labels] * n_copies]
+    labels = np.concatenate([digits.labels for _, digits in source.order])
     return Rows(
         torch.from_numpy(matrix),
-        torch.from_numpy(np.concatenate(labels).astype(np.int64)),
+        torch.from_numpy(labels.astype(np.int64)),
         source.one,
         block=SHUFFLED_ROWS if n_bytes > max_shuffled else None,
     )
@@ -77,8 +77,14 @@ class _Source:
     n_copies: int
 
     @property
+    def order(self) -> list[tuple[int, Digits]]:
+        """The digits of the rows: all parts as copy 0, then the first one's copies."""
+        copies = range(1, 1 + self.n_copies)
+        return [*((0, part) for part in self.parts), *((copy, self.parts[0]) for copy in copies)]
+
+    @property
     def shape(self) -> tuple[int, int]:
-        n_images = sum(map(len, self.parts)) + len(self.parts[0]) * self.n_copies
+        n_images = sum(len(digits) for _, digits in self.order)
         return n_images, n_features(self.features) + 1
 
     @property
@@ -94,15 +100,13 @@ class _Source:
 
     def blocks(self) -> Iterator[Matrix]:
         """Compute the rows in order: (<= 1000, D + 1), φ_0 in the last column."""
-        copies = range(1 + self.n_copies)
-        generators = [torch.Generator().manual_seed(copy) for copy in copies]
-        order = [
-            (copy, part.images[start : start + BLOCK])
-            for copy in copies
-            for part in (self.parts if copy == 0 else self.parts[:1])
-            for start in range(0, len(part), BLOCK)
+        generators = [torch.Generator().manual_seed(copy) for copy in range(1 + self.n_copies)]
+        blocks = [
+            (copy, digits.images[start : start + BLOCK])
+            for copy, digits in self.order
+            for start in range(0, len(digits), BLOCK)
         ]
-        for copy, images in tqdm(order, "φ", unit="block", disable=None, leave=False):
+        for copy, images in tqdm(blocks, "φ", unit="block", disable=None, leave=False):
             if copy > 0:
                 images = augment(images, AUGMENTATIONS[copy - 1], generators[copy])
             block = np.empty((len(images), self.shape[1]), self.dtype)
