@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 REPLY = (
-    b'{"digit":5,"probability":0.9999859,"probabilities":[1.435907e-07,2.059962e-08,'
-    b"4.613951e-09,7.173149e-06,2.240775e-08,0.9999859,4.358928e-07,9.426977e-08,"
-    b'1.670506e-07,6.043964e-06],"model":"75cee841ad6d"}\n'
+    b'{"digit":5,"probability":0.9999863,"probabilities":[1.463833e-07,1.976581e-08,'
+    b"4.624413e-09,6.982475e-06,2.194249e-08,0.9999863,4.346790e-07,9.825410e-08,"
+    b'1.651045e-07,5.783400e-06],"model":"e997eddde8ca"}\n'
 )
 
 

@@ -120,8 +120,8 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
         level = float(np.percentile(fine[fine > MIN_THIN_INK], THIN_PERCENTILE))
         fine = np.clip(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)), 0, 1)
     radius = abs(change) / 2 * FINE
-    # align the dilated ink with whole pixels, so that the box keeps its 20 pixels
-    before = 2 * FINE + ceil(radius)
+    # align the changed ink with whole pixels, so that the box keeps its 20 pixels
+    before = 2 * FINE + (ceil(radius) if thickens else -int(radius))
     fine = np.pad(fine, (before, 2 * FINE + -before % FINE))
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
     h, w = fine.shape

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin
 
 from service.classifier import load
-from service.images import are_mnist_shaped, read_image
+from service.images import read_image
 from service.reading.containers.formats import FORMATS
 from service.reading.decode import decode
 from service.reading.errors import InvalidImage, UnknownFormat
@@ -41,10 +41,7 @@ def assert_close(read: np.ndarray, expected: np.ndarray, tolerance: float = 20.0
 
 
 def test_mnist_shaped_upload_passes_through_unchanged(digits):
-    images = digits.test.images[:500]
-    shaped = images[are_mnist_shaped(images)]
-    assert len(shaped) >= len(images) - 1  # a drawn digit with thick strokes may not be
-    for image in shaped:
+    for image in digits.test.images[:500]:
         np.testing.assert_array_equal(read_image(encode(image)), image)
 
 

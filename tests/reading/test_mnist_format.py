@@ -101,3 +101,15 @@ def test_the_thin_middle_of_a_thick_digit_is_kept():
     image = to_mnist_format(dumbbell.astype(np.float32), dumbbell)
 
     assert components_and_holes(image > 50) == (1, 0)
+
+
+@pytest.mark.parametrize("pen", range(2, 24, 3))
+def test_the_box_has_20_pixels_however_thick_the_strokes_are(pen):
+    picture = Image.new("L", (80, 100))
+    ImageDraw.Draw(picture).rectangle((0, 0, 79, 99), outline=255, width=pen)
+    ink = np.asarray(picture, np.float32) / 255
+
+    image = to_mnist_format(ink, ink > 0.5)
+
+    rows = np.flatnonzero(image.any(1))
+    assert np.ptp(rows) + 1 in (19, 20)
