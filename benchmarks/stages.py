@@ -22,7 +22,7 @@ from benchmarks.servers import FORM, form
 from benchmarks.uploads import png, test_images
 from service.app import create_app
 from service.classifier import load, softmax
-from service.features import stroke_edges
+from service.features import FEATURES
 from service.images import read_image, read_mnist_png
 from service.reading.mnist_format import is_mnist_shaped
 from service.server.http import ReceiveBuffer, SendBuffer
@@ -40,7 +40,8 @@ def measure() -> None:
     forms = [form(upload) for upload in uploads]
     requests = [_request(body) for body in forms]
     classifier = load(EMBEDDED_WEIGHTS)
-    features = stroke_edges(images)
+    phi = FEATURES[classifier.features]
+    features = phi(images)
     probabilities = classifier.predict_proba(images)
     app = create_app(classifier)
     batches = [images[i : i + BATCH] for i in range(0, N, BATCH)]
@@ -67,11 +68,11 @@ def measure() -> None:
     stages: list[tuple[str, Callable[[Any], object], Iterable[Any]]] = [
         ("HTTP head to WSGI environ, by gunicorn", parse, requests),
         ("form parsed", lambda b: plain_files(FORM, b, 1), forms),
-        ("PNG decoded by Pillow", decode, uploads),
+        ("PNG opened and decoded by Pillow", decode, uploads),
         ("check for MNIST's shape", is_mnist_shaped, images),
-        ("PNG to image: these two and a copy", read_mnist_png, uploads),
-        ("features of one image", lambda i: stroke_edges(i[np.newaxis]), images),
-        (f"features of one image in a batch of {BATCH}", stroke_edges, batches),
+        ("PNG to image: its pixels decoded, checked", read_mnist_png, uploads),
+        ("features of one image", lambda i: phi(i[np.newaxis]), images),
+        (f"features of one image in a batch of {BATCH}", phi, batches),
         ("logits", lambda f: classifier.logits(f[np.newaxis]), features),
         ("softmax", lambda p: softmax(p[np.newaxis]), probabilities),
         ("JSON reply", lambda p: prediction(classifier, p), probabilities),
