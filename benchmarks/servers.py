@@ -65,9 +65,11 @@ def service(*flags: str, tree: Path = ROOT) -> list[str]:
 
 def gunicorn(reference: str, worker_class: str) -> list[str]:
     """Return the command that runs an application with the service's worker counts."""
+    # our own worker refuses a number of threads, which has no effect on it
+    threads = ("--threads", "4") if worker_class == "gthread" else ()
     return [
         *(str(BIN / "gunicorn"), "--bind", "127.0.0.1:$PORT", "--workers", "2"),
-        *("--worker-class", worker_class, "--threads", "4"),
+        *("--worker-class", worker_class, *threads),
         *("--no-control-socket", f"benchmarks.{reference}"),
     ]
 
