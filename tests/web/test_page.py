@@ -217,7 +217,7 @@ def test_refusal_is_shown_with_the_detail_of_the_service(service, browser, uploa
 
 
 def test_one_request_is_in_flight_and_a_stale_reply_is_dropped(service, browser):
-    with opened(browser, service.url) as page:
+    with opened(browser, service.url, refused=True) as page:  # the start of a stroke may be
         held: list = []
         page.route("**/predict*", lambda route: held.append(route))
         draw(page, SEVEN)
@@ -244,7 +244,7 @@ HOLD_BODY = """() => {
 
 
 def test_reply_is_dropped_if_the_drawing_is_cleared_while_its_body_arrives(service, browser):
-    with opened(browser, service.url) as page:
+    with opened(browser, service.url, refused=True) as page:  # the start of a stroke may be
         page.evaluate(HOLD_BODY)
         draw(page, SEVEN)
         wait_until(lambda: page.evaluate("typeof release === 'function'"))
