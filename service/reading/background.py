@@ -32,12 +32,14 @@ GRID_ENERGY, MAX_SEEN, NEAR_GRID, GRID_BORDER, MIN_KEPT = 0.04, 0.3, 0.1, 0.3, 1
 # cuts whose variance is this close to the largest are averaged
 OTSU_BINS, OTSU_TIE = 64, 0.9999
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
-# A vote so close to a tie is in doubt; a fat brush covers more than this of the picture.
-DOUBT, FAT_INK = 0.9, 0.25
-# stroke widths: no stroke has room for such a square; the weight of being in one piece
-WIDE, PIECES = 2, 0.5
+# A vote so close to a tie is in doubt; a fat brush covers more than this of the picture;
+# the weight in the vote of the evenness of its strokes.
+DOUBT, FAT_INK, EVENNESS = 0.9, 0.25, 16
+# No square fits into a stroke that reaches so many of its widths from its centre; the
+# weight in the evenness of being in one piece.
+WIDE, PIECES = 1.1, 0.5
 # Noise is about as strong on both sides of the background; ink is on one. A speck of
-# 2 x 2 pixels covers 16 when smoothed; specks are larger in a large picture.
+# 2 x 2 pixels covers 16 when smoothed; in large pictures specks are larger.
 ONE_SIDED, SPECK, PIXELS_PER_SPECK = 2, 16, 400
 
 MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
@@ -228,9 +230,10 @@ def _ink_is_light(bright: Mask, difference: Grey, cut: float, may_be_fat: bool) 
     vote = border + bright.mean() + stays - dark_stays
     if abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK:
         if may_be_fat and _has_two_levels(difference, cut):
-            return _evenness(bright) > _evenness(~bright)
-        soft = np.sort(morphology.smooth(difference), axis=None)
-        rank = min(max(SPECK, len(soft) // PIXELS_PER_SPECK), len(soft) // 2)
+            vote += EVENNESS * (_evenness(~bright) - _evenness(bright))
+            return bool(vote <= 1)
+        rank = min(max(SPECK, bright.size // PIXELS_PER_SPECK), bright.size // 2)
+        soft = np.partition(morphology.smooth(difference), (rank - 1, -rank), axis=None)
         light, dark = float(soft[-rank]), -float(soft[rank - 1])
         if max(light, dark) > ONE_SIDED * min(light, dark):
             return light > dark
@@ -242,7 +245,7 @@ def _evenness(mask: Mask) -> float:
 
     The background that a fat brush leaves is wide in some places, narrow in others.
     """
-    reach = int(WIDE * morphology.stroke_width(mask)) | 1
+    reach = 2 * round(WIDE * morphology.stroke_width(mask)) + 1
     wide = np.count_nonzero(morphology.opening(mask, reach)) / np.count_nonzero(mask)
     return PIECES * morphology.largest_share(mask) - wide
 
