@@ -139,7 +139,7 @@ def _add_line(ink: Tensor, generator: Generator) -> Tensor:
     distance = (across - amplitude * triangle(along / period + draw(0, 1))).abs()
     distance /= (1 + (4 * amplitude / period) ** 2).sqrt()
     line = (draw(*HALF_WIDTH) + 0.5 - distance).clamp(0, 1)
-    line *= (along - draw(-SHIFT, SHIFT) * OFFSET).abs() < draw(*HALF_LENGTH)
+    line *= (along - draw(-OFFSET, OFFSET)).abs() < draw(*HALF_LENGTH)
     period = draw(*DOT_PERIOD)
     dots = (period / 2 * triangle(along / period)).clamp(0, 1)
     line = torch.where(kind > 1 - DOTTED, line * dots, line)
