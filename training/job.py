@@ -35,6 +35,7 @@ from training.runs.progress import Progress
 from training.runs.state import KEPT, Run
 
 SAMPLE = 1000  # rows whose mean brightness is checked
+RARE_COPIES = 1  # augmented copies of each digit in a rare shape
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
 
 
@@ -69,7 +70,7 @@ def train(
     rows, validation, test = split(data, flags.classes, flags.rows)
     parts = [rows]
     if recipe.drawn:
-        parts.append(draw_rare_digits(recipe.drawn).of_classes(flags.classes))
+        parts += [each.of_classes(flags.classes) for each in draw_rare_digits(recipe.drawn)]
     if shards.is_rank_0:
         _announce(data.name, parts, validation)
     facts: dict[str, Any] = {"recipe": flags.recipe, **recipe.recorded()}
@@ -86,7 +87,8 @@ def train(
         return load(flags.output) if shards.is_rank_0 else None
     with shards.rank_0_first():
         phi = cache / "phi"
-        matrix = design_matrix(parts, recipe.features, recipe.augment, phi)
+        n_copies, n_rare = recipe.augment, min(recipe.augment, RARE_COPIES)
+        matrix = design_matrix(parts, recipe.features, n_copies, phi, n_rare_copies=n_rare)
         held_out = design_matrix([validation], recipe.features, 0, phi, "check")
     matrix = replace(matrix, device=flags.device)
     matrix = matrix.centred() if recipe.centre else matrix
@@ -127,8 +129,8 @@ def split(
 def _announce(name: str, parts: Sequence[Digits], validation: Digits) -> None:
     rows, *added = parts
     print(f"{name}: {len(rows):,} training rows, {len(validation):,} validation rows")
-    for digits in added:
-        print(f"added {len(digits):,} synthetic digits to the training rows")
+    if added:
+        print(f"added {sum(map(len, added)):,} synthetic digits to the training rows")
     if rows.images[:SAMPLE].mean() > MAX_GREY / 2:
         print("warning: the images are mostly light; digits must be light on dark")
 

@@ -473,7 +473,7 @@ def test_default_recipe_augments_centres_and_calibrates(synthetic, tmp_path, cap
 
     training = load(path).training
     assert training["features"] == "stroke-waves"
-    assert training["augment"] == 8
+    assert training["augment"] == 9
     assert training["drawn"] == 14000
     assert training["rows"] == 14500
     assert training["centre"] is training["calibrate"] is True
