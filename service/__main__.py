@@ -63,10 +63,15 @@ def _read(path: Path, stages: Path | None, settings: Settings) -> None:
     classifier = load_first(settings.weights)
     show = _writer(stages) if stages else ignore
     image = read_image(path.read_bytes(), settings.limits.max_pixels, show)
-    (probabilities,) = classifier.predict_proba(image[np.newaxis])
-    best = probabilities.argmax()
-    print(f"digit: {classifier.classes[best]}")
-    print(f"probability: {probabilities[best]:.4f}")
+    scores = classifier.score(image[np.newaxis])
+    digit = classifier.classes[scores.probabilities[0].argmax()]
+    is_digit = "" if scores.is_digit is None else f"is_digit: {scores.is_digit[0]:.4f}"
+    if classifier.refused(scores).any():
+        raise InvalidImage(f"this does not look like a digit ({is_digit}; nearest digit: {digit})")
+    print(f"digit: {digit}")
+    print(f"probability: {scores.probabilities[0].max():.4f}")
+    if is_digit:
+        print(is_digit)
 
 
 def _writer(folder: Path) -> Show:

@@ -118,6 +118,11 @@ class Classifier:
         for name, array in self.arrays().items():
             _check(name, array, shapes[name])
 
+    @property
+    def format(self) -> str:
+        """The format of its weights file."""
+        return FORMATS[self.detector is not None]
+
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the arrays of the weights file by their names."""
         arrays = {"weight": self.weight, "bias": self.bias}
@@ -131,6 +136,12 @@ class Classifier:
         logits = self.logits(features)
         is_digit = self.detector.probability(features, logits) if self.detector else None
         return Scores(softmax(logits), is_digit)
+
+    def refused(self, scores: Scores) -> npt.NDArray[np.bool_]:
+        """Return which (n,) of n images are refused: P(digit) is below the threshold."""
+        if self.detector is None or scores.is_digit is None:
+            return np.zeros(len(scores.probabilities), bool)
+        return scores.is_digit < self.detector.threshold
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute class probabilities (n, K), in class order, of images (n, 28, 28).
@@ -167,7 +178,7 @@ def save(classifier: Classifier, path: Path) -> None:
     """Write the weights file: the same bytes every time for the same classifier."""
     detector = classifier.detector
     metadata = {
-        "format": FORMATS[detector is not None],
+        "format": classifier.format,
         "features": classifier.features,
         "classes": json.dumps(classifier.classes),
         "training": json.dumps(dict(classifier.training), sort_keys=True),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 from flask import Response, g, request
 from werkzeug.exceptions import (
     BadRequest,
@@ -16,7 +17,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from service.classifier import Classifier, Floats
+from service.classifier import Classifier, Scores
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
 from service.images import InvalidImage, UnknownFormat, n_pixels, read_image, read_levels
@@ -27,6 +28,7 @@ from service.web.bulk import NPY, to_npy, unusual_images
 from service.web.extension import extension
 from service.web.families import count_predictions
 from service.web.hints import hint
+from service.web.nondigits import NotADigit, refusals
 from service.web.prediction_json import JSON, prediction, predictions
 from service.web.problems import SHOWN
 from service.web.uploads import bulk_images, pictures, read_body
@@ -55,21 +57,22 @@ def predict() -> Response:
             "explain=1 is only for one picture with a JSON reply; send one picture, or omit explain"
         )
     images, errors = _read_all(files, limits) if bulk is None else _read_bulk(bulk, limits)
-    extra = {}
+    extra: dict[str, object] = {}
     if is_explained:
         with _timed("explain"):
             extra["explanation"] = explain(classifier, images[0])
-    probabilities = _score(classifier, images)
-    if errors:
-        # rows of NaN; numpy.insert expects indices from before any insertion
-        places = [i - n_before for n_before, i in enumerate(errors)]
-        probabilities = np.insert(probabilities, places, np.nan, axis=0)
+    scores = _score(classifier, images)
+    refused = refusals(classifier, scores, extra)
+    count_predictions(extension().metrics, classifier.classes, scores, refused)
+    if is_single and refused:
+        raise refused[0]
+    scores, errors = _in_slots(scores, refused, errors)
     if is_npy:
-        return Response(to_npy(probabilities.astype(np.float32)), content_type=NPY)
+        return Response(to_npy(scores.probabilities.astype(np.float32)), content_type=NPY)
     if is_single:
-        reply = prediction(classifier, probabilities[0], **extra)
+        reply = prediction(classifier, scores, 0, extra)
     else:
-        reply = predictions(classifier, probabilities, errors)
+        reply = predictions(classifier, scores, errors)
     return Response(reply, content_type=JSON)
 
 
@@ -174,15 +177,40 @@ def _read(upload: bytes | Images, max_pixels: int) -> Images:
     return image
 
 
-def _score(classifier: Classifier, images: Images) -> Floats:
-    """Compute the probabilities (n, K) of images (n, 28, 28), block by block."""
+def _score(classifier: Classifier, images: Images) -> Scores:
+    """Score images (n, 28, 28), block by block."""
     probabilities = np.empty((len(images), len(classifier.classes)))
+    is_digit = np.empty(len(images))
     for first in range(0, len(images), BLOCK):
         block = slice(first, first + BLOCK)
         with _timed("score"):
-            probabilities[block] = classifier.predict_proba(images[block])
-    count_predictions(extension().metrics, classifier.classes, probabilities)
-    return probabilities
+            probabilities[block], p = classifier.score(images[block])
+        if p is not None:
+            is_digit[block] = p
+    return Scores(probabilities, is_digit if classifier.detector else None)
+
+
+def _in_slots(
+    scores: Scores, refused: dict[int, NotADigit], errors: Errors
+) -> tuple[Scores, Errors]:
+    """Add slots for the images that could not be read, and an error for each refused one.
+
+    Rows of images with an error are NaN.
+    """
+    if not refused and not errors:
+        return scores, errors
+    n = len(scores.probabilities) + len(errors)
+    slots = np.setdiff1d(np.arange(n), list(errors)).tolist()  # of the scores
+    errors = errors | {slots[i]: problems.fields(error) for i, error in refused.items()}
+
+    def spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        rows = np.full((n, *values.shape[1:]), np.nan)
+        rows[slots] = values
+        rows[list(errors)] = np.nan
+        return rows
+
+    is_digit = None if scores.is_digit is None else spread(scores.is_digit)
+    return Scores(spread(scores.probabilities), is_digit), errors
 
 
 def _prefers_npy() -> bool:

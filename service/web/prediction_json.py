@@ -4,14 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from service.classifier import ALL_CLASSES, Classifier, Floats
+from service.classifier import ALL_CLASSES, Classifier, Scores
 
 JSON = "application/json"
 
 
 # one model is current; its predecessors may still answer requests that began earlier
 @lru_cache(maxsize=4)
-def _template(classes: Sequence[int], version: str) -> tuple[str, str]:
+def _template(classes: Sequence[int], version: str, has_is_digit: bool) -> tuple[str, str]:
     """Return the format of a prediction's members, and the end of every reply.
 
     A JSON serialiser takes three times as long. Probabilities have seven significant
@@ -22,35 +22,44 @@ def _template(classes: Sequence[int], version: str) -> tuple[str, str]:
     # only where a probability's index is not the digit itself
     if classes != ALL_CLASSES:
         end += f',"classes":{json.dumps(classes)}'
-    return f'"digit":%d,"probability":%#.7g,"probabilities":[{values}]', end + "}\n"
+    is_digit = '"is_digit":%#.7g,' if has_is_digit else ""
+    return f'"digit":%d,"probability":%#.7g,{is_digit}"probabilities":[{values}]', end + "}\n"
 
 
-def prediction(classifier: Classifier, probabilities: Floats, **extra: object) -> bytes:
-    """Write the reply for one image, from its probabilities (K,) and extra members."""
+def prediction(
+    classifier: Classifier, scores: Scores, i: int, extra: Mapping[str, object] = {}
+) -> bytes:
+    """Write the reply for image i of the scores, with extra members."""
     members = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
-    template, end = _template(classifier.classes, classifier.version)
-    fields = _fields(template, classifier.classes, probabilities)
-    return f"{{{fields}{members}{end}".encode()
+    template, end = _template_of(classifier, scores)
+    return f"{{{_fields(template, classifier.classes, scores, i)}{members}{end}".encode()
 
 
 def predictions(
-    classifier: Classifier, probabilities: Floats, errors: Mapping[int, Mapping[str, object]]
+    classifier: Classifier, scores: Scores, errors: Mapping[int, Mapping[str, object]]
 ) -> bytes:
-    """Write the reply for several images, from their probabilities (N, K).
+    """Write the reply for several images, from their scores.
 
     errors: problem documents by the index of the image that they replace
     """
-    template, end = _template(classifier.classes, classifier.version)
+    template, end = _template_of(classifier, scores)
     slots = (
         json.dumps({"error": errors[i]})
         if i in errors
-        else f"{{{_fields(template, classifier.classes, row)}}}"
-        for i, row in enumerate(probabilities)
+        else f"{{{_fields(template, classifier.classes, scores, i)}}}"
+        for i in range(len(scores.probabilities))
     )
     return f'{{"predictions":[{",".join(slots)}]{end}'.encode()
 
 
-def _fields(template: str, classes: Sequence[int], row: Floats) -> str:
-    values = row.tolist()
+def _template_of(classifier: Classifier, scores: Scores) -> tuple[str, str]:
+    return _template(classifier.classes, classifier.version, scores.is_digit is not None)
+
+
+def _fields(template: str, classes: Sequence[int], scores: Scores, i: int) -> str:
+    values = scores.probabilities[i].tolist()
     highest = max(values)
-    return template % (classes[values.index(highest)], highest, *values)
+    digit = classes[values.index(highest)]
+    if scores.is_digit is None:
+        return template % (digit, highest, *values)
+    return template % (digit, highest, scores.is_digit[i], *values)
