@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import axe_playwright_python
@@ -15,6 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, strokes_of
 from benchmarks.page import chromium, clear, draw
+from service.classifier import N_LOGIT_NUMBERS, Detector, load, save
+from service.settings import EMBEDDED_WEIGHTS
 from service.web.ui import FOLDER, STATIC
 from tests.conftest import (
     ROOT,
@@ -214,6 +217,42 @@ def test_refusal_is_shown_with_the_detail_of_the_service(service, browser, uploa
         expect(page.locator("#digit")).to_have_text("?")
         page.locator("#file").set_input_files(PICTURE)
         expect_answer(page, 5)
+
+
+@contextmanager
+def service_with(tmp_path: Path, log_odds: float) -> Iterator[str]:
+    """Run the service with a detector that has one answer; yield its URL."""
+    shipped = load(EMBEDDED_WEIGHTS)
+    weight = np.zeros(len(shipped.weight) + N_LOGIT_NUMBERS, np.float32)
+    detector = Detector(weight, np.array([log_odds], np.float32), 0.3)
+    path = tmp_path / "digits.safetensors"
+    save(replace(shipped, detector=detector), path)
+    with running_service(DIGITS_WEIGHTS=str(path)) as service:
+        yield service.url
+
+
+def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browser, tmp_path):
+    with service_with(tmp_path, -9.0) as url, opened(browser, url, refused=True) as page:
+        draw(page, SEVEN)
+        expect(page.locator("#sentence")).to_have_text("Not a digit yet. The nearest is a 7.")
+        expect(page.locator("#digit")).to_have_text("?")
+        expect(page.locator("#bars .best")).to_have_count(0)
+        expect(page.locator("#bars button").first).to_be_disabled()
+        # what the model saw, and why it is nearest
+        expect(page.locator("#reason")).to_contain_text("for a 7 against")
+        page.locator("#file").set_input_files(PICTURE)
+        expect(page.locator("#sentence")).to_have_text(
+            "This does not look like a digit. The nearest is a 5."
+        )
+
+
+def test_doubt_about_a_digit_is_shown_beside_the_confidence(browser, tmp_path):
+    with service_with(tmp_path, 0.0) as url, opened(browser, url) as page:
+        page.locator("#file").set_input_files(PICTURE)
+        expect_answer(page, 5)
+        expect(page.locator("#sentence")).to_have_text(
+            "Almost certainly a 5. It may be no digit: 50.0 % that it is one."
+        )
 
 
 def test_one_request_is_in_flight_and_a_stale_reply_is_dropped(service, browser):

@@ -19,7 +19,8 @@ let file = null; // the chosen picture, instead of strokes
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, busy = false, timer = 0, waitingSince = 0;
-let answer = null; // the last reply
+let answer = null; // the last reply: a prediction, or the refusal of what is no digit
+let known = [...Array(10).keys()]; // the model's classes
 let chosen = null; // the digit whose evidence is shown; null: that of the answer
 
 // The drawing area
@@ -283,7 +284,8 @@ async function handleReply(reply, body) {
   if (reply.ok) {
     showAnswer(body, sentenceFor(body));
     performance.mark("bars");
-  } else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
+  } else if ("is_digit" in body) showAnswer(body, sentenceForRefusal(body));
+  else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
   else if (reply.status === 401) return (await askForKey()) ? RETRY_WITH_KEY : 0;
   else if (reply.status >= 500) {
     showAnswer(answer, "The service is busy; retrying…");
@@ -320,12 +322,19 @@ function percent(p) {
   return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
 }
 
-function sentenceFor({ digit, probability, explanation }) {
-  const other = withArticle(explanation.runner_up);
-  if (probability >= CERTAIN) return `Almost certainly ${withArticle(digit)}.`;
-  if (probability >= LIKELY) return `Very likely ${withArticle(digit)}.`;
-  if (probability >= PROBABLE) return `Probably ${withArticle(digit)}, possibly ${other}.`;
-  return `Uncertain: ${withArticle(digit)} or ${other}.`;
+function sentenceFor({ digit, probability, is_digit = 1, explanation }) {
+  const one = withArticle(digit), other = withArticle(explanation.runner_up);
+  const doubt = is_digit < CERTAIN ? ` It may be no digit: ${percent(is_digit)} that it is one.` : "";
+  if (probability >= CERTAIN) return `Almost certainly ${one}.${doubt}`;
+  if (probability >= LIKELY) return `Very likely ${one}.${doubt}`;
+  if (probability >= PROBABLE) return `Probably ${one}, possibly ${other}.${doubt}`;
+  return `Uncertain: ${one} or ${other}.${doubt}`;
+}
+
+/** A drawing may be unfinished, so this is no error. */
+function sentenceForRefusal({ digit }) {
+  const start = file ? "This does not look like a digit" : "Not a digit yet";
+  return `${start}. The nearest is ${withArticle(digit)}.`;
 }
 
 function setText(id, text) {
@@ -336,31 +345,31 @@ function setText(id, text) {
 function showAnswer(reply, sentence, detail = "") {
   answer = reply;
   if (reply === null) chosen = null;
-  setText("digit", reply ? String(reply.digit) : "?");
+  setText("digit", reply?.probabilities ? String(reply.digit) : "?");
   setText("sentence", detail ? `${sentence} ${detail[0].toUpperCase()}${detail.slice(1)}.` : sentence);
   showBars();
   explain();
 }
 
 function classes() {
-  return answer?.classes ?? [...Array(10).keys()];
+  return answer?.classes ?? known;
 }
 
 function showBars() {
-  const list = $("bars");
+  const list = $("bars"), probabilities = answer?.probabilities;
   if (list.children.length !== classes().length) {
     list.replaceChildren(...classes().map(makeBar));
   }
   classes().forEach((digit, i) => {
     const bar = list.children[i].firstChild;
-    const p = answer ? answer.probabilities[i] : 0;
-    const text = answer ? percent(p) : "–";
+    const p = probabilities?.[i] ?? 0;
+    const text = probabilities ? percent(p) : "–";
     bar.children[0].textContent = digit;
     bar.children[1].firstChild.style.transform = `scaleX(${p})`;
     bar.children[2].textContent = text;
-    bar.disabled = !answer;
-    bar.classList.toggle("best", answer?.digit === digit);
-    bar.setAttribute("aria-pressed", Boolean(answer) && (chosen ?? answer.digit) === digit);
+    bar.disabled = !probabilities;
+    bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
+    bar.setAttribute("aria-pressed", Boolean(probabilities) && (chosen ?? answer.digit) === digit);
     bar.setAttribute("aria-label", `${digit}: ${text}`);
   });
 }
@@ -476,10 +485,13 @@ async function showModel() {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const reply = await fetch("model", { headers }).catch(() => null);
   if (!reply?.ok) return;
-  const { model, training, evaluation, features } = await reply.json();
+  const { model, training, evaluation, features, classes } = await reply.json();
+  known = classes;
   const facts = [`Model ${model}: logistic regression on ${features}`];
   if (training.data) {
-    facts.push(`, trained on ${training.rows?.toLocaleString("en")} images of ${training.data} for ` +
+    const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
+    const others = drawn ? ` and ${count(drawn)} synthetic digits` : "";
+    facts.push(`, trained on ${count(rows - drawn)} images of ${training.data}${others} for ` +
       `${training.epochs} epochs of gradient descent (learning rate ${training.learning_rate}, batch size ` +
       `${training.batch_size}, seed ${training.seed}, torch ${training.versions?.torch})`);
   }
