@@ -66,7 +66,7 @@ def _read(path: Path, stages: Path | None, settings: Settings) -> None:
     scores = classifier.score(image[np.newaxis])
     digit = classifier.classes[scores.probabilities[0].argmax()]
     is_digit = "" if scores.is_digit is None else f"is_digit: {scores.is_digit[0]:.4f}"
-    if classifier.refused(scores).any():
+    if classifier.refused(scores):
         raise InvalidImage(f"this does not look like a digit ({is_digit}; nearest digit: {digit})")
     print(f"digit: {digit}")
     print(f"probability: {scores.probabilities[0].max():.4f}")

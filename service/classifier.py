@@ -5,7 +5,8 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from functools import cached_property
+from math import exp, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,16 +42,22 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
 
     p_k = exp z_k / Σ_j exp z_j    Bishop, PRML, eq. 4.104
     """
+    return _softmax(logits)[0]
+
+
+def logit_numbers(logits: Floats) -> npt.NDArray[np.float64]:
+    """Compute the numbers (n, 1) of logits (n, K) that the detector sees: log Σ_k exp z_k."""
+    return _softmax(logits)[1]
+
+
+def _softmax(logits: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Compute the softmax (n, K) of logits (n, K), and log Σ_k exp z_k (n, 1)."""
     z = logits.astype(np.float64)
     # exp(710) overflows; subtracting the largest logit does not change the softmax
-    exponentials = np.exp(z - z.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def logit_numbers(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Compute the numbers (n, 1) of logits (n, K) that the detector sees: log Σ_k exp z_k."""
-    highest = logits.max(axis=1, keepdims=True)
-    return highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+    highest = z.max(axis=1, keepdims=True)
+    exponentials = np.exp(z - highest)
+    total = exponentials.sum(axis=1, keepdims=True)
+    return exponentials / total, highest + np.log(total)
 
 
 class Scores(NamedTuple):
@@ -73,16 +80,18 @@ class Detector:
     threshold: float
 
     def probability(
-        self, features: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
+        self, products: npt.NDArray[np.float32], numbers: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """Compute P(digit) (n,) of features (n, D) and their logits (n, K).
+        """Compute P(digit) (n,) of the products (n,) of features and weights, and `logit_numbers`.
 
         σ(a) = 1 / (1 + exp(−a))    Bishop, PRML, eq. 4.59, 4.87
         """
-        inputs = np.concatenate([features, logit_numbers(logits)], axis=1)
-        # one product per row: an image gets the same bits alone as in a batch
-        a = (inputs[:, np.newaxis] @ self.weight)[:, 0] + self.bias
-        return np.exp(-np.logaddexp(0.0, -a.astype(np.float64)))
+        weight, bias = float(self.weight[-1]), float(self.bias[0])
+        # of floats, because for one image the calls of numpy take longer
+        pairs = zip(products.tolist(), numbers[:, 0].tolist(), strict=True)
+        activations = [product + number * weight + bias for product, number in pairs]
+        # σ without an overflow
+        return np.array([exp(min(a, 0.0)) / (1.0 + exp(-abs(a))) for a in activations])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +141,18 @@ class Classifier:
 
     def score(self, images: npt.NDArray[np.uint8]) -> Scores:
         """Compute the probabilities of classes and of being a digit of images (n, 28, 28)."""
-        features = FEATURES[self.features](images)
-        logits = self.logits(features)
-        is_digit = self.detector.probability(features, logits) if self.detector else None
-        return Scores(softmax(logits), is_digit)
+        products, k = self._products(FEATURES[self.features](images)), len(self.classes)
+        probabilities, numbers = _softmax(products[:, :k] + self.bias)
+        if self.detector is None:
+            return Scores(probabilities, None)
+        return Scores(probabilities, self.detector.probability(products[:, k], numbers))
 
-    def refused(self, scores: Scores) -> npt.NDArray[np.bool_]:
-        """Return which (n,) of n images are refused: P(digit) is below the threshold."""
+    def refused(self, scores: Scores) -> list[int]:
+        """Return the indices of the images that are refused: P(digit) is below the threshold."""
         if self.detector is None or scores.is_digit is None:
-            return np.zeros(len(scores.probabilities), bool)
-        return scores.is_digit < self.detector.threshold
+            return []
+        threshold = self.detector.threshold
+        return [i for i, p in enumerate(scores.is_digit.tolist()) if p < threshold]
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute class probabilities (n, K), in class order, of images (n, 28, 28).
@@ -152,8 +163,22 @@ class Classifier:
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute the logits (n, K), φ W + b, of features (n, D)."""
+        return self._products(features)[:, : len(self.classes)] + self.bias
+
+    def _products(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Compute the products (n, K) of features and weights; of the detector's too, last."""
         # one product per row: an image gets the same bits alone as in a batch
-        return (features[:, np.newaxis] @ self.weight)[:, 0] + self.bias
+        return (features[:, np.newaxis] @ self._rows.T)[:, 0]
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.float32]:
+        """The weights (K, D), and those of the detector as one more row.
+
+        BLAS takes a third of the time that it takes with (D, K).
+        """
+        n_features = len(self.weight)
+        rows = [] if self.detector is None else [self.detector.weight[np.newaxis, :n_features]]
+        return np.ascontiguousarray(np.concatenate([self.weight.T, *rows]))
 
 
 def _check(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:

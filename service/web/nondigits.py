@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 from werkzeug.exceptions import UnprocessableEntity
 
 from service.classifier import Classifier, Scores
@@ -24,12 +23,11 @@ def refusals(
 
     extra: more members of the problem documents
     """
-    is_refused = classifier.refused(scores)
-    if scores.is_digit is None or not is_refused.any():
+    if scores.is_digit is None:
         return {}
-    refused = np.flatnonzero(is_refused).tolist()
-    nearest = [classifier.classes[k] for k in scores.probabilities[refused].argmax(axis=1)]
     return {
-        i: NotADigit(digit, scores.is_digit[i], extra)
-        for i, digit in zip(refused, nearest, strict=True)
+        i: NotADigit(
+            classifier.classes[scores.probabilities[i].argmax()], scores.is_digit[i], extra
+        )
+        for i in classifier.refused(scores)
     }

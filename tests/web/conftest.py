@@ -49,7 +49,7 @@ def detecting(classifier: Classifier, drawn: DataSet) -> Classifier:
     numbers = logit_numbers(classifier.logits(features))
     weight = np.zeros(features.shape[1] + numbers.shape[1], np.float32)
     weight[-1] = 1
-    bias = -np.median(numbers[:, -1:], axis=0)
+    bias = -np.median(numbers[:, -1:], axis=0).astype(np.float32)
     return replace(classifier, detector=Detector(weight, bias, 0.5), version="detecting")
 
 
