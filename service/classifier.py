@@ -1,4 +1,4 @@
-"""Multinomial logistic regression and its weights file."""
+"""Logistic regression, multinomial and binary, and its weights file."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ from safetensors import SafetensorError
 
 from service.features import FEATURES, n_features
 
-FORMAT = "1"
+FORMATS = ("1", "2")  # without and with a detector
 ARRAYS = ["bias", "weight"]
+DETECTOR_ARRAYS = ["digit_bias", "digit_weight"]
+N_LOGIT_NUMBERS = 1
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
@@ -45,13 +47,51 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def logit_numbers(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Compute the numbers (n, 1) of logits (n, K) that the detector sees: log Σ_k exp z_k."""
+    highest = logits.max(axis=1, keepdims=True)
+    return highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+
+
+class Scores(NamedTuple):
+    """The probabilities (n, K) of the classes, and of being a digit, (n,), of n images."""
+
+    probabilities: npt.NDArray[np.float64]
+    is_digit: npt.NDArray[np.float64] | None  # None without a detector
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """Binary logistic regression that estimates P(an image is a digit).
+
+    weight (D + 1,) float32, of the features and of `logit_numbers`; bias (1,) float32;
+    images whose probability is below the threshold are refused.
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    threshold: float
+
+    def probability(
+        self, features: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        """Compute P(digit) (n,) of features (n, D) and their logits (n, K).
+
+        σ(a) = 1 / (1 + exp(−a))    Bishop, PRML, eq. 4.59, 4.87
+        """
+        inputs = np.concatenate([features, logit_numbers(logits)], axis=1)
+        # one product per row: an image gets the same bits alone as in a batch
+        a = (inputs[:, np.newaxis] @ self.weight)[:, 0] + self.bias
+        return np.exp(-np.logaddexp(0.0, -a.astype(np.float64)))
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """Multinomial logistic regression over the feature map named `features`.
 
     weight (D, K) float32, bias (K,) float32, classes: K distinct digits in column
-    order; `training` and `evaluation` are metadata of the weights file. Raises
-    InvalidWeights if these do not fit together.
+    order; detector: whether an image is a digit at all; `training` and `evaluation` are
+    metadata of the weights file. Raises InvalidWeights if these do not fit together.
     """
 
     weight: npt.NDArray[np.float32]
@@ -61,6 +101,7 @@ class Classifier:
     training: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     version: str = "unsaved"
+    detector: Detector | None = None
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
@@ -68,18 +109,28 @@ class Classifier:
             raise InvalidWeights(f"unknown feature map {self.features[:SHOWN]!r}; use {known}")
         if not _are_classes(self.classes):
             raise InvalidWeights(f"classes {str(self.classes)[:SHOWN]}, expected distinct digits")
-        k = len(self.classes)
-        shapes = {"weight": (n_features(self.features), k), "bias": (k,)}
-        for name, shape in shapes.items():
-            array = getattr(self, name)
-            if array.dtype != np.float32 or array.shape != shape:
-                raise InvalidWeights(
-                    f"{name} is {array.dtype} {array.shape}, expected float32 {shape}"
-                )
-            if not np.isfinite(array).all():
-                raise InvalidWeights(f"{name} has a value that is not finite")
-            if np.abs(array).max() > MAX_WEIGHT:
-                raise InvalidWeights(f"{name} has a value beyond ±{MAX_WEIGHT:,.0f}")
+        d, k = n_features(self.features), len(self.classes)
+        shapes = {"weight": (d, k), "bias": (k,)}
+        if self.detector is not None:
+            shapes |= {"digit_weight": (d + N_LOGIT_NUMBERS,), "digit_bias": (1,)}
+            if not 0 <= self.detector.threshold < 1:
+                raise InvalidWeights(f"threshold {self.detector.threshold}, expected 0 to 1")
+        for name, array in self.arrays().items():
+            _check(name, array, shapes[name])
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the arrays of the weights file by their names."""
+        arrays = {"weight": self.weight, "bias": self.bias}
+        if self.detector is not None:
+            arrays |= {"digit_weight": self.detector.weight, "digit_bias": self.detector.bias}
+        return arrays
+
+    def score(self, images: npt.NDArray[np.uint8]) -> Scores:
+        """Compute the probabilities of classes and of being a digit of images (n, 28, 28)."""
+        features = FEATURES[self.features](images)
+        logits = self.logits(features)
+        is_digit = self.detector.probability(features, logits) if self.detector else None
+        return Scores(softmax(logits), is_digit)
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute class probabilities (n, K), in class order, of images (n, 28, 28).
@@ -94,6 +145,16 @@ class Classifier:
         return (features[:, np.newaxis] @ self.weight)[:, 0] + self.bias
 
 
+def _check(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raise InvalidWeights for an array of the weights file that cannot be served."""
+    if array.dtype != np.float32 or array.shape != shape:
+        raise InvalidWeights(f"{name} is {array.dtype} {array.shape}, expected float32 {shape}")
+    if not np.isfinite(array).all():
+        raise InvalidWeights(f"{name} has a value that is not finite")
+    if np.abs(array).max() > MAX_WEIGHT:
+        raise InvalidWeights(f"{name} has a value beyond ±{MAX_WEIGHT:,.0f}")
+
+
 def _are_classes(classes: object) -> bool:
     return (
         isinstance(classes, tuple)
@@ -104,14 +165,17 @@ def _are_classes(classes: object) -> bool:
 
 def save(classifier: Classifier, path: Path) -> None:
     """Write the weights file: the same bytes every time for the same classifier."""
+    detector = classifier.detector
     metadata = {
-        "format": FORMAT,
+        "format": FORMATS[detector is not None],
         "features": classifier.features,
         "classes": json.dumps(classifier.classes),
         "training": json.dumps(dict(classifier.training), sort_keys=True),
         "evaluation": json.dumps(dict(classifier.evaluation), sort_keys=True),
     }
-    arrays = {name: np.ascontiguousarray(getattr(classifier, name)) for name in ARRAYS}
+    if detector is not None:
+        metadata["digit_threshold"] = json.dumps(detector.threshold)
+    arrays = {name: np.ascontiguousarray(array) for name, array in classifier.arrays().items()}
     header, data = _split(safetensors.numpy.save(arrays, metadata))
     # the library writes metadata in an order that differs between processes
     ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
@@ -164,14 +228,17 @@ def _parse(content: bytes) -> Classifier:
         arrays = safetensors.numpy.load(content)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InvalidWeights(f"not a safetensors file: {error}") from error
-    if sorted(arrays) != ARRAYS:
-        raise InvalidWeights(f"arrays {sorted(arrays)}, expected {ARRAYS}")
     metadata = _split(content)[0].get("__metadata__") or {}
-    if metadata.get("format") != FORMAT:
-        raise InvalidWeights(f"format {metadata.get('format')!r:.{SHOWN}}, expected {FORMAT!r}")
+    if (kind := metadata.get("format")) not in FORMATS:
+        known = " or ".join(map(repr, FORMATS))
+        raise InvalidWeights(f"format {kind!r:.{SHOWN}}, expected {known}")
+    expected = ARRAYS if kind == FORMATS[0] else sorted(ARRAYS + DETECTOR_ARRAYS)
+    if sorted(arrays) != expected:
+        raise InvalidWeights(f"arrays {sorted(arrays)}, expected {expected}")
     try:
         names = ("classes", "training", "evaluation")
         classes, training, evaluation = (_metadata(metadata[name]) for name in names)
+        detector = None if kind == FORMATS[0] else _detector(arrays, metadata)
     except (KeyError, ValueError, RecursionError) as error:
         raise InvalidWeights(f"bad metadata: {error!r}") from error
     if not isinstance(training, dict) or not isinstance(evaluation, dict):
@@ -184,7 +251,15 @@ def _parse(content: bytes) -> Classifier:
         training=training,
         evaluation=evaluation,
         version=hashlib.sha256(content).hexdigest()[:VERSION_DIGITS],
+        detector=detector,
     )
+
+
+def _detector(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> Detector:
+    threshold = _metadata(metadata["digit_threshold"])
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise ValueError(f"digit_threshold is {threshold!r:.{SHOWN}}, expected a number")
+    return Detector(arrays["digit_weight"], arrays["digit_bias"], float(threshold))
 
 
 def _metadata(text: str) -> Any:

@@ -10,7 +10,16 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 
-from service.classifier import MAX_WEIGHTS_BYTES, Classifier, InvalidWeights, load, save, softmax
+from service.classifier import (
+    MAX_WEIGHTS_BYTES,
+    Classifier,
+    Detector,
+    InvalidWeights,
+    load,
+    logit_numbers,
+    save,
+    softmax,
+)
 from service.features import pixels
 from tests.conftest import ROOT
 
@@ -21,6 +30,16 @@ METADATA = {
     "training": "{}",
     "evaluation": "{}",
 }
+
+
+WITH_DETECTOR = METADATA | {"format": "2", "digit_threshold": "0.25"}
+
+
+def detecting() -> Classifier:
+    """Return a classifier of pixels with a detector, both at random."""
+    weight = np.random.default_rng(2).normal(size=784 + 1).astype(np.float32) / 30
+    detector = Detector(weight, np.array([0.5], np.float32), 0.25)
+    return Classifier(**arrays(), classes=tuple(range(10)), features="pixels", detector=detector)
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -74,6 +93,46 @@ def test_an_image_gets_the_same_probabilities_alone_as_in_a_batch(classifier, dr
     np.testing.assert_allclose(alone, classifier.predict_proba(images), atol=1e-6)
 
 
+def test_probability_of_a_digit_is_the_sigmoid_of_features_and_logits(drawn):
+    classifier = detecting()
+    images = drawn.test.images[:20]
+
+    scores = classifier.score(images)
+
+    features = pixels(images).astype(np.float64)
+    logits = features @ classifier.weight + classifier.bias
+    a = np.hstack([features, logit_numbers(logits)]) @ classifier.detector.weight + 0.5
+    np.testing.assert_allclose(scores.is_digit, 1 / (1 + np.exp(-a)), rtol=1e-4)
+    np.testing.assert_array_equal(scores.probabilities, classifier.predict_proba(images))
+    assert np.ptp(scores.is_digit) > 0.01
+
+
+def test_an_image_gets_the_same_probability_of_a_digit_alone_as_in_a_batch(drawn):
+    classifier, images = detecting(), drawn.test.images[:50]
+
+    alone = np.concatenate([classifier.score(image[None]).is_digit for image in images])
+
+    np.testing.assert_array_equal(alone, classifier.score(images).is_digit)
+
+
+def test_a_classifier_without_detector_says_nothing_about_digits(drawn):
+    classifier = Classifier(**arrays(), classes=tuple(range(10)), features="pixels")
+
+    assert classifier.score(drawn.test.images[:2]).is_digit is None
+
+
+def test_a_saved_detector_loads_as_it_was(tmp_path):
+    original, path = detecting(), tmp_path / "w.safetensors"
+
+    save(original, path)
+    loaded = load(path)
+
+    assert loaded.detector is not None
+    np.testing.assert_array_equal(loaded.detector.weight, original.detector.weight)
+    np.testing.assert_array_equal(loaded.detector.bias, original.detector.bias)
+    assert loaded.detector.threshold == 0.25
+
+
 def test_saved_weights_load_as_they_were(tmp_path):
     original = Classifier(
         **arrays(),
@@ -124,6 +183,11 @@ def changed_metadata(**changes: str) -> bytes:
     return safetensors.numpy.save(arrays(), METADATA | changes)
 
 
+def changed_detector(metadata: dict[str, str] = WITH_DETECTOR, **changes: np.ndarray) -> bytes:
+    detector = {"digit_weight": np.ones(785, np.float32), "digit_bias": np.ones(1, np.float32)}
+    return safetensors.numpy.save(arrays() | detector | changes, metadata)
+
+
 def not_finite() -> bytes:
     weight = arrays()["weight"]
     weight[5, 5] = np.nan
@@ -147,7 +211,15 @@ def not_finite() -> bytes:
         (changed_arrays(bias=np.zeros(9, np.float32)), "bias is float32 (9,)"),
         (not_finite(), "weight has a value that is not finite"),
         (safetensors.numpy.save(arrays()), "format None"),
-        (changed_metadata(format="2"), "format '2'"),
+        (changed_metadata(format="3"), "format '3', expected '1' or '2'"),
+        (changed_metadata(format="2"), "expected ['bias', 'digit_bias'"),
+        (changed_detector(METADATA), "arrays ['bias', 'digit_bias'"),
+        (changed_detector(METADATA | {"format": "2"}), "bad metadata: KeyError"),
+        (changed_detector(WITH_DETECTOR | {"digit_threshold": "true"}), "expected a number"),
+        (changed_detector(WITH_DETECTOR | {"digit_threshold": "NaN"}), "not a finite number"),
+        (changed_detector(WITH_DETECTOR | {"digit_threshold": "1.5"}), "threshold 1.5, expected"),
+        (changed_detector(digit_weight=np.ones(784, np.float32)), "expected float32 (785,)"),
+        (changed_detector(digit_bias=np.full(1, np.nan, np.float32)), "digit_bias has a value"),
         (changed_metadata(features="magic"), "unknown feature map 'magic'; use pixels"),
         (changed_metadata(classes="[1, 1]"), "distinct"),
         (changed_metadata(classes="[7]"), "distinct"),
