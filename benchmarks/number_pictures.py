@@ -30,9 +30,7 @@ class Drawn(NamedTuple):
 Rendering = Callable[[Ink, np.random.Generator], bytes]
 
 
-def draw_number(
-    digits: Digits, n: int, rng: np.random.Generator, touching: bool = False
-) -> Drawn:
+def draw_number(digits: Digits, n: int, rng: np.random.Generator, touching: bool = False) -> Drawn:
     """Place n of the digits in one row, with gaps; one pair of them may touch."""
     rows = rng.integers(len(digits), size=n)
     glyphs = [_glyph(digits.images[i], rng) for i in rows]
@@ -145,9 +143,7 @@ RENDERINGS: dict[str, Rendering] = {
     "light ramp": lambda ink, rng: encoded(
         (drawn := _resized(ink, 50)) + 0.4 * _ramp(drawn, rng) * (1 - drawn)
     ),
-    "blur": lambda ink, rng: encoded(
-        _filtered(_resized(ink, BOX), ImageFilter.GaussianBlur(1))
-    ),
+    "blur": lambda ink, rng: encoded(_filtered(_resized(ink, BOX), ImageFilter.GaussianBlur(1))),
     "JPEG, quality 30": lambda ink, rng: encoded(_resized(ink, 40), "JPEG", quality=30),
     "ruled lines": _ruled,
     "coloured ink": _coloured,

@@ -50,21 +50,23 @@ def read_image(
     """
     picture = decode(upload, max_pixels)
     show("decoded", picture)
-    image = _to_image(picture, show)
+    image, _ = to_image(picture, show)
     show("28x28", image)
     return image
 
 
 def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the image that read_image reads from a picture of grey levels (h, w)."""
-    return _to_image(Image.fromarray(levels), ignore)
+    return to_image(Image.fromarray(levels))[0]
 
 
-def _to_image(picture: Image.Image, show: Show) -> npt.NDArray[np.uint8]:
+def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Return a picture as an image (28, 28), and whether it may hold several digits."""
     levels = levels_of(picture)
     if is_mnist_shaped(levels):
-        return levels
-    return to_mnist_format(*find_digit(picture, show)[:2])
+        return levels, False
+    found = find_digit(picture, show)
+    return to_mnist_format(found.ink, found.mask), found.in_doubt
 
 
 def n_pixels(upload: bytes) -> int:
@@ -151,7 +153,7 @@ class Place(NamedTuple):
 def find_row(picture: Image.Image) -> Place:
     """Find the row of digits in a picture: of the innermost plate that has one.
 
-    Raises InvalidImage where there is none.
+    Raises InvalidImage where there is no ink.
     """
     whole, *plates = _views(picture)
     for view in reversed(plates):

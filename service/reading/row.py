@@ -1,11 +1,13 @@
 """The row of digits of a number: its pieces of ink, and the segments that may be a digit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service.features import IMAGE_SIZE
 from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.cuts import find_cuts
@@ -13,12 +15,7 @@ from service.reading.errors import NoDigit
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import (
-    Components,
-    choose_main,
-    least_area,
-    stretched,
-)
+from service.reading.segmentation import Components, choose_main, is_stroke, least_area, stretched
 
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
@@ -27,8 +24,20 @@ STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the
 CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
 # of the height of the row: the sides of a digit; and the pieces that it has at most
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 6
+WIDE_DIGIT = 1.3  # of the height of the row: a shape that is wider may be two digits
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
+
+
+class Segment(NamedTuple):
+    """Consecutive pieces of a row that may be one digit."""
+
+    first: int  # of its pieces
+    last: int  # exclusive
+    key: Key
+    height: float  # of the row's height
+    is_wide: bool  # wider than a digit is
+    n_cuts: int  # pieces that a cut made
 
 
 @dataclass
@@ -45,19 +54,24 @@ class Row:
     order: list[int]
     height: float
     has_several_rows: bool
+    n_components: int
 
-    def segments(self) -> Iterator[tuple[int, int, Key]]:
-        """Yield what may be one digit: the first and the last piece, exclusive, and both."""
+    def segments(self) -> Iterator[Segment]:
+        """Yield what may be one digit."""
         boxes = self.boxes()
-        low, high = (share * self.height for share in HEIGHTS)
         for first in range(len(boxes)):
             for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
                 top, left = boxes[first:last, :2].min(0)
                 bottom, right = boxes[first:last, 2:].max(0)
-                if right - left > MAX_WIDTH * self.height:
+                height = float(bottom - top) / self.height
+                width = float(right - left) / self.height
+                is_one = last == first + 1
+                if width > MAX_WIDTH and not is_one:
                     break
-                if low <= bottom - top <= high:
-                    yield first, last, tuple(self.order[first:last])
+                if is_one or HEIGHTS[0] <= height <= HEIGHTS[1]:
+                    key = tuple(self.order[first:last])
+                    n_cuts = sum(label > self.n_components for label in key)
+                    yield Segment(first, last, key, height, width > WIDE_DIGIT, n_cuts)
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""
@@ -77,11 +91,13 @@ class Row:
         return morphology.bounding_box(np.isin(self.label, key))
 
     def image(self, key: Key) -> npt.NDArray[np.uint8]:
-        """Return a segment as an image (28, 28) like MNIST's."""
+        """Return a segment as an image (28, 28) like MNIST's; black if it is no stroke."""
         box = self.box(key)
         rows, columns = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
         label = self.label[rows, columns]
         mask = np.isin(label, key)
+        if not is_stroke(mask):
+            return np.zeros(IMAGE_SIZE, np.uint8)
         others = (label > 0) & ~mask
         near = morphology.dilation(mask) & ~others
         ink = stretched(self.plane[rows, columns], self.floor, mask) * near
@@ -96,9 +112,9 @@ class Row:
             return False
         paths = find_cuts(mask)
         columns = np.arange(mask.shape[1])
-        right_of = sum((columns >= path[:, np.newaxis]).astype(np.intp) for path in paths)
-        if not paths:
-            return False
+        right_of = np.zeros(mask.shape, np.intp)
+        for path in paths:
+            right_of += columns >= path[:, np.newaxis]
         first = int(self.label.max()) + 1
         label[mask] = first + right_of[mask]
         new = np.unique(label[mask]).tolist()
@@ -122,7 +138,9 @@ def select_row(strokes: Strokes) -> Row:
     chosen = np.flatnonzero(tall)
     chosen = chosen[np.argsort(-parts.area[chosen], kind="stable")][:MAX_PIECES]
     # of smaller components, those near a tall one are its parts
-    small = possible & ~tall & (parts.area >= np.min([least_area(parts, i) for i in chosen], 0))
+    small = (
+        possible & ~tall & (parts.area >= np.min([least_area(parts, int(i)) for i in chosen], 0))
+    )
     smaller = np.flatnonzero(small)
     smaller = smaller[np.argsort(-parts.area[smaller], kind="stable")]
     rows = _groups(chosen, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
@@ -133,8 +151,9 @@ def select_row(strokes: Strokes) -> Row:
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     usual = float(np.median(height[tall]))
-    row = Row(strokes.plane, strokes.floor, label, [], usual, int(rows.max()) > 0)
-    row.order = np.unique(labels + 1).tolist()
+    order = np.unique(labels + 1).tolist()
+    has_several = int(rows.max()) > 0
+    row = Row(strokes.plane, strokes.floor, label, order, usual, has_several, len(order))
     boxes = row.boxes()
     row.order = np.array(row.order)[np.argsort(boxes[:, 1] + boxes[:, 3])].tolist()
     return row
@@ -152,7 +171,7 @@ def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
     return (beside > STACKED) & (above < ABOVE)
 
 
-def _groups(chosen: Ints, are_joined) -> Ints:
+def _groups(chosen: Ints, are_joined: Callable[[Ints, Ints], Mask]) -> Ints:
     """Label n components by the groups that pairs of them form: (n,), from 0."""
     label = np.arange(len(chosen))
     joined = are_joined(chosen[:, np.newaxis], chosen)

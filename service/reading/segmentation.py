@@ -80,10 +80,18 @@ def refuse_other_shapes(digit: Digit) -> None:
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
-    if morphology.stroke_width(digit.mask) > MAX_PLUMP * max(height, width):
+    if not is_stroke(digit.mask):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
         raise NoDigit("the ink is a single horizontal line")
+
+
+def is_stroke(mask: Mask) -> bool:
+    """Return whether a mask (h, w) is of a stroke: neither a speck nor a blob."""
+    if np.count_nonzero(mask) < MIN_PIXELS:
+        return False
+    size = max(mask[morphology.bounding_box(mask)].shape)
+    return morphology.stroke_width(mask) <= MAX_PLUMP * size
 
 
 def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, bool]:
