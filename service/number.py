@@ -17,7 +17,7 @@ from service.reading.row import Key, Row, Segment
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
-MAX_SEGMENTS = 160  # images that are scored for one picture
+MAX_SEGMENTS = 400  # images that are scored for one picture
 BLOCK = 32  # images scored at once
 SURE = 0.9  # a piece with this score is not cut
 LEAST = 1e-6  # the least score of a segment
@@ -149,8 +149,12 @@ def segment(row: Row, classifier: Classifier) -> tuple[dict[Key, Scored], Path]:
     path = _best_path(row, segments, scored)
     wide = {each.key for each in segments if each.is_wide}
     unsure = [key for key in path.keys if key in wide or scored[key].score < SURE]
-    cuts = [row.cut(label) for key in unsure for label in key]
-    if any(cuts):
+    n_pieces = len(row.order)
+    for label in [label for key in unsure for label in key]:
+        pieces = row.cut(label)
+        if (label,) in scored:
+            scored[pieces] = scored[label,]
+    if len(row.order) > n_pieces:
         segments = _score(row, classifier, scored)
         path = _best_path(row, segments, scored)
     return scored, path
@@ -193,7 +197,7 @@ def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:
     """Compute the logarithm of the likelihood that a segment is a digit of its row."""
-    likelihood = np.log(max(scored.score, LEAST)) - CUT_LOSS * segment.n_cuts
+    likelihood = np.log(max(scored.score, LEAST)) - CUT_LOSS * (segment.cut > 0)
     return float(likelihood - (np.log(segment.height) / HEIGHT_SPREAD) ** 2 / 2)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from service.reading.morphology import Grey, Ints, Mask
 
 TURN = 0.2  # pixels of ink that a step to the side costs as much as: cuts are nearly straight
-SIDE = 0.12  # of the height: a digit is wider than what a cut leaves of it
-APART = 0.1  # of the height: the least distance between two cuts
-MAX_INK = 0.5  # of the height: the most ink that a cut crosses
-CUTS_PER_HEIGHT = 4  # cuts that are tried in a shape as wide as it is high
+SIDE = 0.1  # of the height: a digit is wider than what a cut leaves of it
+APART = 0.07  # of the height: the least distance between two cuts
+MAX_INK = 0.8  # of the height: the most ink that a cut crosses
+CUTS_PER_HEIGHT = 12  # cuts that are tried in a shape as wide as it is high
 
 
 def find_cuts(mask: Mask) -> list[Ints]:

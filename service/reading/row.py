@@ -23,7 +23,7 @@ SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
 # of the height of the row: the sides of a digit; and the pieces that it has at most
-MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 6
+MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 16
 WIDE_DIGIT = 1.3  # of the height of the row: a shape that is wider may be two digits
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
@@ -37,7 +37,7 @@ class Segment(NamedTuple):
     key: Key
     height: float  # of the row's height
     is_wide: bool  # wider than a digit is
-    n_cuts: int  # pieces that a cut made
+    cut: float  # of the row's height: the ink that the cut at its left side crosses
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
 
     label: 0 where there is no ink, else that of the piece; order: the labels from left
-    to right; height: pixels, of a usual digit.
+    to right; height: pixels, of a usual digit; cuts: the pixels of ink that were crossed
+    by the cut left of a piece.
     """
 
     plane: Grey
@@ -54,7 +55,7 @@ class Row:
     order: list[int]
     height: float
     has_several_rows: bool
-    n_components: int
+    cuts: dict[int, float]
 
     def segments(self) -> Iterator[Segment]:
         """Yield what may be one digit."""
@@ -70,8 +71,8 @@ class Row:
                     break
                 if is_one or HEIGHTS[0] <= height <= HEIGHTS[1]:
                     key = tuple(self.order[first:last])
-                    n_cuts = sum(label > self.n_components for label in key)
-                    yield Segment(first, last, key, height, width > WIDE_DIGIT, n_cuts)
+                    cut = self.cuts.get(key[0], 0.0) / self.height
+                    yield Segment(first, last, key, height, width > WIDE_DIGIT, cut)
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""
@@ -103,13 +104,13 @@ class Row:
         ink = stretched(self.plane[rows, columns], self.floor, mask) * near
         return to_mnist_format(ink, mask)
 
-    def cut(self, key: int) -> bool:
-        """Cut a piece wherever two digits may touch; return whether it was cut."""
+    def cut(self, key: int) -> Key:
+        """Cut a piece wherever two digits may touch; return the new pieces."""
         box = self.box((key,))
         label = self.label[box]
         mask = label == key
         if mask.shape[1] < CUT_WIDTH * self.height:
-            return False
+            return (key,)
         paths = find_cuts(mask)
         columns = np.arange(mask.shape[1])
         right_of = np.zeros(mask.shape, np.intp)
@@ -120,7 +121,12 @@ class Row:
         new = np.unique(label[mask]).tolist()
         place = self.order.index(key)
         self.order[place : place + 1] = new
-        return len(new) > 1
+        rows = np.arange(len(mask))
+        for piece in new[1:]:
+            path = paths[piece - first - 1]
+            self.cuts[piece] = float(mask[rows, np.minimum(path, mask.shape[1] - 1)].sum())
+        self.cuts[new[0]] = self.cuts.get(key, 0.0)
+        return tuple(new)
 
 
 def select_row(strokes: Strokes) -> Row:
@@ -153,7 +159,7 @@ def select_row(strokes: Strokes) -> Row:
     usual = float(np.median(height[tall]))
     order = np.unique(labels + 1).tolist()
     has_several = int(rows.max()) > 0
-    row = Row(strokes.plane, strokes.floor, label, order, usual, has_several, len(order))
+    row = Row(strokes.plane, strokes.floor, label, order, usual, has_several, {})
     boxes = row.boxes()
     row.order = np.array(row.order)[np.argsort(boxes[:, 1] + boxes[:, 3])].tolist()
     return row
