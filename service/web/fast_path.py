@@ -18,12 +18,12 @@ from service.web.bulk import NPY
 from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
-from service.web.nondigits import NotADigit, refusals
+from service.web.nondigits import refusals
 from service.web.prediction_json import JSON, prediction
-from service.web.problems import MEDIA_TYPE, SAFETY, fields, write
+from service.web.problems import MEDIA_TYPE, SAFETY, Refused, fields, write
 
 SAFE = list(SAFETY.items())
-REFUSED = "422 UNPROCESSABLE ENTITY"  # as Werkzeug writes it
+STATUS_REFUSED = "422 UNPROCESSABLE ENTITY"  # as Werkzeug writes it
 # Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
 _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
@@ -126,7 +126,7 @@ class _Reply:
     environ: Environ
     start_response: StartResponse
     # once the image is scored: its index in the scores, or its refusal
-    result: tuple[Classifier, Scores, int] | NotADigit | None = None
+    result: tuple[Classifier, Scores, int] | Refused | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         if self in self.fast_path.waiting:
@@ -138,8 +138,8 @@ class _Reply:
             finally:
                 getattr(body, "close", lambda: None)()
             return
-        if isinstance(self.result, NotADigit):
-            status, media_type, reply = REFUSED, MEDIA_TYPE, write(fields(self.result))
+        if isinstance(self.result, Refused):
+            status, media_type, reply = STATUS_REFUSED, MEDIA_TYPE, write(fields(self.result))
         else:
             status, media_type, reply = "200 OK", JSON, prediction(*self.result)
         headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]

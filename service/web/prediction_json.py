@@ -9,30 +9,11 @@ from service.classifier import ALL_CLASSES, Classifier, Scores
 JSON = "application/json"
 
 
-# one model is current; its predecessors may still answer requests that began earlier
-@lru_cache(maxsize=4)
-def _template(classes: Sequence[int], version: str, has_is_digit: bool) -> tuple[str, str]:
-    """Return the format of a prediction's members, and the end of every reply.
-
-    A JSON serialiser takes three times as long. Probabilities have seven significant
-    digits, about as many as float32 holds.
-    """
-    values = ",".join(["%#.7g"] * len(classes))
-    end = f',"model":{json.dumps(version)}'
-    # only where a probability's index is not the digit itself
-    if classes != ALL_CLASSES:
-        end += f',"classes":{json.dumps(classes)}'
-    is_digit = '"is_digit":%#.7g,' if has_is_digit else ""
-    return f'"digit":%d,"probability":%#.7g,{is_digit}"probabilities":[{values}]', end + "}\n"
-
-
 def prediction(
     classifier: Classifier, scores: Scores, i: int, extra: Mapping[str, object] = {}
 ) -> bytes:
     """Write the reply for image i of the scores, with extra members."""
-    members = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
-    template, end = _template_of(classifier, scores)
-    return f"{{{_fields(template, classifier.classes, scores, i)}{members}{end}".encode()
+    return f"{{{members_of(classifier, scores, i, extra)}{end_of(classifier)}".encode()
 
 
 def predictions(
@@ -42,24 +23,50 @@ def predictions(
 
     errors: problem documents by the index of the image that they replace
     """
-    template, end = _template_of(classifier, scores)
     slots = (
         json.dumps({"error": errors[i]})
         if i in errors
-        else f"{{{_fields(template, classifier.classes, scores, i)}}}"
+        else f"{{{members_of(classifier, scores, i)}}}"
         for i in range(len(scores.probabilities))
     )
-    return f'{{"predictions":[{",".join(slots)}]{end}'.encode()
+    return f'{{"predictions":[{",".join(slots)}]{end_of(classifier)}'.encode()
 
 
-def _template_of(classifier: Classifier, scores: Scores) -> tuple[str, str]:
-    return _template(classifier.classes, classifier.version, scores.is_digit is not None)
+def members_of(
+    classifier: Classifier, scores: Scores, i: int, extra: Mapping[str, object] = {}
+) -> str:
+    """Write the members of the prediction of image i, and extra ones.
 
-
-def _fields(template: str, classes: Sequence[int], scores: Scores, i: int) -> str:
+    A JSON serialiser takes three times as long. Probabilities have seven significant
+    digits, about as many as float32 holds.
+    """
     values = scores.probabilities[i].tolist()
     highest = max(values)
-    digit = classes[values.index(highest)]
-    if scores.is_digit is None:
-        return template % (digit, highest, *values)
-    return template % (digit, highest, scores.is_digit[i], *values)
+    head = [classifier.classes[values.index(highest)], highest]
+    if scores.is_digit is not None:
+        head.append(scores.is_digit[i])
+    template = _template(len(values), scores.is_digit is not None)
+    more = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
+    return template % (*head, *values) + more
+
+
+@lru_cache(maxsize=4)  # a model with and without a detector, and its predecessors
+def _template(n_classes: int, has_is_digit: bool) -> str:
+    values = ",".join(["%#.7g"] * n_classes)
+    is_digit = '"is_digit":%#.7g,' if has_is_digit else ""
+    return f'"digit":%d,"probability":%#.7g,{is_digit}"probabilities":[{values}]'
+
+
+def end_of(classifier: Classifier) -> str:
+    """Write the end of every reply: the model."""
+    return _end(classifier.classes, classifier.version)
+
+
+# one model is current; its predecessors may still answer requests that began earlier
+@lru_cache(maxsize=4)
+def _end(classes: Sequence[int], version: str) -> str:
+    end = f',"model":{json.dumps(version)}'
+    # only where a probability's index is not the digit itself
+    if classes != ALL_CLASSES:
+        end += f',"classes":{json.dumps(classes)}'
+    return end + "}\n"

@@ -14,6 +14,7 @@ from werkzeug.exceptions import (
     MethodNotAllowed,
     NotFound,
     RequestEntityTooLarge,
+    UnprocessableEntity,
 )
 from werkzeug.routing.exceptions import WebsocketMismatch
 
@@ -33,6 +34,14 @@ REQUIRED = {
     HTTPStatus.UNAUTHORIZED: [("WWW-Authenticate", "Bearer")],
     HTTPStatus.SERVICE_UNAVAILABLE: [("Retry-After", "1")],
 }
+
+
+class Refused(UnprocessableEntity):
+    """A picture that is refused, and more members of its problem document."""
+
+    def __init__(self, detail: str, **members: object) -> None:
+        super().__init__(detail)
+        self.members = members
 
 
 def init_app(app: Flask) -> None:
@@ -59,7 +68,7 @@ def fields(error: HTTPException) -> dict[str, Any]:
     """Return the members of an error's problem document (RFC 9457), its own ones last."""
     status, detail = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR), _detail(error)
     members = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    return members | getattr(error, "members", {})
+    return members | (error.members if isinstance(error, Refused) else {})
 
 
 def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
