@@ -15,6 +15,7 @@ from service.reading.errors import NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
+from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
@@ -123,14 +124,20 @@ def read_one(
     picture = decode(upload, max_pixels)
     show("decoded", picture)
     try:
-        image, in_doubt = to_image(picture, show)
+        image, doubt = to_image(picture, show)
     except NoDigit:
         _refuse_several(picture, classifier)
         raise
-    if in_doubt:
+    if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
         _refuse_several(picture, classifier)
     show("28x28", image)
     return image
+
+
+def _is_sure(image: Images, classifier: Classifier) -> bool:
+    """Return whether an image (28, 28) is surely one digit."""
+    probabilities, is_digit = classifier.score(image[np.newaxis])
+    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE)
 
 
 def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
