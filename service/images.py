@@ -19,7 +19,7 @@ from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
 from service.reading.scale import View, closer_crop, closer_row, reduced
-from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
+from service.reading.segmentation import Digit, Doubt, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
 __all__ = [
@@ -60,13 +60,13 @@ def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return to_image(Image.fromarray(levels))[0]
 
 
-def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], bool]:
+def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], Doubt]:
     """Return a picture as an image (28, 28), and whether it may hold several digits."""
     levels = levels_of(picture)
     if is_mnist_shaped(levels):
-        return levels, False
+        return levels, Doubt.NONE
     found = find_digit(picture, show)
-    return to_mnist_format(found.ink, found.mask), found.in_doubt
+    return to_mnist_format(found.ink, found.mask), found.doubt
 
 
 def n_pixels(upload: bytes) -> int:
@@ -81,7 +81,7 @@ class Found(NamedTuple):
 
     ink: Grey  # (h, w) in [0, 1]
     mask: Mask  # (h, w), of its strokes
-    in_doubt: bool  # whether the picture may hold several digits
+    doubt: Doubt  # whether the picture may hold several digits
 
 
 def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
@@ -120,9 +120,10 @@ def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> Found:
         # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
             found = _find_at(crop, reduced(crop), show)
-            return found._replace(in_doubt=found.in_doubt or digit.in_doubt)
+            # the crop may leave out other digits
+            return found._replace(doubt=digit.doubt) if digit.doubt == Doubt.OTHERS else found
     refuse_other_shapes(digit)
-    return Found(digit.ink[box], digit.mask[box], digit.in_doubt)
+    return Found(digit.ink[box], digit.mask[box], digit.doubt)
 
 
 def _segment(picture: Image.Image, show: Show) -> Digit:

@@ -1,5 +1,6 @@
 """Numbers: the segmentation of a row of digits that the model finds the likeliest."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +15,17 @@ from service.reading.errors import NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
+from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
 MAX_SEGMENTS = 400  # images that are scored for one picture
 BLOCK = 32  # images scored at once
-SURE = 0.9  # a piece with this score is not cut
+SURE = 0.98  # a piece with this score is not cut
 LEAST = 1e-6  # the least score of a segment
-# the standard deviation of the logarithm of a digit's height, of that of the row; what a
-# segment that a cut made loses of its score
-HEIGHT_SPREAD, CUT_LOSS = 0.35, 0.25
+# the standard deviation of the logarithm of a digit's height, of that of the row
+HEIGHT_SPREAD = 0.35
+DETECTOR_WEIGHT = 2  # of log P(digit) beside that of the class's probability
 REFUSED = 0.5  # the least probability at which a picture is refused as of several digits
 
 
@@ -49,6 +51,11 @@ class Scored(NamedTuple):
     image: Images
     probabilities: npt.NDArray[np.float64]  # (K,)
     is_digit: float  # 1 without a detector, 0 for a blob
+
+    @property
+    def digit(self) -> int:
+        """The index of the likeliest class."""
+        return int(self.probabilities.argmax())
 
     @property
     def score(self) -> float:
@@ -117,14 +124,20 @@ def read_one(
     picture = decode(upload, max_pixels)
     show("decoded", picture)
     try:
-        image, in_doubt = to_image(picture, show)
+        image, doubt = to_image(picture, show)
     except NoDigit:
         _refuse_several(picture, classifier)
         raise
-    if in_doubt:
+    if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
         _refuse_several(picture, classifier)
     show("28x28", image)
     return image
+
+
+def _is_sure(image: Images, classifier: Classifier) -> bool:
+    """Return whether an image (28, 28) is surely one digit."""
+    probabilities, is_digit = classifier.score(image[np.newaxis])
+    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE)
 
 
 def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
@@ -177,28 +190,43 @@ def _score(row: Row, classifier: Classifier, scored: dict[Key, Scored]) -> list[
 
 
 def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> Path:
-    """Choose consecutive segments of the largest product of likelihoods."""
+    """Choose consecutive segments of the largest product of likelihoods.
+
+    Its share of the likelihood of all segmentations counts those that read the same.
+    """
     n = len(row.order)
-    best, total = np.full((2, n + 1), -np.inf)
-    best[0] = total[0] = 0
-    chosen: dict[int, Segment] = {}
-    for each in sorted(segments, key=lambda each: each.first):
-        gain = _log_likelihood(each, scored[each.key])
-        total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
+    best = np.full(n + 1, -np.inf)
+    best[0] = 0
+    before: dict[int, Segment] = {}
+    segments = sorted(segments, key=lambda each: each.first)
+    gains = [_log_likelihood(each, scored[each.key]) for each in segments]
+    for each, gain in zip(segments, gains, strict=True):
         if best[each.first] + gain > best[each.last]:
             best[each.last] = best[each.first] + gain
-            chosen[each.last] = each
+            before[each.last] = each
     keys: list[Key] = []
-    while n:
-        keys.insert(0, chosen[n].key)
-        n = chosen[n].first
-    return Path(keys, float(np.exp(best[-1] - total[-1])))
+    at = n
+    while at:
+        keys.insert(0, before[at].key)
+        at = before[at].first
+    # the likelihood up to each piece: of all segmentations, and of those that read the
+    # same up to each digit
+    total = np.full(n + 1, -np.inf)
+    same = np.full((n + 1, len(keys) + 1), -np.inf)
+    total[0] = same[0, 0] = 0
+    digits = np.array([scored[key].digit for key in keys])
+    for each, gain in zip(segments, gains, strict=True):
+        total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
+        further = np.where(digits == scored[each.key].digit, same[each.first, :-1] + gain, -np.inf)
+        same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
+    return Path(keys, float(np.exp(same[-1, -1] - total[-1])))
 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:
     """Compute the logarithm of the likelihood that a segment is a digit of its row."""
-    likelihood = np.log(max(scored.score, LEAST)) - CUT_LOSS * (segment.cut > 0)
-    return float(likelihood - (np.log(segment.height) / HEIGHT_SPREAD) ** 2 / 2)
+    p, is_digit = (max(value, LEAST) for value in (scored.probabilities.max(), scored.is_digit))
+    height = math.log(segment.height) / HEIGHT_SPREAD
+    return math.log(p) + DETECTOR_WEIGHT * math.log(is_digit) - height * height / 2
 
 
 def _box(place: Place, key: Key, size: tuple[int, int]) -> tuple[int, int, int, int]:

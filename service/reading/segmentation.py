@@ -1,5 +1,6 @@
 """Selection of the components that form the digit, without borders and specks."""
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,14 @@ MAX_ASPECT = 4  # width over height
 WIDE, COMPANION = 0.85, 0.5
 
 
+class Doubt(Enum):
+    """Why a picture may hold several digits."""
+
+    NONE = "it shows one digit"
+    SHAPE = "the digit is wide, or in parts side by side"
+    OTHERS = "another component is as tall as the digit"
+
+
 class Digit(NamedTuple):
     """A digit in a picture, and what it was selected from; all arrays are (h, w)."""
 
@@ -47,7 +56,7 @@ class Digit(NamedTuple):
     mask: Mask  # of its strokes
     strokes: Strokes  # all that was found
     lines: Mask  # ruled lines among them, which were removed
-    in_doubt: bool  # whether the picture may hold several digits
+    doubt: Doubt
 
 
 def select_digit(strokes: Strokes) -> Digit:
@@ -57,9 +66,9 @@ def select_digit(strokes: Strokes) -> Digit:
     digit.
     """
     without_lines = remove_ruled_lines(strokes.mask)
-    digit, in_doubt = digit_components(without_lines, strokes.plane)
+    digit, doubt = digit_components(without_lines, strokes.plane)
     ink = stretched(strokes.plane, strokes.floor, digit) * morphology.dilation(digit)
-    return Digit(ink, digit, strokes, strokes.mask & ~without_lines, in_doubt)
+    return Digit(ink, digit, strokes, strokes.mask & ~without_lines, doubt)
 
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
@@ -94,11 +103,11 @@ def is_stroke(mask: Mask) -> bool:
     return morphology.stroke_width(mask) <= MAX_PLUMP * size
 
 
-def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, bool]:
+def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
     """Return the mask of the components that form the digit; plane (h, w) is the ink.
 
-    Return also whether these, and others beside them, may be several digits. Raises
-    InvalidImage where there is no ink, or only a frame or specks.
+    Return also whether the components may be several digits. Raises InvalidImage where
+    there is no ink, or only a frame or specks.
     """
     if not mask.any():
         raise NoDigit("no ink stands out from the background")
@@ -111,8 +120,8 @@ def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, bool]:
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         raise NoDigit("the ink is only specks or noise")
-    in_doubt = _may_be_several(parts, possible, main, kept)
-    return morphology.select_runs(mask, parts.runs, kept[parts.label]), in_doubt
+    doubt = _doubt(parts, possible, main, kept)
+    return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
 
 
 class Components:
@@ -154,16 +163,17 @@ def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
     return possible if parts.touches[main] else possible & ~parts.touches, main
 
 
-def _may_be_several(parts: Components, possible: Mask, main: int, kept: Mask) -> bool:
-    """Return whether the digit is wide, or has a component as tall as itself beside it."""
+def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
+    """Return whether the kept components, or others beside the main one, may be digits."""
     height = parts.bottom - parts.top
-    width = parts.right[kept].max() - parts.left[kept].min()
-    if width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min()):
-        return True
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
-    others = possible & (height >= COMPANION * height[main]) & (beside < 0.5 * narrower)
-    return bool(others.any())
+    others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
+    if (others & ~kept).any():
+        return Doubt.OTHERS
+    width = parts.right[kept].max() - parts.left[kept].min()
+    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
+    return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
 
 
 def _not_frames(parts: Components) -> Mask:
