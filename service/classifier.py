@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import exp, isfinite
+from math import isfinite, tanh
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,7 @@ from service.features import FEATURES, n_features
 
 FORMATS = ("1", "2")  # without and with a detector
 ARRAYS = ["bias", "weight"]
-DETECTOR_ARRAYS = ["digit_bias", "digit_weight"]
-N_LOGIT_NUMBERS = 1
+DETECTOR_ARRAYS = ["digit_bias", "digit_scale", "digit_weight"]
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
@@ -42,22 +41,10 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
 
     p_k = exp z_k / Σ_j exp z_j    Bishop, PRML, eq. 4.104
     """
-    return _softmax(logits)[0]
-
-
-def logit_numbers(logits: Floats) -> npt.NDArray[np.float64]:
-    """Compute the numbers (n, 1) of logits (n, K) that the detector sees: log Σ_k exp z_k."""
-    return _softmax(logits)[1]
-
-
-def _softmax(logits: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Compute the softmax (n, K) of logits (n, K), and log Σ_k exp z_k (n, 1)."""
     z = logits.astype(np.float64)
     # exp(710) overflows; subtracting the largest logit does not change the softmax
-    highest = z.max(axis=1, keepdims=True)
-    exponentials = np.exp(z - highest)
-    total = exponentials.sum(axis=1, keepdims=True)
-    return exponentials / total, highest + np.log(total)
+    exponentials = np.exp(z - z.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 class Scores(NamedTuple):
@@ -69,29 +56,36 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Binary logistic regression that estimates P(an image is a digit).
+    """Binary logistic regressions that estimate P(an image is a digit), one per class.
 
-    weight (D + 1,) float32, of the features and of `logit_numbers`; bias (1,) float32;
-    images whose probability is below the threshold are refused.
+    The one of the class that the classifier reads decides whether the image really shows
+    that digit. weight (K, D) int8, of which 1 stands for scale (K,) float32; bias (K,)
+    float32; images whose probability is below the threshold are refused.
     """
 
-    weight: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     threshold: float
 
-    def probability(
-        self, products: npt.NDArray[np.float32], numbers: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        """Compute P(digit) (n,) of the products (n,) of features and weights, and `logit_numbers`.
+    @cached_property
+    def models(self) -> list[tuple[npt.NDArray[np.float32], float]]:
+        """Return the weights (D,) and the bias of each class's regression."""
+        weight = self.weight * self.scale[:, np.newaxis]
+        return list(zip(weight, self.bias.tolist(), strict=True))
 
-        σ(a) = 1 / (1 + exp(−a))    Bishop, PRML, eq. 4.59, 4.87
+    def probability(
+        self, features: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        """Compute P(digit) (n,) of features (n, D) that are read by their logits (n, K).
+
+        σ(a) = (1 + tanh(a / 2)) / 2    Bishop, PRML, eq. 4.59 and exercise 3.1
         """
-        weight, bias = float(self.weight[-1]), float(self.bias[0])
-        # of floats, because for one image the calls of numpy take longer
-        pairs = zip(products.tolist(), numbers[:, 0].tolist(), strict=True)
-        activations = [product + number * weight + bias for product, number in pairs]
-        # σ without an overflow
-        return np.array([exp(min(a, 0.0)) / (1.0 + exp(-abs(a))) for a in activations])
+        is_digit = []  # numpy's own loops take twice as long for one image
+        for phi, k in zip(features, logits.argmax(axis=1).tolist(), strict=True):
+            weight, bias = self.models[k]
+            is_digit.append((1 + tanh((float(phi.dot(weight)) + bias) / 2)) / 2)
+        return np.array(is_digit, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +115,7 @@ class Classifier:
         d, k = n_features(self.features), len(self.classes)
         shapes = {"weight": (d, k), "bias": (k,)}
         if self.detector is not None:
-            shapes |= {"digit_weight": (d + N_LOGIT_NUMBERS,), "digit_bias": (1,)}
+            shapes |= {"digit_weight": (k, d), "digit_scale": (k,), "digit_bias": (k,)}
             if not 0 <= self.detector.threshold < 1:
                 raise InvalidWeights(f"threshold {self.detector.threshold}, expected 0 to 1")
         for name, array in self.arrays().items():
@@ -132,20 +126,20 @@ class Classifier:
         """The format of its weights file."""
         return FORMATS[self.detector is not None]
 
-    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of the weights file by their names."""
-        arrays = {"weight": self.weight, "bias": self.bias}
+        arrays: dict[str, npt.NDArray[Any]] = {"weight": self.weight, "bias": self.bias}
         if self.detector is not None:
-            arrays |= {"digit_weight": self.detector.weight, "digit_bias": self.detector.bias}
+            own = self.detector
+            arrays |= {"digit_weight": own.weight, "digit_scale": own.scale, "digit_bias": own.bias}
         return arrays
 
     def score(self, images: npt.NDArray[np.uint8]) -> Scores:
         """Compute the probabilities of classes and of being a digit of images (n, 28, 28)."""
-        products, k = self._products(FEATURES[self.features](images)), len(self.classes)
-        probabilities, numbers = _softmax(products[:, :k] + self.bias)
-        if self.detector is None:
-            return Scores(probabilities, None)
-        return Scores(probabilities, self.detector.probability(products[:, k], numbers))
+        features = FEATURES[self.features](images)
+        logits = self.logits(features)
+        is_digit = self.detector.probability(features, logits) if self.detector else None
+        return Scores(softmax(logits), is_digit)
 
     def refused(self, scores: Scores) -> list[int]:
         """Return the indices of the images that are refused: P(digit) is below the threshold."""
@@ -163,28 +157,20 @@ class Classifier:
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute the logits (n, K), φ W + b, of features (n, D)."""
-        return self._products(features)[:, : len(self.classes)] + self.bias
-
-    def _products(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Compute the products (n, K) of features and weights; of the detector's too, last."""
         # one product per row: an image gets the same bits alone as in a batch
-        return (features[:, np.newaxis] @ self._rows.T)[:, 0]
+        return (features[:, np.newaxis] @ self._rows.T)[:, 0] + self.bias
 
     @cached_property
     def _rows(self) -> npt.NDArray[np.float32]:
-        """The weights (K, D), and those of the detector as one more row.
-
-        BLAS takes a third of the time that it takes with (D, K).
-        """
-        n_features = len(self.weight)
-        rows = [] if self.detector is None else [self.detector.weight[np.newaxis, :n_features]]
-        return np.ascontiguousarray(np.concatenate([self.weight.T, *rows]))
+        """The weights as (K, D), which BLAS multiplies two to three times as fast as (D, K)."""
+        return np.ascontiguousarray(self.weight.T)
 
 
 def _check(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
     """Raise InvalidWeights for an array of the weights file that cannot be served."""
-    if array.dtype != np.float32 or array.shape != shape:
-        raise InvalidWeights(f"{name} is {array.dtype} {array.shape}, expected float32 {shape}")
+    dtype = "int8" if name == "digit_weight" else "float32"
+    if array.dtype != dtype or array.shape != shape:
+        raise InvalidWeights(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
     if not np.isfinite(array).all():
         raise InvalidWeights(f"{name} has a value that is not finite")
     if np.abs(array).max() > MAX_WEIGHT:
@@ -295,7 +281,8 @@ def _detector(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> Detecto
     threshold = _metadata(metadata["digit_threshold"])
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
         raise ValueError(f"digit_threshold is {threshold!r:.{SHOWN}}, expected a number")
-    return Detector(arrays["digit_weight"], arrays["digit_bias"], float(threshold))
+    weight, scale, bias = (arrays[name] for name in ("digit_weight", "digit_scale", "digit_bias"))
+    return Detector(weight, scale, bias, float(threshold))
 
 
 def _metadata(text: str) -> Any:

@@ -19,6 +19,7 @@ from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
+from training.data.non_digits import draw_non_digits
 from training.data.synthetic import draw_rare_digits
 from training.descent import Step, fit, start, xavier
 from training.design.design_matrix import design_matrix
@@ -27,9 +28,10 @@ from training.design.uploads import as_uploads
 from training.gradients import gradients_of, n_outputs
 from training.recipes import METRICS, Recipe, recipe_of
 from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
-from training.results.evaluation import evaluate, logits, probabilities
+from training.results.evaluation import evaluate, logits, probabilities, scores
 from training.results.export import export, to_classifier
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
+from training.runs.detection import fit_detector, mixed, with_threshold
 from training.runs.distributed import InvalidShards, Shards
 from training.runs.progress import Progress
 from training.runs.state import KEPT, Run
@@ -94,7 +96,13 @@ def train(
     run = _fitted(job)
     if not shards.is_rank_0:
         return None
-    return _saved(_calibrated(job, run, validation), job, run, data.name, test)
+    uploads = as_uploads(validation) if recipe.calibrate or recipe.non_digits else validation
+    classifier = _calibrated(job, run, uploads)
+    if recipe.non_digits:
+        drawn = draw_non_digits(recipe.non_digits, rows)
+        others = design_matrix([drawn], recipe.features, recipe.augment, phi, "others")
+        classifier = _detecting(job, classifier, others, uploads)
+    return _saved(classifier, job, run, data.name, test)
 
 
 def split(
@@ -195,11 +203,10 @@ def _begun(job: Job, path: Path) -> Run:
     return job.shards.from_rank_0(begun).to(flags.device)
 
 
-def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
+def _calibrated(job: Job, run: Run, uploads: Digits) -> Classifier:
     """Return the classifier of a finished run, at its temperature if it has one."""
     theta, degrees = KEPT[job.recipe.keep](run), 1.0
     if job.recipe.calibrate:
-        uploads = as_uploads(validation)
         p = probabilities(job.classifier(theta), uploads.images)
         z = torch.from_numpy(np.log(np.maximum(p, np.finfo(p.dtype).tiny)))
         degrees = round(temperature(z, torch.from_numpy(uploads.labels.astype(np.int64))), 4)
@@ -207,6 +214,16 @@ def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
         reason = " (a limit: too few uploads are misread to estimate it)"
         print(f"temperature {degrees}{reason if is_limit else ''}")
     return job.classifier(theta, degrees)
+
+
+def _detecting(job: Job, classifier: Classifier, others: Rows, uploads: Digits) -> Classifier:
+    """Return the classifier with a detector, which is fitted to rows that are no digits."""
+    mixture = mixed(job.rows, others, job.flags.seed)
+    detector = fit_detector(classifier, mixture, job.recipe, job.flags.seed)
+    is_digit = scores(replace(classifier, detector=detector), uploads.images).is_digit
+    detector = with_threshold(detector, is_digit)
+    print(f"P(digit) from {len(mixture):,} rows; refused below {detector.threshold}")
+    return replace(classifier, detector=detector)
 
 
 def _saved(classifier: Classifier, job: Job, run: Run, data: str, test: Digits) -> Classifier:

@@ -17,7 +17,7 @@ TEXTBOOK = (
 )
 CONTRACT = (  # what training uses of the service
     *("service.features", "service.classifier", "service.images"),
-    "service.reading.mnist_format",
+    *("service.reading.mnist_format", "service.reading.morphology"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
 ARROWS = {

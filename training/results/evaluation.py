@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from service.classifier import Classifier
+from service.classifier import Classifier, Scores
 from service.features import Images
 
 if TYPE_CHECKING:  # Rows import torch, which the metrics do not need
@@ -16,6 +16,7 @@ BLOCK = 1000  # images that are classified at a time
 N_BINS = 15
 METRIC_NAMES = {
     "accuracy": "accuracy",
+    "refused": "share of refused digits",
     "nll": "negative log-likelihood, nats",
     "brier": "Brier score",
     "ece": f"expected calibration error, {N_BINS} bins",
@@ -37,26 +38,54 @@ def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.floa
     return np.concatenate([classifier.predict_proba(block) for block in blocks])
 
 
-def evaluate(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Any]:
+def scores(classifier: Classifier, images: Images) -> Scores:
+    """Compute the scores of images (n, 28, 28)."""
+    blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
+    p, is_digit = zip(*map(classifier.score, blocks), strict=True)
+    return Scores(np.concatenate(p), np.concatenate(is_digit) if classifier.detector else None)
+
+
+def refused(classifier: Classifier, images: Images) -> npt.NDArray[np.bool_]:
+    """Return which images (n, 28, 28) the service refuses as no digits: (n,)."""
+    is_digit = scores(classifier, images).is_digit
+    if classifier.detector is None or is_digit is None:
+        return np.zeros(len(images), bool)
+    return is_digit < classifier.detector.threshold
+
+
+def evaluate(
+    probabilities: npt.NDArray[np.float64],
+    labels: npt.NDArray[Any],
+    refused: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
     """Compute the metrics of probabilities (n, K) for labels (n,) in 0..K-1.
 
-    n: number of rows; the others except `confusion` are means over them
+    refused (n,): rows that are answered with no digit. They count as errors in the
+    accuracy; all other metrics are of the answers.
+
+    n: number of rows; the others except `confusion` are means
+    refused: share of the refused rows
     nll: -log p of the true class, in nats
     brier: Σ_k (p_k - y_k)², y one-hot    Brier, 1950
     ece: Σ_b n_b / n |accuracy_b - confidence_b| over 15 equal bins of the largest
         probability    Guo et al., "On calibration of modern neural networks", 2017
     confusion: counts [K true][K predicted]
     """
-    n, n_classes = probabilities.shape
+    n = len(labels)
+    if refused is None:
+        refused = np.zeros(n, bool)
+    probabilities, labels = probabilities[~refused], labels[~refused]
+    n_answers, n_classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
-    true = probabilities[np.arange(n), labels]
+    true = probabilities[np.arange(n_answers), labels]
     one_hot = np.eye(n_classes)[labels]
     confusion = np.zeros((n_classes, n_classes), int)
     np.add.at(confusion, (labels, predicted), 1)
     return {
         "n": n,
-        "accuracy": float(right.mean()),
+        "accuracy": float(right.sum() / n),
+        "refused": float(refused.mean()),
         "nll": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
         "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
         "ece": _ece(probabilities.max(axis=1), right),
