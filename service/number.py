@@ -108,7 +108,9 @@ def _one_digit(image: Images, classifier: Classifier) -> Number:
     """Return the number of one digit in an MNIST-shaped picture."""
     scores = classifier.score(image[np.newaxis])
     rows, columns = bounding_box(image > 0)
-    box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    corners = (columns.start, rows.start, columns.stop, rows.stop)
+    left, top, right, bottom = map(int, corners)
+    box = (left, top, right - left, bottom - top)
     is_digit = None if scores.is_digit is None else float(scores.is_digit[0])
     probability = float(scores.probabilities.max()) * (1 if is_digit is None else is_digit)
     return Number([DigitAt(image, box, scores.probabilities[0], is_digit)], probability)

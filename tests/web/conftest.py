@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from service.app import create_app
-from service.classifier import Classifier, Detector, logit_numbers
-from service.features import FEATURES
+from service.classifier import Classifier, Detector
 from tests.conftest import Service, running_service
-from training.data.dataset import DataSet
 
 GTHREAD = """
 import os
@@ -39,18 +38,23 @@ def service(config: str, weights: Path) -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture(scope="session")
-def detecting(classifier: Classifier, drawn: DataSet) -> Classifier:
-    """Return a classifier whose detector refuses about half of the drawn test digits.
+def with_detector(classifier: Classifier, log_odds: npt.ArrayLike, threshold: float) -> Classifier:
+    """Return a classifier whose P(digit) depends only on the class that it reads.
 
-    It sees nothing but the logits: log Σ exp.
+    log_odds: of the classes (K,), or one for all
     """
-    features = FEATURES[classifier.features](drawn.test.images)
-    numbers = logit_numbers(classifier.logits(features))
-    weight = np.zeros(features.shape[1] + numbers.shape[1], np.float32)
-    weight[-1] = 1
-    bias = -np.median(numbers[:, -1:], axis=0).astype(np.float32)
-    return replace(classifier, detector=Detector(weight, bias, 0.5), version="detecting")
+    d, k = classifier.weight.shape
+    one = np.ones(k, np.float32)
+    detector = Detector(
+        np.zeros((k, d), np.int8), one, np.multiply(one, log_odds, dtype=np.float32), threshold
+    )
+    return replace(classifier, detector=detector)
+
+
+@pytest.fixture(scope="session")
+def detecting(classifier: Classifier) -> Classifier:
+    """Return a classifier with a detector that refuses what is read as 0 to 4."""
+    return with_detector(classifier, np.arange(10) - 4.5, 0.5)
 
 
 @pytest.fixture(params=["fast path", "Flask alone"])

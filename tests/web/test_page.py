@@ -5,7 +5,6 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import axe_playwright_python
@@ -16,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, strokes_of
 from benchmarks.page import chromium, clear, draw
-from service.classifier import N_LOGIT_NUMBERS, Detector, load, save
+from service.classifier import load, save
 from service.settings import EMBEDDED_WEIGHTS
 from service.web.ui import FOLDER, STATIC
 from tests.conftest import (
@@ -28,6 +27,7 @@ from tests.conftest import (
     start_service,
     wait_until,
 )
+from tests.web.conftest import with_detector
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 PICTURE = ROOT / "docs" / "digit.png"  # a five
@@ -222,11 +222,8 @@ def test_refusal_is_shown_with_the_detail_of_the_service(service, browser, uploa
 @contextmanager
 def service_with(tmp_path: Path, log_odds: float) -> Iterator[str]:
     """Run the service with a detector that has one answer; yield its URL."""
-    shipped = load(EMBEDDED_WEIGHTS)
-    weight = np.zeros(len(shipped.weight) + N_LOGIT_NUMBERS, np.float32)
-    detector = Detector(weight, np.array([log_odds], np.float32), 0.3)
     path = tmp_path / "digits.safetensors"
-    save(replace(shipped, detector=detector), path)
+    save(with_detector(load(EMBEDDED_WEIGHTS), log_odds, 0.3), path)
     with running_service(DIGITS_WEIGHTS=str(path)) as service:
         yield service.url
 
