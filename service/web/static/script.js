@@ -19,7 +19,8 @@ let file = null; // the chosen picture, instead of strokes
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, busy = false, timer = 0, waitingSince = 0;
-let answer = null; // the last reply: a prediction, or the refusal of what is no digit
+let last = null; // reply: a prediction, a number, or the refusal of what is no digit
+let answer = null; // the last reply, or the digit of its number that is shown
 let known = [...Array(10).keys()]; // the model's classes
 let chosen = null; // the digit whose evidence is shown; null: that of the answer
 
@@ -205,6 +206,10 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   undo();
 });
+$("picture").addEventListener("load", () => {
+  placeBoxes(); // its size is known
+  showDigit(answer);
+});
 addEventListener("resize", paint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   paint();
@@ -252,13 +257,17 @@ async function predict() {
   let wait = 0;
   try {
     const picture = file ?? (await toPng());
-    showCommand(picture);
-    const reply = await post(picture);
-    const body = await reply.json();
+    let reply = await post(picture), body = await reply.json();
+    const several = "n_digits" in body;
+    if (several) {
+      reply = await post(picture, "&several=1");
+      body = await reply.json();
+    }
+    showCommand(picture, several);
     if (sent === version) wait = await handleReply(reply, body);
   } catch {
     wait = RETRY;
-    if (sent === version) showAnswer(answer, "The service does not respond; retrying…");
+    if (sent === version) showAnswer(last, "The service does not respond; retrying…");
   }
   busy = false;
   if (wait) changed = true;
@@ -268,11 +277,11 @@ async function predict() {
   }
 }
 
-function post(picture) {
+function post(picture, options = "") {
   const key = sessionStorage.getItem("key");
   const form = new FormData();
   form.append("image", picture, "digit");
-  return fetch("predict?explain=1", {
+  return fetch(`predict?explain=1${options}`, {
     method: "POST",
     body: form,
     headers: key ? { Authorization: `Bearer ${key}` } : {},
@@ -288,7 +297,7 @@ async function handleReply(reply, body) {
   else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
   else if (reply.status === 401) return (await askForKey()) ? RETRY_WITH_KEY : 0;
   else if (reply.status >= 500) {
-    showAnswer(answer, "The service is busy; retrying…");
+    showAnswer(last, "The service is busy; retrying…");
     return RETRY * (Number(reply.headers.get("Retry-After")) || 1);
   } else showAnswer(null, "Cannot read this picture.", body.detail);
   return 0;
@@ -322,13 +331,20 @@ function percent(p) {
   return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
 }
 
-function sentenceFor({ digit, probability, is_digit = 1, explanation }) {
+function sentenceFor({ number, digit, probability, is_digit = 1, explanation }) {
+  if (number) return sentenceForNumber(number, probability);
   const one = withArticle(digit), other = withArticle(explanation.runner_up);
   const doubt = is_digit < CERTAIN ? ` It may be no digit: ${percent(is_digit)} that it is one.` : "";
   if (probability >= CERTAIN) return `Almost certainly ${one}.${doubt}`;
   if (probability >= LIKELY) return `Very likely ${one}.${doubt}`;
   if (probability >= PROBABLE) return `Probably ${one}, possibly ${other}.${doubt}`;
   return `Uncertain: ${one} or ${other}.${doubt}`;
+}
+
+function sentenceForNumber(number, probability) {
+  if (probability >= CERTAIN) return `Almost certainly ${number}.`;
+  if (probability >= LIKELY) return `Very likely ${number}.`;
+  return `${probability >= PROBABLE ? "Probably" : "Uncertain: perhaps"} ${number}.`;
 }
 
 /** A drawing may be unfinished, so this is no error. */
@@ -343,16 +359,58 @@ function setText(id, text) {
 }
 
 function showAnswer(reply, sentence, detail = "") {
-  answer = reply;
-  if (reply === null) chosen = null;
-  setText("digit", reply?.probabilities ? String(reply.digit) : "?");
+  last = reply;
+  if (reply === null || reply.number) chosen = null;
+  const text = reply?.number ?? (reply?.probabilities ? String(reply.digit) : "?");
+  setText("digit", text);
+  $("digit").classList.toggle("long", text.length > 1);
   setText("sentence", detail ? `${sentence} ${detail[0].toUpperCase()}${detail.slice(1)}.` : sentence);
+  placeBoxes();
+  $("digits").replaceChildren(...(reply?.digits ?? []).map(makeDigit));
+  showDigit(reply?.digits?.[0] ?? reply);
+}
+
+/** Show one digit of a number, or the only one. */
+function showDigit(digit) {
+  answer = digit;
+  (last?.digits ?? []).forEach((each, i) => {
+    $("digits").children[i].setAttribute("aria-pressed", each === digit);
+    $("boxes").children[i].classList.toggle("shown", each === digit);
+  });
   showBars();
   explain();
 }
 
+function makeDigit(digit) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = digit.digit;
+  button.title = percent(digit.probability);
+  button.addEventListener("click", () => {
+    chosen = null;
+    showDigit(digit);
+  });
+  return button;
+}
+
+/** Place the boxes of a number's digits on the picture, which may leave margins. */
+function placeBoxes() {
+  const { naturalWidth, naturalHeight } = $("picture");
+  const [width, height] = file ? [naturalWidth, naturalHeight] : [SIDE, SIDE];
+  const side = Math.max(width, height, 1);
+  const boxes = (last?.digits ?? []).map(({ box: [x, y, w, h] }) => {
+    const box = document.createElement("span");
+    const percents = [(side - width) / 2 + x, (side - height) / 2 + y, w, h];
+    ["left", "top", "width", "height"].forEach((name, i) => {
+      box.style[name] = `${(100 * percents[i]) / side}%`;
+    });
+    return box;
+  });
+  $("boxes").replaceChildren(...boxes);
+}
+
 function classes() {
-  return answer?.classes ?? known;
+  return last?.classes ?? known;
 }
 
 function showBars() {
@@ -458,15 +516,16 @@ function odds(total, digit, rival) {
 
 // About
 
-function showCommand(picture) {
+function showCommand(picture, several) {
   const save = $("save");
   const name = file?.name ?? "digit.png";
   URL.revokeObjectURL(save.href);
   save.href = URL.createObjectURL(picture);
   save.hidden = Boolean(file);
+  const url = several ? `"${new URL("predict?several=1", location)}"` : new URL("predict", location);
   const quoted = /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
   const key = sessionStorage.getItem("key") ? ' -H "Authorization: Bearer $KEY"' : "";
-  setText("command", `curl -F image=@${quoted}${key} ${new URL("predict", location)}`);
+  setText("command", `curl -F image=@${quoted}${key} ${url}`);
 }
 
 $("copy").addEventListener("click", async () => {
