@@ -86,7 +86,8 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     digits = [scored[key] for key in path.keys]
     least = classifier.detector.threshold if classifier.detector else LEAST
     is_unlike = any(digit.is_digit < least for digit in digits)
-    if place.row.has_several_rows and (is_unlike or path.share < LIKELY):
+    probability = path.share * math.prod(digit.score for digit in digits)
+    if place.row.has_several_rows and probability < LIKELY:
         raise NoDigit("the picture holds several rows of digits; send one row")
     if is_unlike:
         raise NoDigit("a part of the number does not look like a digit")
@@ -102,7 +103,7 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, key in zip(digits, path.keys, strict=True)
     ]
-    return Number(at, path.share * float(np.prod([digit.score for digit in digits])))
+    return Number(at, probability)
 
 
 def _one_digit(image: Images, classifier: Classifier) -> Number:
