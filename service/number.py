@@ -26,7 +26,7 @@ LEAST = 1e-6  # the least score of a segment
 # the standard deviation of the logarithm of a digit's height, of that of the row
 HEIGHT_SPREAD = 0.35
 DETECTOR_WEIGHT = 2  # of log P(digit) beside that of the class's probability
-REFUSED = 0.5  # the least probability at which a picture is refused as of several digits
+LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 
 
 class DigitAt(NamedTuple):
@@ -64,10 +64,11 @@ class Scored(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The best segmentation of a row, and its share of the likelihood of all."""
+    """The best segmentation of a row, and shares of the likelihood of all."""
 
     keys: list[Key]
-    share: float
+    share: float  # of those that read the same
+    several: float  # of those of several digits
 
 
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
@@ -85,7 +86,8 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     digits = [scored[key] for key in path.keys]
     least = classifier.detector.threshold if classifier.detector else LEAST
     is_unlike = any(digit.is_digit < least for digit in digits)
-    if place.row.has_several_rows and (is_unlike or path.share < REFUSED):
+    probability = path.share * math.prod(digit.score for digit in digits)
+    if place.row.has_several_rows and probability < LIKELY:
         raise NoDigit("the picture holds several rows of digits; send one row")
     if is_unlike:
         raise NoDigit("a part of the number does not look like a digit")
@@ -101,7 +103,7 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, key in zip(digits, path.keys, strict=True)
     ]
-    return Number(at, path.share * float(np.prod([digit.score for digit in digits])))
+    return Number(at, probability)
 
 
 def _one_digit(image: Images, classifier: Classifier) -> Number:
@@ -149,8 +151,8 @@ def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
     except InvalidImage:
         return
     scored, path = segment(row, classifier)
-    n_digits = sum(scored[key].score >= REFUSED for key in path.keys)
-    if n_digits > 1 and path.share >= REFUSED:
+    n_digits = sum(scored[key].score >= LIKELY for key in path.keys)
+    if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
 
 
@@ -221,7 +223,9 @@ def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> 
         total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
         further = np.where(digits == scored[each.key].digit, same[each.first, :-1] + gain, -np.inf)
         same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
-    return Path(keys, float(np.exp(same[-1, -1] - total[-1])))
+    one = [gain for each, gain in zip(segments, gains, strict=True) if each.last - each.first == n]
+    share, one_share = np.exp([same[-1, -1] - total[-1], max(one, default=-np.inf) - total[-1]])
+    return Path(keys, float(share), 1 - float(one_share))
 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:

@@ -20,6 +20,7 @@ from service.reading.segmentation import Components, choose_main, is_stroke, lea
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
+FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
 # of the height of the row: the sides of a digit; and the pieces that it has at most
@@ -149,7 +150,8 @@ def select_row(strokes: Strokes) -> Row:
     )
     smaller = np.flatnonzero(small)
     smaller = smaller[np.argsort(-parts.area[smaller], kind="stable")]
-    rows = _groups(chosen, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
+    upright = chosen[(height >= FLAT * (parts.right - parts.left))[chosen]]
+    rows = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
     chosen = np.concatenate([chosen, smaller])[:MAX_PIECES]
     labels = _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
     piece = np.zeros(len(parts.area), np.intp)
@@ -158,7 +160,7 @@ def select_row(strokes: Strokes) -> Row:
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     usual = float(np.median(height[tall]))
     order = np.unique(labels + 1).tolist()
-    has_several = int(rows.max()) > 0
+    has_several = len(np.unique(rows)) > 1
     row = Row(strokes.plane, strokes.floor, label, order, usual, has_several, {})
     boxes = row.boxes()
     row.order = np.array(row.order)[np.argsort(boxes[:, 1] + boxes[:, 3])].tolist()

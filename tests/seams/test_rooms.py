@@ -32,9 +32,12 @@ ARROWS = {
     "service.classifier": ("service.features",),
     "service.explain": ("service.classifier", "service.features"),
     "service.images": ("service.reading", "service.features"),
+    "service.number": (
+        *("service.images", "service.classifier", "service.features", "service.reading"),
+    ),
     "service.reading": ("service.features",),
     "service.web": (
-        *("service.images", "service.features", "service.classifier"),
+        *("service.images", "service.number", "service.features", "service.classifier"),
         *("service.explain", "service.settings"),
         *("service.server.wsgi_keys", "service.server.metrics"),
     ),
