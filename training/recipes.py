@@ -68,7 +68,7 @@ RECIPES = {
         epochs=6,
         batch_size=100,
         learning_rate=0.16,
-        non_digits=12000,
+        non_digits=24000,
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,9 @@ INK, PLUMP = (0.02, 0.8), 0.4  # the ink of a box; the widest stroke, of its lon
 
 # characters of no alphabet: strokes begin on earlier ones, and many run at 45 degrees
 N_STROKES = (0.15, 0.4, 0.3, 0.15)  # shares of characters of 1, 2, 3 and 4 strokes
-ATTACHED, AT_45, MIN_REACH = 0.65, 0.5, 0.3
+ATTACHED, AT_END, AT_45, MIN_REACH = 0.65, 0.4, 0.5, 0.3
 LINE, ARC, SPLINE = 0.4, 0.7, 0.93  # cumulative shares of the strokes; the others are loops
+ANGLES = 0.3  # share of the splines that are lines with corners
 SCRIBBLE_POINTS = (6, 25)
 
 # parts of a digit that are no digit: top, bottom, left or right halves
@@ -158,29 +160,32 @@ def _character(rng: np.random.Generator, digits: Digits) -> Images | None:
         if strokes and rng.random() < ATTACHED:
             earlier = strokes[int(rng.integers(len(strokes)))]
             i = int(rng.integers(len(earlier) - 1))
-            start = earlier[i] + (earlier[i + 1] - earlier[i]) * rng.random()
+            share = rng.integers(2) if rng.random() < AT_END else rng.random()
+            start = earlier[i] + (earlier[i + 1] - earlier[i]) * share
         # one line, arc or loop alone may be a 1 or a 0
         kind = rng.uniform(ARC, SPLINE) if n == 1 else rng.random()
-        strokes.append(_stroke(start, kind, rng))
+        strokes += _stroke(start, kind, rng)
     return _drawn(strokes, rng)
 
 
-def _stroke(start: Points, kind: float, rng: np.random.Generator) -> Points:
-    """Draw a line, an arc, a spline or a loop (n, 2) in the unit box."""
+def _stroke(start: Points, kind: float, rng: np.random.Generator) -> list[Points]:
+    """Draw a line, an arc, a loop, a spline or the lines of an angle in the unit box."""
     if kind > SPLINE:
         turn = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 9)
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-        return rng.uniform(0.2, 0.8, 2) + circle * rng.uniform(0.1, 0.35, 2)
+        return [rng.uniform(0.2, 0.8, 2) + circle * rng.uniform(0.1, 0.35, 2)]
     points = [start, _end(start, rng)]
     if kind < LINE:
-        return np.array(points)
+        return [np.array(points)]
     if kind < ARC:
         chord = points[1] - start
         bend = rng.normal(0, 0.3) * np.array([-chord[1], chord[0]])
-        return np.array([start, start + chord / 2 + bend, points[1]])
+        return [np.array([start, start + chord / 2 + bend, points[1]])]
     for _ in range(rng.integers(1, 5)):
         points.append(_end(points[-1], rng))
-    return np.array(points)
+    if rng.random() < ANGLES:
+        return [np.array(line) for line in pairwise(points)]
+    return [np.array(points)]
 
 
 def _end(start: Points, rng: np.random.Generator) -> Points:
@@ -319,7 +324,7 @@ def _scene(rng: np.random.Generator, digits: Digits) -> Images | None:
     side = int(rng.integers(40, 72))
     picture = Image.new("L", (side, side), int(rng.integers(MAX_GREY)))
     canvas = ImageDraw.Draw(picture)
-    for _ in range(rng.integers(1, 8)):
+    for _ in range(rng.integers(2, 8)):
         points = rng.uniform(-0.2, 1.2, (int(rng.integers(2, 5)), 2)) * side
         grey = int(rng.integers(MAX_GREY))
         if len(points) > 2:
@@ -339,17 +344,17 @@ def _scene(rng: np.random.Generator, digits: Digits) -> Images | None:
 
 # the shares of the pictures
 KINDS: dict[Drawing, float] = {
-    _letter: 0.24,
-    _latin_glyph: 0.08,
-    _foreign_glyph: 0.2,
-    _character: 0.2,
-    _sign: 0.05,
-    _figure: 0.05,
+    _letter: 0.18,
+    _latin_glyph: 0.06,
+    _foreign_glyph: 0.22,
+    _character: 0.25,
+    _sign: 0.04,
+    _figure: 0.04,
     _scribble: 0.03,
-    _part: 0.03,
+    _part: 0.04,
     _several: 0.04,
-    _turned: 0.03,
+    _turned: 0.04,
     _blobs: 0.02,
-    _texture: 0.015,
-    _scene: 0.015,
+    _texture: 0.01,
+    _scene: 0.03,
 }

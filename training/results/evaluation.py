@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from service.classifier import Classifier, Scores
+from service.classifier import Classifier
 from service.features import Images
 
 if TYPE_CHECKING:  # Rows import torch, which the metrics do not need
@@ -38,19 +38,19 @@ def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.floa
     return np.concatenate([classifier.predict_proba(block) for block in blocks])
 
 
-def scores(classifier: Classifier, images: Images) -> Scores:
-    """Compute the scores of images (n, 28, 28)."""
-    blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
-    p, is_digit = zip(*map(classifier.score, blocks), strict=True)
-    return Scores(np.concatenate(p), np.concatenate(is_digit) if classifier.detector else None)
+def digit_probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.float64]:
+    """Compute P(digit) (n,) of images (n, 28, 28): 1 without a detector."""
+    blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+    if classifier.detector is None:
+        return np.ones(len(images))
+    scores = [classifier.score(block).is_digit for block in blocks]
+    return np.concatenate([each for each in scores if each is not None])
 
 
 def refused(classifier: Classifier, images: Images) -> npt.NDArray[np.bool_]:
     """Return which images (n, 28, 28) the service refuses as no digits: (n,)."""
-    is_digit = scores(classifier, images).is_digit
-    if classifier.detector is None or is_digit is None:
-        return np.zeros(len(images), bool)
-    return is_digit < classifier.detector.threshold
+    threshold = classifier.detector.threshold if classifier.detector else 0.0
+    return digit_probabilities(classifier, images) < threshold
 
 
 def evaluate(
@@ -86,8 +86,8 @@ def evaluate(
         "n": n,
         "accuracy": float(right.sum() / n),
         "refused": float(refused.mean()),
-        "nll": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
-        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
+        "nll": float(-np.log(np.maximum(true, np.finfo(float).tiny)).sum() / max(n_answers, 1)),
+        "brier": float(((probabilities - one_hot) ** 2).sum() / max(n_answers, 1)),
         "ece": _ece(probabilities.max(axis=1), right),
         "confusion": confusion.tolist(),
     }
@@ -127,4 +127,4 @@ def bins_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def _ece(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
     # n_b accuracy_b - n_b confidence_b is one sum over the bin
     gaps = np.bincount(bins_of(confidence), right - confidence, minlength=N_BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    return float(np.abs(gaps).sum() / max(len(right), 1))

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from training.losses import detection_cross_entropy
 from training.recipes import Recipe
 from training.runs.progress import Diverged
 
+DRAWN = 0.125  # of the rows of digits: rare shapes must stay digits
 # The rows are digits and non-digits in equal numbers; of the pictures that are sent to a
 # service of digits, this share are digits.
 PRIOR = 0.8
@@ -44,12 +46,18 @@ class Mixture:
         return torch.cat([others, digits]), torch.cat([t[~t], t[t]]).long()
 
 
-def mixed(digits: Rows, others: Rows, seed: int) -> Mixture:
-    """Choose rows of digits for rows of non-digits, which get the digits' centre."""
+def mixed(digits: Rows, others: Rows, drawn: range, n_drawn: int, seed: int) -> Mixture:
+    """Choose rows of digits for rows of non-digits, which get the digits' centre.
+
+    drawn: rows of synthetic digits; the first n_drawn of them are used as far as they fit
+    into the share DRAWN, the others never. All other rows are chosen at random.
+    """
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(digits), generator=generator)[: len(others)]
+    rest = torch.cat([torch.arange(drawn.start), torch.arange(drawn.stop, len(digits))])
+    rest = rest[torch.randperm(len(rest), generator=generator)]
+    some = torch.arange(drawn.start, drawn.start + min(n_drawn, int(DRAWN * len(others))))
     others = dataclasses.replace(others, centre=digits.centre, device=digits.device)
-    return Mixture(others, digits, chosen)
+    return Mixture(others, digits, torch.cat([some, rest])[: len(others)])
 
 
 def fit_detector(classifier: Classifier, mixture: Mixture, recipe: Recipe, seed: int) -> Detector:
@@ -99,7 +107,7 @@ def to_detector(theta: Tensor, centre: Tensor) -> Detector:
     return Detector(*arrays, threshold=0.0)
 
 
-def with_threshold(detector: Detector, is_digit: np.ndarray) -> Detector:
+def with_threshold(detector: Detector, is_digit: npt.NDArray[np.float64]) -> Detector:
     """Refuse the share REFUSED of the validation digits, whose P(digit) is given (n,)."""
     threshold = float(np.quantile(is_digit, REFUSED, method="lower"))
     return dataclasses.replace(detector, threshold=float(f"{threshold:.3g}"))
