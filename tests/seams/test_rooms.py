@@ -25,7 +25,7 @@ ARROWS = {
     "service.gunicorn.conf": ("service.server", "service.settings"),
     "service.__main__": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
-        "service.settings",
+        *("service.number", "service.settings"),
     ),
     "service.settings": (),
     "service.features": (),
