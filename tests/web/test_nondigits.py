@@ -151,6 +151,8 @@ def test_explained_refusal_shows_the_image_and_the_evidence(detecting_client, im
     assert problem["detail"] == DETAIL
     assert problem["explanation"]["image"] == images[i].tolist()
     assert problem["explanation"]["answer"] == problem["digit"]
+    logit = problem["explanation"]["digit_logit"]
+    assert problem["is_digit"] == pytest.approx(1 / (1 + np.exp(-logit)))
 
 
 def test_metrics_count_refused_images_apart_from_predictions(detecting, images, refused):

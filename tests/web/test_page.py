@@ -235,8 +235,9 @@ def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browse
         expect(page.locator("#digit")).to_have_text("?")
         expect(page.locator("#bars .best")).to_have_count(0)
         expect(page.locator("#bars button").first).to_be_disabled()
-        # what the model saw, and why it is nearest
-        expect(page.locator("#reason")).to_contain_text("for a 7 against")
+        # what the model saw, and why it is none
+        expect(page.locator("#reason")).to_contain_text("for a digit against no digit")
+        expect(page.locator("#reason")).to_contain_text("no digit is 8,103 times as likely")
         page.locator("#file").set_input_files(PICTURE)
         expect(page.locator("#sentence")).to_have_text(
             "This does not look like a digit. The nearest is a 5."

@@ -459,7 +459,8 @@ function explain() {
     heatmap.setAttribute("aria-label", "No image yet");
     return;
   }
-  const { image, regions, logits, bias, answer: best, runner_up } = answer.explanation;
+  const { image, regions, logits, bias, answer: best, runner_up, digit_logit, digit_bias } =
+    answer.explanation;
   const pixel = heatmap.width / MODEL_SIDE;
   image.forEach((row, y) =>
     row.forEach((grey, x) => {
@@ -467,10 +468,14 @@ function explain() {
       heat.fillRect(x * pixel, y * pixel, pixel + 0.5, pixel + 0.5);
     }),
   );
+  const refused = !answer.probabilities; // then: why it is no digit
   const digit = chosen ?? best;
   const rival = digit === best ? runner_up : best;
   const [k, r] = [digit, rival].map((each) => classes().indexOf(each));
-  const evidence = regions.map((region) => region.logits[k] - region.logits[r]);
+  const [one, other] = refused ? ["a digit", "no digit"] : [digit, rival].map(withArticle);
+  const evidence = regions.map((region) =>
+    refused ? region.digit_evidence : region.logits[k] - region.logits[r],
+  );
   const largest = Math.max(...evidence.map(Math.abs), 1e-9);
   heat.textAlign = "center";
   heat.textBaseline = "middle";
@@ -495,23 +500,23 @@ function explain() {
     heat.fillStyle = "white";
     heat.fillText(text, x, y);
   });
-  const total = logits[k] - logits[r], start = bias[k] - bias[r];
+  const [total, start] = refused ? [digit_logit, digit_bias] : [logits, bias].map((z) => z[k] - z[r]);
   setText(
     "reason",
-    `Evidence of each region for ${withArticle(digit)} against ${withArticle(rival)}. With the bias of ` +
-      `${signed(start)} it adds up to ${signed(total)}: ${odds(total, digit, rival)}.`,
+    `Evidence of each region for ${one} against ${other}. With the bias of ` +
+      `${signed(start)} it adds up to ${signed(total)}: ${odds(total, one, other)}.`,
   );
-  heatmap.setAttribute("aria-label", `The image that the model classified, with evidence for ${digit} against ${rival}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
+  heatmap.setAttribute("aria-label", `The image that the model classified, with evidence for ${one} against ${other}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
 }
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
 
-function odds(total, digit, rival) {
+function odds(total, one, other) {
   const factor = Math.exp(Math.abs(total));
   const times = factor < 1e6 ? Math.round(factor * 10 ** (factor < 10)) / 10 ** (factor < 10) : 0;
-  const [more, less] = total < 0 ? [rival, digit] : [digit, rival];
+  const [more, less] = total < 0 ? [other, one] : [one, other];
   const often = times ? `${times.toLocaleString("en")} times` : "over a million times";
-  return `${withArticle(more)} is ${often} as likely as ${withArticle(less)}`;
+  return `${more} is ${often} as likely as ${less}`;
 }
 
 // About
