@@ -19,14 +19,17 @@ from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
-MAX_SEGMENTS = 400  # images that are scored for one picture
+MAX_SEGMENTS = 400  # images that are scored for one picture, before and after cuts
 BLOCK = 32  # images scored at once
-SURE = 0.98  # a piece with this score is not cut
-LEAST = 1e-6  # the least score of a segment
-# the standard deviation of the logarithm of a digit's height, of that of the row
-HEIGHT_SPREAD = 0.35
-DETECTOR_WEIGHT = 2  # of log P(digit) beside that of the class's probability
+SURE = 0.98  # a segment with this score is one digit
+# The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
+# the detector's log odds, and those of a segment that is as likely a digit as not; what a
+# cut loses; the standard deviation of the logarithm of a digit's height, of the row's
+DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
+LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+# the least probability of a number, and of one whose digits were cut apart
+CLEAR, CLEAR_CUT = 0.1, 0.2
 
 
 class DigitAt(NamedTuple):
@@ -50,7 +53,7 @@ class Scored(NamedTuple):
 
     image: Images
     probabilities: npt.NDArray[np.float64]  # (K,)
-    is_digit: float  # 1 without a detector, 0 for a blob
+    is_digit: float  # without a detector, the class's probability; 0 for a blob
 
     @property
     def digit(self) -> int:
@@ -69,6 +72,7 @@ class Path(NamedTuple):
     keys: list[Key]
     share: float  # of those that read the same
     several: float  # of those of several digits
+    has_cut: bool  # whether it has digits that touch
 
 
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
@@ -93,6 +97,8 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         raise NoDigit("a part of the number does not look like a digit")
     if len(digits) > MAX_DIGITS:
         raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
+    if probability < (CLEAR_CUT if path.has_cut else CLEAR):
+        raise NoDigit("the digits of the number are not clear; leave a gap between them")
     size = upright_size(upload)
     at = [
         DigitAt(
@@ -184,7 +190,9 @@ def _score(row: Row, classifier: Classifier, scored: dict[Key, Scored]) -> list[
         images = np.stack([row.image(key) for key in keys])
         scores = classifier.score(images)
         # a black image is no stroke
-        is_digit = np.ones(len(keys)) if scores.is_digit is None else scores.is_digit
+        is_digit = scores.is_digit
+        if is_digit is None:
+            is_digit = scores.probabilities.max(axis=1)
         is_digit = is_digit * images.any((1, 2))
         for i, key in enumerate(keys):
             scored[key] = Scored(images[i], scores.probabilities[i], float(is_digit[i]))
@@ -207,9 +215,10 @@ def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> 
             best[each.last] = best[each.first] + gain
             before[each.last] = each
     keys: list[Key] = []
-    at = n
+    has_cut, at = False, n
     while at:
         keys.insert(0, before[at].key)
+        has_cut |= before[at].cut > 0
         at = before[at].first
     # the likelihood up to each piece: of all segmentations, and of those that read the
     # same up to each digit
@@ -223,14 +232,21 @@ def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> 
         same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
     one = [gain for each, gain in zip(segments, gains, strict=True) if each.last - each.first == n]
     share, one_share = np.exp([same[-1, -1] - total[-1], max(one, default=-np.inf) - total[-1]])
-    return Path(keys, float(share), 1 - float(one_share))
+    return Path(keys, float(share), 1 - float(one_share), has_cut)
 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:
-    """Compute the logarithm of the likelihood that a segment is a digit of its row."""
-    p, is_digit = (max(value, LEAST) for value in (scored.probabilities.max(), scored.is_digit))
+    """Compute the logarithm of the likelihood that a segment is a digit of its row.
+
+    The detector's part of it is a likelihood ratio: a part of a digit, or two digits,
+    are none.
+    """
+    p = max(float(scored.probabilities.max()), LEAST)
+    is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
+    ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
     height = math.log(segment.height) / HEIGHT_SPREAD
-    return math.log(p) + DETECTOR_WEIGHT * math.log(is_digit) - height * height / 2
+    cut = CUT_LOSS if segment.cut > 0 else 0.0
+    return math.log(p) + DETECTOR_WEIGHT * ratio - height * height / 2 - cut
 
 
 def _box(place: Place, key: Key, size: tuple[int, int]) -> tuple[int, int, int, int]:
