@@ -19,7 +19,7 @@ from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
 from service.reading.scale import View, closer_crop, closer_row, reduced
-from service.reading.segmentation import Digit, Doubt, refuse_other_shapes, select_digit
+from service.reading.segmentation import FAINT, Digit, Doubt, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
-FAINT = 0.05  # ink fainter than this does not widen the digit's box
 
 
 def read_image(
@@ -144,33 +143,27 @@ def _strokes(picture: Image.Image, show: Show) -> Strokes:
     return strokes
 
 
-class Place(NamedTuple):
-    """A row of digits, and the view at whose working size its arrays are."""
-
-    row: Row
-    view: View
-
-
-def find_row(picture: Image.Image) -> Place:
+def find_row(picture: Image.Image) -> tuple[Row, View]:
     """Find the row of digits in a picture: of the innermost plate that has one.
 
-    Raises InvalidImage where there is no ink.
+    Return it with the view at whose working size its arrays are. Raises InvalidImage
+    where there is no ink.
     """
     whole, *plates = _views(picture)
     for view in reversed(plates):
         with contextlib.suppress(InvalidImage):
-            place = _row_at(view)
-            if has_strokes(place.row.label > 0):
-                return place
+            row, closer = _row_at(view)
+            if has_strokes(row.label > 0):
+                return row, closer
     return _row_at(whole)
 
 
-def _row_at(view: View) -> Place:
+def _row_at(view: View) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
     row = select_row(_strokes(view.working, ignore))
     crop = closer_row(view, bounding_box(row.label > 0))
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return Place(select_row(_strokes(crop.working, ignore)), crop)
-    return Place(row, view)
+            return select_row(_strokes(crop.working, ignore)), crop
+    return row, view

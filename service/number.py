@@ -9,24 +9,28 @@ from PIL import Image
 
 from service.classifier import Classifier
 from service.features import Images
-from service.images import InvalidImage, Place, find_row, to_image
+from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
 from service.reading.errors import NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
+from service.reading.scale import Corners
 from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
-MAX_SEGMENTS = 400  # images that are scored for one picture
+MAX_SEGMENTS = 400  # images that are scored for one picture, before and after cuts
 BLOCK = 32  # images scored at once
-SURE = 0.98  # a piece with this score is not cut
-LEAST = 1e-6  # the least score of a segment
-# the standard deviation of the logarithm of a digit's height, of that of the row
-HEIGHT_SPREAD = 0.35
-DETECTOR_WEIGHT = 2  # of log P(digit) beside that of the class's probability
+SURE = 0.98  # a segment with this score is one digit
+# The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
+# the detector's log odds, and those of a segment that is as likely a digit as not; what a
+# cut loses; the standard deviation of the logarithm of a digit's height, of the row's
+DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
+LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+# the least probability of a number, and of one whose digits were cut apart
+CLEAR, CLEAR_CUT = 0.1, 0.2
 
 
 class DigitAt(NamedTuple):
@@ -50,7 +54,7 @@ class Scored(NamedTuple):
 
     image: Images
     probabilities: npt.NDArray[np.float64]  # (K,)
-    is_digit: float  # 1 without a detector, 0 for a blob
+    is_digit: float  # without a detector, the class's probability; 0 for a blob
 
     @property
     def digit(self) -> int:
@@ -63,12 +67,21 @@ class Scored(NamedTuple):
         return float(self.probabilities.max()) * self.is_digit
 
 
-class Path(NamedTuple):
-    """The best segmentation of a row, and shares of the likelihood of all."""
+Scores = dict[Key, Scored]
 
-    keys: list[Key]
-    share: float  # of those that read the same
+
+class Path(NamedTuple):
+    """The likeliest segmentation of a row, and shares of the likelihood of all."""
+
+    segments: list[Segment]
+    digits: list[Scored]
+    share: float  # of the segmentations that read the same
     several: float  # of those of several digits
+
+    @property
+    def probability(self) -> float:
+        """The probability that all digits are right."""
+        return self.share * math.prod(digit.score for digit in self.digits)
 
 
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
@@ -81,29 +94,40 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     levels = levels_of(picture)
     if is_mnist_shaped(levels):
         return _one_digit(levels, classifier)
-    place = find_row(picture)
-    scored, path = segment(place.row, classifier)
-    digits = [scored[key] for key in path.keys]
-    least = classifier.detector.threshold if classifier.detector else LEAST
-    is_unlike = any(digit.is_digit < least for digit in digits)
-    probability = path.share * math.prod(digit.score for digit in digits)
-    if place.row.has_several_rows and probability < LIKELY:
-        raise NoDigit("the picture holds several rows of digits; send one row")
-    if is_unlike:
-        raise NoDigit("a part of the number does not look like a digit")
-    if len(digits) > MAX_DIGITS:
-        raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
+    row, view = find_row(picture)
+    path = segment(row, classifier)
+    _refuse_unclear(path, row.has_several_rows, classifier)
     size = upright_size(upload)
-    at = [
+    digits = [
         DigitAt(
             digit.image,
-            _box(place, key, size),
+            _pixels(view.at_working_size(each.box) * size),
             digit.probabilities,
             digit.is_digit if classifier.detector else None,
         )
-        for digit, key in zip(digits, path.keys, strict=True)
+        for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    return Number(at, probability)
+    return Number(digits, path.probability)
+
+
+def _refuse_unclear(path: Path, has_several_rows: bool, classifier: Classifier) -> None:
+    """Raise NoDigit for a segmentation that is hardly a number."""
+    if has_several_rows and path.probability < LIKELY:
+        raise NoDigit("the picture holds several rows of digits; send one row")
+    least = classifier.detector.threshold if classifier.detector else LEAST
+    if any(digit.is_digit < least for digit in path.digits):
+        raise NoDigit("a part of the number does not look like a digit")
+    if len(path.digits) > MAX_DIGITS:
+        raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
+    has_cut = any(each.is_cut for each in path.segments)
+    if path.probability < (CLEAR_CUT if has_cut else CLEAR):
+        raise NoDigit("the digits of the number are not clear; leave a gap between them")
+
+
+def _pixels(corners: Corners) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of the box around corners (4, 2), in whole pixels."""
+    (left, top), (right, bottom) = np.floor(corners.min(0)), np.ceil(corners.max(0))
+    return int(left), int(top), int(right - left), int(bottom - top)
 
 
 def _one_digit(image: Images, classifier: Classifier) -> Number:
@@ -147,96 +171,91 @@ def _is_sure(image: Images, classifier: Classifier) -> bool:
 def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
     """Raise SeveralDigits if a picture is likely to hold more than one digit."""
     try:
-        row = find_row(picture).row
+        row, _ = find_row(picture)
     except InvalidImage:
         return
-    scored, path = segment(row, classifier)
-    n_digits = sum(scored[key].score >= LIKELY for key in path.keys)
+    path = segment(row, classifier)
+    n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
 
 
-def segment(row: Row, classifier: Classifier) -> tuple[dict[Key, Scored], Path]:
-    """Find the likeliest segmentation of a row; return also what the model says of each.
+def segment(row: Row, classifier: Classifier) -> Path:
+    """Find the likeliest segmentation of a row.
 
-    Only pieces that are no digit by themselves, or too wide, are cut.
+    Only pieces that are surely no digit by themselves are cut.
     """
-    scored: dict[Key, Scored] = {}
-    segments = _score(row, classifier, scored)
-    path = _best_path(row, segments, scored)
-    wide = {each.key for each in segments if each.is_wide}
-    unsure = [key for key in path.keys if key in wide or scored[key].score < SURE]
+    scores: Scores = {}
+    path = _best_path(_score(row, classifier, scores), scores, len(row.order))
+    unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
     n_pieces = len(row.order)
-    for label in [label for key in unsure for label in key]:
-        pieces = row.cut(label)
-        if (label,) in scored:
-            scored[pieces] = scored[label,]
-    if len(row.order) > n_pieces:
-        segments = _score(row, classifier, scored)
-        path = _best_path(row, segments, scored)
-    return scored, path
+    for piece in [piece for key in unsure for piece in key]:
+        whole = scores.get((piece,))
+        parts = row.cut(piece)
+        if whole:
+            scores[parts] = whole
+    if len(row.order) == n_pieces:
+        return path
+    return _best_path(_score(row, classifier, scores), scores, len(row.order))
 
 
-def _score(row: Row, classifier: Classifier, scored: dict[Key, Scored]) -> list[Segment]:
+def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
     """Score the segments of a row that are not scored yet: of few pieces before others."""
     segments = sorted(row.segments(), key=lambda each: each.last - each.first)[:MAX_SEGMENTS]
-    new = [each.key for each in segments if each.key not in scored]
+    new = [each for each in segments if each.key not in scores]
     for first in range(0, len(new), BLOCK):
-        keys = new[first : first + BLOCK]
-        images = np.stack([row.image(key) for key in keys])
-        scores = classifier.score(images)
-        # a black image is no stroke
-        is_digit = np.ones(len(keys)) if scores.is_digit is None else scores.is_digit
-        is_digit = is_digit * images.any((1, 2))
-        for i, key in enumerate(keys):
-            scored[key] = Scored(images[i], scores.probabilities[i], float(is_digit[i]))
+        block = new[first : first + BLOCK]
+        images = np.stack([row.image(each) for each in block])
+        probabilities, is_digit = classifier.score(images)
+        if is_digit is None:
+            is_digit = probabilities.max(axis=1)
+        is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
+        rows = zip(images, probabilities, is_digit.tolist(), strict=True)
+        scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
     return segments
 
 
-def _best_path(row: Row, segments: list[Segment], scored: dict[Key, Scored]) -> Path:
-    """Choose consecutive segments of the largest product of likelihoods.
-
-    Its share of the likelihood of all segmentations counts those that read the same.
-    """
-    n = len(row.order)
-    best = np.full(n + 1, -np.inf)
+def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
+    """Choose consecutive segments of the largest product of likelihoods."""
+    segments = sorted(segments, key=lambda each: each.first)
+    gains = [_log_likelihood(each, scores[each.key]) for each in segments]
+    # up to each piece: the largest product, and its last segment
+    best = np.full(n_pieces + 1, -np.inf)
     best[0] = 0
     before: dict[int, Segment] = {}
-    segments = sorted(segments, key=lambda each: each.first)
-    gains = [_log_likelihood(each, scored[each.key]) for each in segments]
     for each, gain in zip(segments, gains, strict=True):
         if best[each.first] + gain > best[each.last]:
             best[each.last] = best[each.first] + gain
             before[each.last] = each
-    keys: list[Key] = []
-    at = n
-    while at:
-        keys.insert(0, before[at].key)
-        at = before[at].first
-    # the likelihood up to each piece: of all segmentations, and of those that read the
-    # same up to each digit
-    total = np.full(n + 1, -np.inf)
-    same = np.full((n + 1, len(keys) + 1), -np.inf)
+    chosen = [before[n_pieces]]
+    while chosen[0].first:
+        chosen.insert(0, before[chosen[0].first])
+    digits = [scores[each.key] for each in chosen]
+    read = np.array([digit.digit for digit in digits])
+    # up to each piece: the sum over all segmentations, and, up to each digit, over those
+    # that read the same
+    total = np.full(n_pieces + 1, -np.inf)
+    same = np.full((n_pieces + 1, len(read) + 1), -np.inf)
     total[0] = same[0, 0] = 0
-    digits = np.array([scored[key].digit for key in keys])
+    one = -np.inf
     for each, gain in zip(segments, gains, strict=True):
         total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
-        further = np.where(digits == scored[each.key].digit, same[each.first, :-1] + gain, -np.inf)
+        further = np.where(read == scores[each.key].digit, same[each.first, :-1] + gain, -np.inf)
         same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
-    one = [gain for each, gain in zip(segments, gains, strict=True) if each.last - each.first == n]
-    share, one_share = np.exp([same[-1, -1] - total[-1], max(one, default=-np.inf) - total[-1]])
-    return Path(keys, float(share), 1 - float(one_share))
+        if each.last - each.first == n_pieces:
+            one = gain
+    share, single = np.exp([same[-1, -1] - total[-1], one - total[-1]]).tolist()
+    return Path(chosen, digits, share, 1 - single)
 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:
-    """Compute the logarithm of the likelihood that a segment is a digit of its row."""
-    p, is_digit = (max(value, LEAST) for value in (scored.probabilities.max(), scored.is_digit))
+    """Compute the logarithm of the likelihood that a segment is a digit of its row.
+
+    The detector's part of it is a likelihood ratio: a part of a digit, or two digits,
+    are none.
+    """
+    p = max(float(scored.probabilities.max()), LEAST)
+    is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
+    ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
     height = math.log(segment.height) / HEIGHT_SPREAD
-    return math.log(p) + DETECTOR_WEIGHT * math.log(is_digit) - height * height / 2
-
-
-def _box(place: Place, key: Key, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return x, y, width and height of a segment in pixels of an upload of this size."""
-    corners = place.view.at_working_size(place.row.box(key)) * size
-    (left, top), (right, bottom) = np.floor(corners.min(0)), np.ceil(corners.max(0))
-    return int(left), int(top), int(right - left), int(bottom - top)
+    return math.log(p) + DETECTOR_WEIGHT * ratio - height * height / 2 - CUT_LOSS * segment.is_cut

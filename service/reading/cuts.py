@@ -10,7 +10,8 @@ TURN = 0.2  # pixels of ink that a step to the side costs as much as: cuts are n
 SIDE = 0.1  # of the height: a digit is wider than what a cut leaves of it
 APART = 0.07  # of the height: the least distance between two cuts
 MAX_INK = 0.8  # of the height: the most ink that a cut crosses
-CUTS_PER_HEIGHT = 12  # cuts that are tried in a shape as wide as it is high
+# cuts that are tried in a shape as wide as it is high, and in any shape
+CUTS_PER_HEIGHT, MAX_CUTS = 12, 24
 
 
 def find_cuts(mask: Mask) -> list[Ints]:
@@ -30,7 +31,7 @@ def find_cuts(mask: Mask) -> list[Ints]:
     candidates = candidates[total[candidates] <= MAX_INK * h]
     chosen: list[int] = []
     for x in candidates[np.argsort(total[candidates], kind="stable")].tolist():
-        if len(chosen) == ceil(CUTS_PER_HEIGHT * w / h):
+        if len(chosen) == min(ceil(CUTS_PER_HEIGHT * w / h), MAX_CUTS):
             break
         if all(abs(x - other) > max(1, APART * h) for other in chosen):
             chosen.append(x)

@@ -15,7 +15,14 @@ from service.reading.errors import NoDigit
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import Components, choose_main, is_stroke, least_area, stretched
+from service.reading.segmentation import (
+    FAINT,
+    Components,
+    choose_main,
+    is_stroke,
+    least_area,
+    stretched,
+)
 
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
@@ -24,8 +31,7 @@ FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row o
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
 # of the height of the row: the sides of a digit; and the pieces that it has at most
-MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 16
-WIDE_DIGIT = 1.3  # of the height of the row: a shape that is wider may be two digits
+MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
 
@@ -36,9 +42,9 @@ class Segment(NamedTuple):
     first: int  # of its pieces
     last: int  # exclusive
     key: Key
+    box: morphology.Box
     height: float  # of the row's height
-    is_wide: bool  # wider than a digit is
-    cut: float  # of the row's height: the ink that the cut at its left side crosses
+    is_cut: bool  # whether it begins at a cut
 
 
 @dataclass
@@ -46,34 +52,33 @@ class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
 
     label: 0 where there is no ink, else that of the piece; order: the labels from left
-    to right; height: pixels, of a usual digit; cuts: the pixels of ink that were crossed
-    by the cut left of a piece.
+    to right; cut_off: those that begin at a cut; height: pixels, of a usual digit.
     """
 
     plane: Grey
     floor: float
     label: Ints
     order: list[int]
+    cut_off: set[int]
     height: float
     has_several_rows: bool
-    cuts: dict[int, float]
 
     def segments(self) -> Iterator[Segment]:
         """Yield what may be one digit."""
         boxes = self.boxes()
-        for first in range(len(boxes)):
+        low, high = HEIGHTS
+        for first, start in enumerate(self.order):
             for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
-                top, left = boxes[first:last, :2].min(0)
-                bottom, right = boxes[first:last, 2:].max(0)
-                height = float(bottom - top) / self.height
-                width = float(right - left) / self.height
+                top, left = boxes[first:last, :2].min(0).tolist()
+                bottom, right = boxes[first:last, 2:].max(0).tolist()
+                height = (bottom - top) / self.height
                 is_one = last == first + 1
-                if width > MAX_WIDTH and not is_one:
+                if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
                     break
-                if is_one or HEIGHTS[0] <= height <= HEIGHTS[1]:
+                if is_one or low <= height <= high:
                     key = tuple(self.order[first:last])
-                    cut = self.cuts.get(key[0], 0.0) / self.height
-                    yield Segment(first, last, key, height, width > WIDE_DIGIT, cut)
+                    box = slice(top, bottom), slice(left, right)
+                    yield Segment(first, last, key, box, height, start in self.cut_off)
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""
@@ -88,45 +93,34 @@ class Row:
             np.maximum.at(high[:, axis], piece, at + 1)
         return np.concatenate([low, high], axis=1)
 
-    def box(self, key: Key) -> morphology.Box:
-        """Return the rows and the columns of the box around a segment."""
-        return morphology.bounding_box(np.isin(self.label, key))
-
-    def image(self, key: Key) -> npt.NDArray[np.uint8]:
+    def image(self, segment: Segment) -> npt.NDArray[np.uint8]:
         """Return a segment as an image (28, 28) like MNIST's; black if it is no stroke."""
-        box = self.box(key)
-        rows, columns = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        label = self.label[rows, columns]
-        mask = np.isin(label, key)
+        near = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in segment.box)
+        label = self.label[near]
+        mask = np.isin(label, segment.key)
         if not is_stroke(mask):
             return np.zeros(IMAGE_SIZE, np.uint8)
-        others = (label > 0) & ~mask
-        near = morphology.dilation(mask) & ~others
-        ink = stretched(self.plane[rows, columns], self.floor, mask) * near
-        return to_mnist_format(ink, mask)
+        is_other = (label > 0) & ~mask
+        ink = stretched(self.plane[near], self.floor, mask)
+        ink *= morphology.dilation(mask) & ~is_other
+        box = morphology.bounding_box(ink > FAINT)
+        return to_mnist_format(ink[box], mask[box])
 
-    def cut(self, key: int) -> Key:
+    def cut(self, piece: int) -> Key:
         """Cut a piece wherever two digits may touch; return the new pieces."""
-        box = self.box((key,))
+        box = morphology.bounding_box(self.label == piece)
         label = self.label[box]
-        mask = label == key
-        if mask.shape[1] < CUT_WIDTH * self.height:
-            return (key,)
-        paths = find_cuts(mask)
-        columns = np.arange(mask.shape[1])
+        mask = label == piece
+        if mask.shape[0] < HEIGHTS[0] * self.height or mask.shape[1] < CUT_WIDTH * self.height:
+            return (piece,)
         right_of = np.zeros(mask.shape, np.intp)
-        for path in paths:
-            right_of += columns >= path[:, np.newaxis]
-        first = int(self.label.max()) + 1
-        label[mask] = first + right_of[mask]
+        for path in find_cuts(mask):
+            right_of += np.arange(mask.shape[1]) >= path[:, np.newaxis]
+        label[mask] = int(self.label.max()) + 1 + right_of[mask]
         new = np.unique(label[mask]).tolist()
-        place = self.order.index(key)
+        place = self.order.index(piece)
         self.order[place : place + 1] = new
-        rows = np.arange(len(mask))
-        for piece in new[1:]:
-            path = paths[piece - first - 1]
-            self.cuts[piece] = float(mask[rows, np.minimum(path, mask.shape[1] - 1)].sum())
-        self.cuts[new[0]] = self.cuts.get(key, 0.0)
+        self.cut_off.update(new[1:])
         return tuple(new)
 
 
@@ -141,30 +135,35 @@ def select_row(strokes: Strokes) -> Row:
     parts = Components(mask)
     possible, main = choose_main(parts, strokes.plane[mask])
     height = parts.bottom - parts.top
-    tall = possible & (height >= TALL * height[main])
-    chosen = np.flatnonzero(tall)
-    chosen = chosen[np.argsort(-parts.area[chosen], kind="stable")][:MAX_PIECES]
+    is_tall = possible & (height >= TALL * height[main])
+    tall = _largest(parts, is_tall)
     # of smaller components, those near a tall one are its parts
-    small = (
-        possible & ~tall & (parts.area >= np.min([least_area(parts, int(i)) for i in chosen], 0))
-    )
-    smaller = np.flatnonzero(small)
-    smaller = smaller[np.argsort(-parts.area[smaller], kind="stable")]
-    upright = chosen[(height >= FLAT * (parts.right - parts.left))[chosen]]
-    rows = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
-    chosen = np.concatenate([chosen, smaller])[:MAX_PIECES]
-    labels = _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
+    least = np.min([least_area(parts, i) for i in tall.tolist()], axis=0)
+    small = _largest(parts, possible & ~is_tall & (parts.area >= least))
+    chosen = np.concatenate([tall, small])[:MAX_PIECES]
     piece = np.zeros(len(parts.area), np.intp)
-    piece[chosen] = labels + 1
+    piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
+    order = np.unique(piece[chosen]).tolist()
     usual = float(np.median(height[tall]))
-    order = np.unique(labels + 1).tolist()
-    has_several = len(np.unique(rows)) > 1
-    row = Row(strokes.plane, strokes.floor, label, order, usual, has_several, {})
-    boxes = row.boxes()
-    row.order = np.array(row.order)[np.argsort(boxes[:, 1] + boxes[:, 3])].tolist()
+    row = Row(strokes.plane, strokes.floor, label, order, set(), usual, _are_rows(parts, tall))
+    row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
     return row
+
+
+def _largest(parts: Components, chosen: Mask) -> Ints:
+    """List chosen components, MAX_PIECES at most, the largest first."""
+    indices = np.flatnonzero(chosen)
+    return indices[np.argsort(-parts.area[indices], kind="stable")][:MAX_PIECES]
+
+
+def _are_rows(parts: Components, tall: Ints) -> bool:
+    """Return whether tall components are in more than one row; a bar is in none."""
+    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    upright = tall[~is_flat[tall]]
+    row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
+    return len(set(row.tolist())) > 1
 
 
 def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64]:
@@ -174,6 +173,7 @@ def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64
 
 
 def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
+    """Return which components are one above the other."""
     beside = _overlap(parts.left, parts.right, i, j)
     above = _overlap(parts.top, parts.bottom, i, j)
     return (beside > STACKED) & (above < ABOVE)

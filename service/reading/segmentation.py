@@ -29,6 +29,7 @@ MIN_AREA = 2  # pixels of a component that counts
 SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
+FAINT = 0.05  # ink fainter than this does not widen the digit's box
 WHITE = 85  # percentile of the digit's ink that becomes white
 MIN_PIXELS = 4  # of strokes
 # of the ink's level: the most that the rest of the picture, of more than so many
