@@ -23,7 +23,6 @@ from training.data.synthetic import (
     END_NOISE,
     HEIGHT,
     POINT_NOISE,
-    STEP,
     Points,
     curve,
     dense,
@@ -33,6 +32,7 @@ from training.data.synthetic import (
 
 SEED = 22  # not that of a run: the pictures are always the same
 PEN = (0.03, 0.13)  # width as a share of the canvas, log-uniform
+STEP = 0.35  # between two prints of a pen, of its width
 WIDTH, WIDE = (0.5, 1.1), (0.8, 1.3)  # of the height, uniform: of letters and of figures
 TURNED = 2.0  # radians, standard deviation: any angle
 FILLED = 0.2  # share of the figures
@@ -42,6 +42,7 @@ INK, PLUMP = (0.02, 0.8), 0.4  # the ink of a box; the widest stroke, of its lon
 N_STROKES = (0.15, 0.4, 0.3, 0.15)  # shares of characters of 1, 2, 3 and 4 strokes
 ATTACHED, AT_END, AT_45, MIN_REACH = 0.65, 0.4, 0.5, 0.3
 LINE, ARC, SPLINE = 0.4, 0.7, 0.93  # cumulative shares of the strokes; the others are loops
+MAX_BENDS = 4  # of a spline
 ANGLES = 0.3  # share of the splines that are lines with corners
 SCRIBBLE_POINTS = (6, 25)
 
@@ -162,14 +163,14 @@ def _character(rng: np.random.Generator, digits: Digits) -> Images | None:
             i = int(rng.integers(len(earlier) - 1))
             share = rng.integers(2) if rng.random() < AT_END else rng.random()
             start = earlier[i] + (earlier[i + 1] - earlier[i]) * share
-        # one line, arc or loop alone may be a 1 or a 0
+        # one line, arc, loop or angle alone may be a 1, a 0 or a 7
         kind = rng.uniform(ARC, SPLINE) if n == 1 else rng.random()
-        strokes += _stroke(start, kind, rng)
+        strokes += _stroke(start, kind, 2 if n == 1 else 1, rng)
     return _drawn(strokes, rng)
 
 
-def _stroke(start: Points, kind: float, rng: np.random.Generator) -> list[Points]:
-    """Draw a line, an arc, a loop, a spline or the lines of an angle in the unit box."""
+def _stroke(start: Points, kind: float, bends: int, rng: np.random.Generator) -> list[Points]:
+    """Draw a line, an arc, a loop, or a spline or lines of so many bends or more."""
     if kind > SPLINE:
         turn = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 9)
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -181,7 +182,7 @@ def _stroke(start: Points, kind: float, rng: np.random.Generator) -> list[Points
         chord = points[1] - start
         bend = rng.normal(0, 0.3) * np.array([-chord[1], chord[0]])
         return [np.array([start, start + chord / 2 + bend, points[1]])]
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(bends, MAX_BENDS + 1)):
         points.append(_end(points[-1], rng))
     if rng.random() < ANGLES:
         return [np.array(line) for line in pairwise(points)]

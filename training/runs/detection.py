@@ -20,7 +20,7 @@ from training.runs.progress import Diverged
 DRAWN = 0.125  # of the rows of digits: rare shapes must stay digits
 # The rows are digits and non-digits in equal numbers; of the pictures that are sent to a
 # service of digits, this share are digits.
-PRIOR = 0.8
+PRIOR = 0.75
 INT8_MAX = 127
 # the share of validation digits that may fall below the threshold
 REFUSED = 0.001
