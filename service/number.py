@@ -30,7 +30,7 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 # the least probability of a number, and of one whose digits were cut apart
-CLEAR, CLEAR_CUT = 0.1, 0.2
+CLEAR, CLEAR_CUT = 0.1, 0.35
 
 
 class DigitAt(NamedTuple):

@@ -98,12 +98,13 @@ class Row:
         near = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in segment.box)
         label = self.label[near]
         mask = np.isin(label, segment.key)
-        if not is_stroke(mask):
-            return np.zeros(IMAGE_SIZE, np.uint8)
         is_other = (label > 0) & ~mask
         ink = stretched(self.plane[near], self.floor, mask)
         ink *= morphology.dilation(mask) & ~is_other
-        box = morphology.bounding_box(ink > FAINT)
+        is_ink = ink > FAINT
+        box = morphology.bounding_box(is_ink if is_ink.any() else mask)
+        if not is_stroke(mask[box]):
+            return np.zeros(IMAGE_SIZE, np.uint8)
         return to_mnist_format(ink[box], mask[box])
 
     def cut(self, piece: int) -> Key:
