@@ -11,7 +11,7 @@ from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
-from service.reading.errors import NoDigit, SeveralDigits
+from service.reading.errors import HorizontalLine, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
@@ -20,7 +20,9 @@ from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
-MAX_SEGMENTS = 400  # images that are scored for one picture, before and after cuts
+# images that are scored for one picture before cuts, and after them; segments that are
+# cut: a picture with more unlikely ones is no number
+MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
 SURE = 0.98  # a segment with this score is one digit
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
@@ -151,7 +153,7 @@ def read_one(
     show("decoded", picture)
     try:
         image, doubt = to_image(picture, show)
-    except NoDigit:
+    except HorizontalLine:
         _refuse_several(picture, classifier)
         raise
     if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
@@ -186,6 +188,8 @@ def segment(row: Row, classifier: Classifier) -> Path:
     scores: Scores = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
     unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
+    if len(unsure) > MAX_CUT:
+        return path
     n_pieces = len(row.order)
     for piece in [piece for key in unsure for piece in key]:
         whole = scores.get((piece,))
