@@ -11,7 +11,7 @@ from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
-from service.reading.errors import NoDigit, SeveralDigits
+from service.reading.errors import HorizontalLine, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
@@ -20,7 +20,9 @@ from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
-MAX_SEGMENTS = 400  # images that are scored for one picture, before and after cuts
+# images that are scored for one picture before cuts, and after them; segments that are
+# cut: a picture with more unlikely ones is no number
+MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
 SURE = 0.98  # a segment with this score is one digit
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
@@ -30,7 +32,7 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 # the least probability of a number, and of one whose digits were cut apart
-CLEAR, CLEAR_CUT = 0.1, 0.2
+CLEAR, CLEAR_CUT = 0.1, 0.35
 
 
 class DigitAt(NamedTuple):
@@ -153,7 +155,7 @@ def read_one(
     show("decoded", picture)
     try:
         image, doubt = to_image(picture, show)
-    except NoDigit:
+    except HorizontalLine:
         _refuse_several(picture, classifier)
         raise
     if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
@@ -188,6 +190,8 @@ def segment(row: Row, classifier: Classifier) -> Path:
     scores: Scores = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
     unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
+    if len(unsure) > MAX_CUT:
+        return path
     n_pieces = len(row.order)
     for piece in [piece for key in unsure for piece in key]:
         whole = scores.get((piece,))

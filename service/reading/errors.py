@@ -3,6 +3,7 @@
 ValueError
 └── InvalidImage
     ├── NoDigit
+    │   └── HorizontalLine
     ├── SeveralDigits
     └── UnknownFormat
 """
@@ -17,6 +18,13 @@ class NoDigit(InvalidImage):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"no digit found: {reason}")
+
+
+class HorizontalLine(NoDigit):
+    """A picture whose ink is much wider than high: a line, or a row of digits."""
+
+    def __init__(self) -> None:
+        super().__init__("the ink is a single horizontal line")
 
 
 class SeveralDigits(InvalidImage):

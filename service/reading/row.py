@@ -51,12 +51,12 @@ class Segment(NamedTuple):
 class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
 
-    label: 0 where there is no ink, else that of the piece; order: the labels from left
-    to right; cut_off: those that begin at a cut; height: pixels, of a usual digit.
+    ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
+    labels from left to right; cut_off: those that begin at a cut; height: pixels, of a
+    usual digit.
     """
 
-    plane: Grey
-    floor: float
+    ink: Grey
     label: Ints
     order: list[int]
     cut_off: set[int]
@@ -97,13 +97,14 @@ class Row:
         """Return a segment as an image (28, 28) like MNIST's; black if it is no stroke."""
         near = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in segment.box)
         label = self.label[near]
-        mask = np.isin(label, segment.key)
-        if not is_stroke(mask):
+        is_of = np.zeros(int(label.max()) + 1, bool)
+        is_of[[each for each in segment.key if each < len(is_of)]] = True
+        mask = is_of[label]
+        ink = self.ink[near] * (morphology.dilation(mask) & (mask | (label == 0)))
+        is_ink = ink > FAINT
+        box = morphology.bounding_box(is_ink if is_ink.any() else mask)
+        if not is_stroke(mask[box]):
             return np.zeros(IMAGE_SIZE, np.uint8)
-        is_other = (label > 0) & ~mask
-        ink = stretched(self.plane[near], self.floor, mask)
-        ink *= morphology.dilation(mask) & ~is_other
-        box = morphology.bounding_box(ink > FAINT)
         return to_mnist_format(ink[box], mask[box])
 
     def cut(self, piece: int) -> Key:
@@ -147,7 +148,8 @@ def select_row(strokes: Strokes) -> Row:
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
     usual = float(np.median(height[tall]))
-    row = Row(strokes.plane, strokes.floor, label, order, set(), usual, _are_rows(parts, tall))
+    ink = stretched(strokes.plane, strokes.floor, label > 0)
+    row = Row(ink, label, order, set(), usual, _are_rows(parts, tall))
     row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
     return row
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from service.reading import morphology
 from service.reading.binarise import Strokes
-from service.reading.errors import NoDigit
+from service.reading.errors import HorizontalLine, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
 
@@ -93,7 +93,7 @@ def refuse_other_shapes(digit: Digit) -> None:
     if not is_stroke(digit.mask):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
-        raise NoDigit("the ink is a single horizontal line")
+        raise HorizontalLine
 
 
 def is_stroke(mask: Mask) -> bool:
