@@ -266,7 +266,7 @@ def _parse(content: bytes) -> Classifier:
     if not isinstance(training, dict) or not isinstance(evaluation, dict):
         raise InvalidWeights("bad metadata: training and evaluation must be objects")
     return Classifier(
-        weight=arrays["weight"],
+        weight=np.asfortranarray(arrays["weight"]),  # halves the time of a product
         bias=arrays["bias"],
         classes=tuple(classes) if isinstance(classes, list) else classes,
         features=metadata.get("features", ""),

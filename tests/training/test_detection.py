@@ -114,9 +114,9 @@ def test_folding_a_centre_and_the_prior_adds_the_priors_log_odds(drawn):
     np.testing.assert_allclose(is_digit, expected, atol=0.02)
 
 
-def test_threshold_refuses_one_digit_in_a_thousand(drawn, classifier):
+def test_threshold_refuses_one_digit_in_two_thousand(drawn, classifier):
     detector = to_detector(torch.ones(10, 785), torch.zeros(785))
-    is_digit = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 3000))
+    is_digit = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 6000))
 
     threshold = with_threshold(detector, is_digit).threshold
 
