@@ -158,12 +158,7 @@ class Classifier:
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute the logits (n, K), φ W + b, of features (n, D)."""
         # one product per row: an image gets the same bits alone as in a batch
-        return (features[:, np.newaxis] @ self._rows.T)[:, 0] + self.bias
-
-    @cached_property
-    def _rows(self) -> npt.NDArray[np.float32]:
-        """The weights as (K, D), which BLAS multiplies two to three times as fast as (D, K)."""
-        return np.ascontiguousarray(self.weight.T)
+        return (features[:, np.newaxis] @ self.weight)[:, 0] + self.bias
 
 
 def _check(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
