@@ -29,6 +29,7 @@ class Recipe:
     weight_decay: float = 0.0
     gradient: str = "autograd"
     keep: str = "last"
+    non_digits: int = 0
 
     def recorded(self) -> dict[str, Any]:
         """Return the hyperparameters for the weights file, in the order of the fields.
@@ -67,6 +68,7 @@ RECIPES = {
         epochs=4,
         batch_size=100,
         learning_rate=0.16,
+        non_digits=24000,
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),

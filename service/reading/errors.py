@@ -3,6 +3,8 @@
 ValueError
 └── InvalidImage
     ├── NoDigit
+    │   └── HorizontalLine
+    ├── SeveralDigits
     └── UnknownFormat
 """
 
@@ -16,6 +18,21 @@ class NoDigit(InvalidImage):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"no digit found: {reason}")
+
+
+class HorizontalLine(NoDigit):
+    """A picture whose ink is much wider than high: a line, or a row of digits."""
+
+    def __init__(self) -> None:
+        super().__init__("the ink is a single horizontal line")
+
+
+class SeveralDigits(InvalidImage):
+    """A picture of n_digits digits where one is expected."""
+
+    def __init__(self, n_digits: int) -> None:
+        super().__init__(f"the picture holds {n_digits} digits")
+        self.n_digits = n_digits
 
 
 class UnknownFormat(InvalidImage):

@@ -141,7 +141,7 @@ RARE_SHAPES = """
 Points = npt.NDArray[np.float64]
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """Strokes (n, 2, 2) of points (x, y) from their lower to their upper limits."""
 
     strokes: Sequence[Points]
@@ -178,14 +178,14 @@ def _balanced(n: int, rng: np.random.Generator) -> list[str]:
     return [str(rng.choice(of_digit[k])) for k in rng.permutation(np.arange(n) % 10)]
 
 
-def _parsed(shape: str) -> _Shape:
+def parsed(shape: str) -> Shape:
     """Parse a line of SHAPES."""
     marks, *points = shape.split(maxsplit=1)
     strokes = [
         np.array([[_limits(n) for n in point.split(",")] for point in stroke.split()]) / 100
         for stroke in points[0].split("/")
     ]
-    return _Shape(strokes, marks.endswith("|"))
+    return Shape(strokes, marks.endswith("|"))
 
 
 def _limits(number: str) -> tuple[float, float]:
@@ -195,13 +195,13 @@ def _limits(number: str) -> tuple[float, float]:
 
 def _draw(lines: Sequence[str], rng: np.random.Generator) -> Digits:
     """Draw a digit of every line of SHAPES or RARE_SHAPES that is given."""
-    shape_of = cache(_parsed)
+    shape_of = cache(parsed)
     images = np.stack([_digit(shape_of(line), rng) for line in lines])
     labels = np.array([int(line[0]) for line in lines], np.uint8)
     return Digits(images, labels)
 
 
-def _digit(shape: _Shape, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def _digit(shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Draw a digit (28, 28) with random slant, proportions, pen and noise."""
     angle, shear = rng.normal(0, ANGLE_AND_SHEAR)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -209,7 +209,7 @@ def _digit(shape: _Shape, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     scale = np.array([[rng.uniform(*WIDTH), -shear], [0, 1]]) * (HEIGHT * CANVAS)
     to_canvas = rotation @ scale
     width = CANVAS * np.exp(rng.uniform(*np.log(BRUSH if shape.is_straight else PEN)))
-    pen = _pen(width, rng)
+    pen = pen_tip(width, rng)
     is_straight = shape.is_straight or rng.random() < ANGULAR
     picture = Image.new("L", (CANVAS, CANVAS))
     canvas = ImageDraw.Draw(picture)
@@ -217,14 +217,14 @@ def _digit(shape: _Shape, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         points = rng.uniform(limits[..., 0], limits[..., 1])
         points += rng.normal(0, POINT_NOISE, points.shape)
         points[[0, -1]] += (points[[0, -1]] - points[[1, -2]]) * rng.normal(0, END_NOISE, (2, 1))
-        line = points if is_straight else _curve(points)
-        for point in _dense((line - 0.5) @ to_canvas.T + CANVAS / 2, STEP * width):
+        line = points if is_straight else curve(points)
+        for point in dense((line - 0.5) @ to_canvas.T + CANVAS / 2, STEP * width):
             canvas.polygon((pen + point).ravel().tolist(), fill=MAX_GREY)
     digit = np.asarray(picture.crop(picture.getbbox()), np.float32) / np.float32(MAX_GREY)
     return to_mnist_format(digit, digit > 0.5)
 
 
-def _pen(width: float, rng: np.random.Generator) -> Points:
+def pen_tip(width: float, rng: np.random.Generator) -> Points:
     """Return the corners (n, 2) of a round, a square or a slanted chisel's tip."""
     kind = rng.random()
     if kind < SQUARE:
@@ -235,7 +235,7 @@ def _pen(width: float, rng: np.random.Generator) -> Points:
     return np.stack([across + along, along - across], axis=1) * (width / np.sqrt(8))
 
 
-def _dense(line: Points, step: float) -> Iterator[Points]:
+def dense(line: Points, step: float) -> Iterator[Points]:
     """Yield points along a line (n, 2), a step apart or less."""
     yield line[0]
     for a, b in pairwise(line):
@@ -243,7 +243,7 @@ def _dense(line: Points, step: float) -> Iterator[Points]:
         yield from a + (b - a) * (np.arange(1, n + 1) / n)[:, np.newaxis]
 
 
-def _curve(points: Points) -> Points:
+def curve(points: Points) -> Points:
     """Interpolate points (n, 2) by a cubic Hermite spline (Catmull-Rom)."""
     slopes = np.gradient(points, axis=0)
     t = np.linspace(0, 1, CURVE_SEGMENTS + 1)[:, np.newaxis]
