@@ -95,7 +95,7 @@ def test_training_command_that_is_shown_runs(arguments, few_digits, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     small = ["--data", str(few_digits)]
     if "check" not in arguments:
-        small += ["--epochs", "1", "--augment", "0", "--drawn", "0"]
+        small += ["--epochs", "1", "--augment", "0", "--drawn", "0", "--non-digits", "0"]
 
     assert main([*arguments, *small]) == 0
 
