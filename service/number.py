@@ -24,13 +24,13 @@ MAX_DIGITS = 20
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.95  # the score at which a segment, or a picture, is one digit
+SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
 # cut loses; the standard deviation of the logarithm of a digit's height, of the row's
 DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
-LIKELY = 0.4  # the least probability of several digits, and of each, to refuse them as one
+LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.1, 0.35
 UNLIKE = "a part of the number does not look like a digit"
