@@ -11,7 +11,7 @@ from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
-from service.reading.errors import HorizontalLine, NoDigit, SeveralDigits
+from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
@@ -24,7 +24,7 @@ MAX_DIGITS = 20
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE = 0.98  # a segment with this score is one digit
+SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
 # cut loses; the standard deviation of the logarithm of a digit's height, of the row's
@@ -33,6 +33,7 @@ LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as th
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.1, 0.35
+UNLIKE = "a part of the number does not look like a digit"
 
 
 class DigitAt(NamedTuple):
@@ -118,7 +119,7 @@ def _refuse_unclear(path: Path, has_several_rows: bool, classifier: Classifier) 
         raise NoDigit("the picture holds several rows of digits; send one row")
     least = classifier.detector.threshold if classifier.detector else LEAST
     if any(digit.is_digit < least for digit in path.digits):
-        raise NoDigit("a part of the number does not look like a digit")
+        raise NoDigit(UNLIKE)
     if len(path.digits) > MAX_DIGITS:
         raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
     has_cut = any(each.is_cut for each in path.segments)
@@ -155,7 +156,7 @@ def read_one(
     show("decoded", picture)
     try:
         image, doubt = to_image(picture, show)
-    except HorizontalLine:
+    except MaybeRow:
         _refuse_several(picture, classifier)
         raise
     if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
@@ -167,16 +168,15 @@ def read_one(
 def _is_sure(image: Images, classifier: Classifier) -> bool:
     """Return whether an image (28, 28) is surely one digit."""
     probabilities, is_digit = classifier.score(image[np.newaxis])
-    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE)
+    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE_ALONE)
 
 
 def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
     """Raise SeveralDigits if a picture is likely to hold more than one digit."""
     try:
-        row, _ = find_row(picture)
+        path = segment(find_row(picture)[0], classifier)
     except InvalidImage:
         return
-    path = segment(row, classifier)
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
@@ -220,7 +220,10 @@ def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
 
 
 def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
-    """Choose consecutive segments of the largest product of likelihoods."""
+    """Choose consecutive segments of the largest product of likelihoods.
+
+    Raises NoDigit if no segments cover the row.
+    """
     segments = sorted(segments, key=lambda each: each.first)
     gains = [_log_likelihood(each, scores[each.key]) for each in segments]
     # up to each piece: the largest product, and its last segment
@@ -231,6 +234,8 @@ def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
         if best[each.first] + gain > best[each.last]:
             best[each.last] = best[each.first] + gain
             before[each.last] = each
+    if n_pieces not in before:
+        raise NoDigit(UNLIKE)
     chosen = [before[n_pieces]]
     while chosen[0].first:
         chosen.insert(0, before[chosen[0].first])

@@ -3,6 +3,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from benchmarks.hands import Hand, ink_of, strokes_of
@@ -233,3 +235,22 @@ def test_boxes_do_not_overlap_and_are_in_reading_order(shipped):
     assert lefts == sorted(lefts)
     for one, next_one in pairwise(number.digits):
         assert one.box[0] + one.box[2] <= next_one.box[0] + 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_picture_is_read_or_refused_as_invalid_image(shipped, data):
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    h, w = draw(1, 90), draw(1, 300)
+    rng = np.random.default_rng(draw(0, 1000))
+    levels = np.full((h, w), draw(0, 255), np.uint8)
+    for _ in range(draw(0, 12)):
+        top, left = draw(0, h - 1), draw(0, w - 1)
+        levels[top : draw(top, h), left : draw(left, w)] = draw(0, 255)
+    if data.draw(st.booleans()):
+        levels ^= rng.integers(0, draw(1, 255), (h, w), np.uint8)
+    for read in (read_number, read_one):
+        with contextlib.suppress(InvalidImage):
+            read(encode(levels), shipped)

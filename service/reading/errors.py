@@ -3,7 +3,7 @@
 ValueError
 └── InvalidImage
     ├── NoDigit
-    │   └── HorizontalLine
+    │   └── MaybeRow
     ├── SeveralDigits
     └── UnknownFormat
 """
@@ -20,11 +20,8 @@ class NoDigit(InvalidImage):
         super().__init__(f"no digit found: {reason}")
 
 
-class HorizontalLine(NoDigit):
-    """A picture whose ink is much wider than high: a line, or a row of digits."""
-
-    def __init__(self) -> None:
-        super().__init__("the ink is a single horizontal line")
+class MaybeRow(NoDigit):
+    """A picture whose ink is no digit, but may be a row of digits."""
 
 
 class SeveralDigits(InvalidImage):

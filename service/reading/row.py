@@ -32,6 +32,8 @@ STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the
 CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
 # of the height of the row: the sides of a digit; and the pieces that it has at most
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
+MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
+MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
 
@@ -75,6 +77,9 @@ class Row:
                 is_one = last == first + 1
                 if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
                     break
+                is_part = not self.cut_off.isdisjoint(self.order[first : first + 2])
+                if is_part and not is_one and right - left < MIN_PART * self.height:
+                    continue
                 if is_one or low <= height <= high:
                     key = tuple(self.order[first:last])
                     box = slice(top, bottom), slice(left, right)
@@ -101,8 +106,9 @@ class Row:
         is_of[[each for each in segment.key if each < len(is_of)]] = True
         mask = is_of[label]
         ink = self.ink[near] * (morphology.dilation(mask) & (mask | (label == 0)))
-        is_ink = ink > FAINT
-        box = morphology.bounding_box(is_ink if is_ink.any() else mask)
+        if ink.max() < MIN_INK:
+            return np.zeros(IMAGE_SIZE, np.uint8)
+        box = morphology.bounding_box(ink > FAINT)
         if not is_stroke(mask[box]):
             return np.zeros(IMAGE_SIZE, np.uint8)
         return to_mnist_format(ink[box], mask[box])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from service.reading import morphology
 from service.reading.binarise import Strokes
-from service.reading.errors import HorizontalLine, NoDigit
+from service.reading.errors import MaybeRow, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
 
@@ -93,7 +93,7 @@ def refuse_other_shapes(digit: Digit) -> None:
     if not is_stroke(digit.mask):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
-        raise HorizontalLine
+        raise MaybeRow("the ink is a single horizontal line")
 
 
 def is_stroke(mask: Mask) -> bool:
@@ -120,7 +120,8 @@ def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
-        raise NoDigit("the ink is only specks or noise")
+        refusal = NoDigit if len(kept) > MANY else MaybeRow
+        raise refusal("the ink is only specks or noise")
     doubt = _doubt(parts, possible, main, kept)
     return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
 
