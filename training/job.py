@@ -102,7 +102,8 @@ def train(
     uploads = as_uploads(validation) if recipe.calibrate or recipe.non_digits else validation
     classifier = _calibrated(job, run, uploads)
     if recipe.non_digits:
-        others = _non_digits(recipe, rows, phi)
+        known = Digits(rows.images, np.array(flags.classes, np.uint8)[rows.labels])
+        others = _non_digits(recipe, known, phi)
         drawn = range(len(rows), facts["rows"])
         mixture = mixed(matrix, others, drawn, round((1 - TILED) * len(drawn)), flags.seed)
         classifier = _detecting(job, classifier, mixture, uploads)

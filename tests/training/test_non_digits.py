@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from training.data.dataset import Digits
 from training.data.glyphs import foreign, latin
 from training.data.non_digits import KINDS, draw_non_digits
 from training.data.shapes import FIGURES, LETTERS, SIGNS
@@ -49,3 +50,10 @@ def test_every_shape_has_strokes_of_two_points_or_more():
     for line in (*LETTERS, *SIGNS, *FIGURES):
         strokes, _ = parsed(line)
         assert all(len(stroke) > 1 for stroke in strokes), line
+
+
+def test_digits_of_which_none_may_be_turned_or_halved_are_enough(drawn):
+    ones = drawn.train.of_classes((1, 8))
+    ones = Digits(ones.images, np.ones(len(ones), np.uint8))
+
+    assert len(draw_non_digits(200, ones)) == 200

@@ -31,6 +31,8 @@ from training.data.synthetic import (
 )
 
 SEED = 22  # not that of a run: the pictures are always the same
+FIELD = 84  # pixels: the side of a field of noise or texture, divisible by MOSAIC
+MOSAIC = 6  # pixels: the side of its tiles
 PEN = (0.03, 0.13)  # width as a share of the canvas, log-uniform
 STEP = 0.35  # between two prints of a pen, of its width
 WIDTH, WIDE = (0.5, 1.1), (0.8, 1.3)  # of the height, uniform: of letters and of figures
@@ -50,9 +52,11 @@ SCRIBBLE_POINTS = (6, 25)
 HALVES = {0: "tb", 2: "tblr", 3: "lr", 4: "l", 5: "tl", 6: "r", 7: "l", 8: "l", 9: "l"}
 HALF = (0.42, 0.55)  # of the digit's side
 QUARTERED, IN_QUARTERS = (2, 3, 4, 5, 8), 0.2
-# digits that are none when turned by 90 or 180 degrees, or mirrored
+TRIES = 100  # digits looked at for one with a label
+# digits that are none when turned by 90 or 180 degrees, or mirrored, and the shares of
+# those turned by 90 degrees either way, by 180, and mirrored
+TURN_SHARES = (0.35, 0.35, 0.15, 0.15)
 BY_90, BY_180, MIRRORED = (2, 3, 4, 5, 6, 7, 9), (3, 4, 7), (3, 4, 6, 9)
-GAP = (-5, 20)  # pixels between two digits, of 28: touching to far apart
 
 Picture = Image.Image
 Drawing = Callable[[np.random.Generator, Digits], Images | None]
@@ -67,9 +71,9 @@ def draw_non_digits(n: int, digits: Digits) -> Digits:
     images: list[Images] = []
     drawings, shares = list(KINDS), np.array(list(KINDS.values()))
     for i in rng.choice(len(drawings), n, p=shares / shares.sum()):
-        image = None
-        while image is None:
-            image = drawings[i](rng, digits)
+        image = drawings[i](rng, digits)
+        while image is None:  # too little ink or too much, or no such digit: another kind
+            image = drawings[int(rng.choice(len(drawings), p=shares / shares.sum()))](rng, digits)
         images.append(image)
     return Digits(np.stack(images), np.zeros(n, np.uint8))
 
@@ -235,12 +239,14 @@ def _glyph(known: Sequence[Glyph], rng: np.random.Generator) -> Images | None:
     return _framed(picture.transform((side, side), Image.Transform.AFFINE, matrix, bilinear))
 
 
-def _one_of(digits: Digits, rng: np.random.Generator, labels: Sequence[int] = range(10)) -> int:
-    """Return the index of a random digit with one of the labels."""
-    while True:
-        i = int(rng.integers(len(digits)))
+def _one_of(
+    digits: Digits, rng: np.random.Generator, labels: Sequence[int] = range(10)
+) -> tuple[Images, int] | None:
+    """Return a random digit with one of the labels: its image and label; None without one."""
+    for i in rng.integers(len(digits), size=TRIES):
         if digits.labels[i] in labels:
-            return i
+            return digits.images[i], int(digits.labels[i])
+    return None
 
 
 def _cropped(image: Images) -> Images:
@@ -250,8 +256,10 @@ def _cropped(image: Images) -> Images:
 
 def _part(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Draw a half or a quarter of a digit."""
-    i = _one_of(digits, rng, tuple(HALVES))
-    label, digit = int(digits.labels[i]), _cropped(digits.images[i])
+    found = _one_of(digits, rng, tuple(HALVES))
+    if found is None:
+        return None
+    digit, label = _cropped(found[0]), found[1]
     sides = HALVES[label][int(rng.integers(len(HALVES[label])))]
     if label in QUARTERED and rng.random() < IN_QUARTERS:
         sides = "tb"[int(rng.integers(2))] + "lr"[int(rng.integers(2))]
@@ -266,8 +274,8 @@ def _several(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Draw two or three digits side by side, some of which touch."""
     row = Image.new("L", (120, 48))
     x = 0
-    for _ in range(int(rng.choice((2, 2, 2, 3)))):
-        digit = Image.fromarray(_cropped(digits.images[_one_of(digits, rng)]))
+    for i in rng.integers(len(digits), size=int(rng.choice((2, 2, 2, 3)))):
+        digit = Image.fromarray(_cropped(digits.images[i]))
         size = np.maximum(np.rint(np.array(digit.size) * rng.uniform(0.85, 1.15)), 2).astype(int)
         digit = digit.resize((int(size[0]), int(size[1])))
         row.paste(digit, (x, 24 - digit.height // 2 + int(rng.integers(-3, 4))), digit)
@@ -277,13 +285,12 @@ def _several(rng: np.random.Generator, digits: Digits) -> Images | None:
 
 def _turned(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Turn or mirror a digit so that it stops being one."""
-    kind = rng.random()
-    if kind < 0.7:
-        image = np.rot90(digits.images[_one_of(digits, rng, BY_90)], rng.choice((1, 3)))
-    elif kind < 0.85:
-        image = digits.images[_one_of(digits, rng, BY_180)][::-1, ::-1]
-    else:
-        image = digits.images[_one_of(digits, rng, MIRRORED)][:, ::-1]
+    turns = ((BY_90, 1), (BY_90, 3), (BY_180, 2), (MIRRORED, 0))
+    labels, quarters = turns[int(rng.choice(len(turns), p=TURN_SHARES))]
+    found = _one_of(digits, rng, labels)
+    if found is None:
+        return None
+    image = np.rot90(found[0], quarters) if quarters else found[0][:, ::-1]
     return _framed(Image.fromarray(np.ascontiguousarray(image)))
 
 
@@ -304,20 +311,20 @@ def _crop_of(field: npt.NDArray[Any], rng: np.random.Generator) -> Images | None
 
 def _blobs(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Draw the patches or the contours of noise, as of clouds, folds and stains."""
-    field = _noise(CANVAS, np.exp(rng.uniform(*np.log((4, 30)))), rng)
-    field = field + rng.integers(2) * 0.5 * _noise(CANVAS, 5, rng)
+    field = _noise(FIELD, np.exp(rng.uniform(*np.log((4, 30)))), rng)
+    field = field + rng.integers(2) * 0.5 * _noise(FIELD, 5, rng)
     return _crop_of(-abs(field) if rng.random() < 0.4 else field, rng)
 
 
 def _texture(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Draw stripes, a lattice or a mosaic, as of ruled paper, cloth and tiles."""
-    y, x = np.indices((CANVAS, CANVAS))
+    y, x = np.indices((FIELD, FIELD))
     angle, wave = rng.uniform(0, np.pi), 2 * np.pi / rng.uniform(8, 30)
     along = np.sin(wave * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6))
     across = np.sin(wave * (y * np.cos(angle) - x * np.sin(angle)) + rng.uniform(0, 6))
-    mosaic = np.kron(rng.random((CANVAS // 6, CANVAS // 6)), np.ones((6, 6)))
+    mosaic = np.kron(rng.random((FIELD // MOSAIC,) * 2), np.ones((MOSAIC, MOSAIC)))
     fields = (along, along + across, np.maximum(along, across), mosaic)
-    return _crop_of(fields[int(rng.integers(4))] + 0.3 * _noise(CANVAS, 20, rng), rng)
+    return _crop_of(fields[int(rng.integers(4))] + 0.3 * _noise(FIELD, 20, rng), rng)
 
 
 def _scene(rng: np.random.Generator, digits: Digits) -> Images | None:
@@ -348,12 +355,12 @@ KINDS: dict[Drawing, float] = {
     _letter: 0.18,
     _latin_glyph: 0.06,
     _foreign_glyph: 0.22,
-    _character: 0.25,
+    _character: 0.22,
     _sign: 0.04,
     _figure: 0.04,
     _scribble: 0.03,
     _part: 0.04,
-    _several: 0.04,
+    _several: 0.07,
     _turned: 0.04,
     _blobs: 0.02,
     _texture: 0.01,
