@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from service.features import MAX_GREY, Images
 from service.images import InvalidImage, read_levels
 from service.reading.mnist_format import to_mnist_format
-from service.reading.morphology import stroke_width
+from service.reading.morphology import Mask, stroke_width
 from training.data.dataset import Digits
 from training.data.glyphs import Glyph, foreign, latin
 from training.data.shapes import FIGURES, LETTERS, SIGNS
@@ -48,6 +48,7 @@ MAX_BENDS = 4  # of a spline
 ANGLES = 0.3  # share of the splines that are lines with corners
 SCRIBBLE_POINTS = (6, 25)
 
+NARROW = 0.45  # width over height: an upright stroke below it may be a 1
 # parts of a digit that are no digit: top, bottom, left or right halves
 HALVES = {0: "tb", 2: "tblr", 3: "lr", 4: "l", 5: "tl", 6: "r", 7: "l", 8: "l", 9: "l"}
 HALF = (0.42, 0.55)  # of the digit's side
@@ -87,7 +88,13 @@ def _framed(picture: Picture) -> Images | None:
     mask = ink > 0.5
     if not INK[0] < mask.mean() < INK[1] or stroke_width(mask) > PLUMP * max(mask.shape):
         return None
-    return to_mnist_format(ink, mask)
+    return None if _is_upright_stroke(mask) else to_mnist_format(ink, mask)
+
+
+def _is_upright_stroke(mask: Mask) -> bool:
+    """Return whether each row of a narrow mask (h, w) is one run: a bar, a bracket, a 1."""
+    starts = mask & ~np.pad(mask, ((0, 0), (1, 0)))[:, :-1]
+    return bool(mask.shape[1] < NARROW * mask.shape[0] and (starts.sum(1) == 1).all())
 
 
 def _drawn(

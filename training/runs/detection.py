@@ -23,7 +23,7 @@ DRAWN = 0.125  # of the rows of digits: rare shapes must stay digits
 PRIOR = 0.75
 INT8_MAX = 127
 # the share of validation digits that may fall below the threshold
-REFUSED = 0.0005
+REFUSED = 0.001
 
 
 @dataclass(frozen=True, eq=False)
