@@ -87,7 +87,7 @@ def test_a_descent_that_diverges_is_reported(rows):
     classifier = Classifier(
         np.zeros((784, 10), np.float32), np.zeros(10, np.float32), tuple(range(10)), "pixels"
     )
-    recipe = dataclasses.replace(RECIPE, learning_rate=3e38, epochs=2)
+    recipe = dataclasses.replace(RECIPE, rule="momentum", learning_rate=3e38, epochs=2)
 
     with pytest.raises(Diverged, match="P\\(digit\\)"):
         fit_detector(classifier, mixed(digits, others, range(0), 0, seed=3), recipe, 0)
@@ -114,13 +114,13 @@ def test_folding_a_centre_and_the_prior_adds_the_priors_log_odds(drawn):
     np.testing.assert_allclose(is_digit, expected, atol=0.02)
 
 
-def test_threshold_refuses_one_digit_in_two_thousand(drawn, classifier):
+def test_threshold_refuses_one_digit_in_a_thousand(drawn, classifier):
     detector = to_detector(torch.ones(10, 785), torch.zeros(785))
     is_digit = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 6000))
 
     threshold = with_threshold(detector, is_digit).threshold
 
-    assert 0 < (is_digit < threshold).sum() <= 3
+    assert 0 < (is_digit < threshold).sum() <= 6
 
 
 def test_a_classifier_without_detector_refuses_nothing(classifier, drawn):

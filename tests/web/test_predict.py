@@ -31,7 +31,7 @@ def test_reply_holds_the_digit_and_the_softmax_probabilities(client, classifier,
     expected = classifier.predict_proba(image[None])[0]
     assert reply.status_code == 200
     assert reply.mimetype == "application/json"
-    assert list(reply.json) == ["digit", "probability", "is_digit", "probabilities", "model"]
+    assert list(reply.json) == ["digit", "probability", "probabilities", "model"]
     np.testing.assert_allclose(reply.json["probabilities"], expected, rtol=1e-6)
     assert sum(reply.json["probabilities"]) == pytest.approx(1, abs=1e-6)
     assert reply.json["digit"] == expected.argmax()
@@ -77,7 +77,7 @@ def test_several_pictures_get_predictions_or_errors_in_their_order(client, drawn
     assert list(reply.json) == ["predictions", "model"]
     slots = reply.json["predictions"]
     for i, probabilities in zip(good, expected, strict=True):
-        assert list(slots[i]) == ["digit", "probability", "is_digit", "probabilities"]
+        assert list(slots[i]) == ["digit", "probability", "probabilities"]
         np.testing.assert_allclose(slots[i]["probabilities"], probabilities, rtol=1e-6)
     assert [slots[i]["error"]["status"] for i in bad] == [415, 422]
     assert "not a picture" in slots[1]["error"]["detail"]
