@@ -16,7 +16,7 @@ from training.__main__ import main
 from training.design.rows import Rows
 from training.gradients import gradients_of
 from training.runs.checkpoints import checkpoint_path
-from training.runs.distributed import Shards, split
+from training.runs.distributed import InvalidShards, Shards, join, split
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 
@@ -94,6 +94,30 @@ def test_ranks_end_in_the_bytes_of_one_process_with_as_many_shards(flags, n, tmp
     curves = [path.with_name("metrics.jsonl").read_bytes() for path in (alone, ranks)]
     assert curves[0] == curves[1]
     assert said.count("epoch 2: loss") == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_rank_on_cuda_ends_in_the_bytes_of_one_process_on_cuda(flags, tmp_path):
+    alone, rank = tmp_path / "alone" / "w", tmp_path / "rank" / "w"
+    flags = [*flags, "--device", "cuda"]
+
+    started = torchrun(1, *flags, "--output", str(rank))
+    assert main([*flags, "--output", str(alone)]) == 0
+    said, _ = started.communicate(timeout=120)
+
+    assert started.returncode == 0, said
+    assert alone.read_bytes() == rank.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "refusal"),
+    [("512", "rank 512 of this machine has no CUDA device"), ("", "LOCAL_RANK is ''")],
+)
+def test_rank_without_a_cuda_device_is_refused(local_rank, refusal):
+    given = {"WORLD_SIZE": "1024", "RANK": "512", "LOCAL_RANK": local_rank}
+
+    with pytest.raises(InvalidShards, match=refusal), join(given, None, torch.device("cuda")):
+        pass
 
 
 def test_lost_rank_ends_the_run_and_one_process_resumes_from_its_checkpoint(

@@ -127,9 +127,10 @@ def join(environment: Mapping[str, str], n: int | None, device: torch.device) ->
         return
     if n not in (None, n_ranks):
         raise InvalidShards(f"--shards {n}: torchrun started {n_ranks} ranks, with one shard each")
+    backend = "gloo"
     if device.type == "cuda":
-        torch.cuda.set_device(int(environment["LOCAL_RANK"]))
-    backend = "nccl" if device.type == "cuda" else "gloo"
+        torch.cuda.set_device(_own_device(environment, torch.cuda.device_count()))
+        backend = "cpu:gloo,cuda:nccl"  # some tensors that the ranks exchange are on the CPU
     # torch waits for the other ranks in C++, where no Python handler runs
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -142,6 +143,19 @@ def join(environment: Mapping[str, str], n: int | None, device: torch.device) ->
         yield Shards(distributed.get_world_size(), distributed.get_rank())
     finally:
         distributed.destroy_process_group()
+
+
+def _own_device(environment: Mapping[str, str], n_devices: int) -> int:
+    """Return the CUDA device of this rank: the one of its number on its machine."""
+    local_rank = environment.get("LOCAL_RANK", "")
+    if not local_rank.isdecimal():
+        raise InvalidShards(f"LOCAL_RANK is {local_rank!r}, not the number that torchrun sets")
+    if int(local_rank) >= n_devices:
+        raise InvalidShards(
+            f"rank {local_rank} of this machine has no CUDA device (there are {n_devices}); "
+            f"start {n_devices} ranks on it, or omit --device"
+        )
+    return int(local_rank)
 
 
 def world_size(environment: Mapping[str, str]) -> int | None:
