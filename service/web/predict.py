@@ -156,7 +156,9 @@ def _prefers_npy() -> bool:
 
 def _option(name: str) -> bool:
     """Parse a query parameter that is 0 or 1."""
-    value = request.args.get(name, "0")
-    if value not in ("0", "1"):
-        raise BadRequest(f"{name} is {value[:SHOWN]!r}; set it to 0 or 1")
-    return value == "1"
+    values = request.args.getlist(name) or ["0"]
+    if len(values) > 1:
+        raise BadRequest(f"{name} is in the query {len(values)} times; send it once")
+    if values[0] not in ("0", "1"):
+        raise BadRequest(f"{name} is {values[0][:SHOWN]!r}; set it to 0 or 1")
+    return values[0] == "1"

@@ -114,7 +114,8 @@ def _without_file(parts: list[Part]) -> str:
         if part.name in FIELDS:
             text = part.content.decode("utf-8", "replace")[:SHOWN]
             detail = f"the field {part.name!r} is the text {text!r}, not a file; use "
-            file = text if text.isprintable() and len(part.content) < SHOWN else "digit.png"
+            is_name = 0 < len(part.content) < SHOWN and text.isprintable()
+            file = text if is_name else "digit.png"
             return f"{detail}-F {part.name}=@{file.lstrip('@')}{hint(part.content)}"
     # the name is None if the part has none
     names = sorted({str(part.name) for part in parts})

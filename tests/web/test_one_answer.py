@@ -231,6 +231,7 @@ def test_file_part_without_a_filename_is_a_picture_if_it_begins_like_one(client,
     [
         (["-F", "image=digit.png"], 400, ["'image' is the text 'digit.png'", "image=@digit.png"]),
         (["-F", "file=a b.jpg"], 400, ["-F file=@a b.jpg"]),
+        (["-F", "image="], 400, ["'image' is the text ''", "-F image=@digit.png"]),
         (
             ["--form-string", "image=data:image/png;base64,iVBORw0KGgo="],
             400,

@@ -146,6 +146,16 @@ def test_other_values_of_several_are_refused(client, upload, value):
     is_described(reply, "/predict", "post")
 
 
+@pytest.mark.parametrize("name", ["explain", "several", "timing"])
+@pytest.mark.parametrize("values", [("1", "0"), ("0", "1"), ("1", "1")])
+def test_option_that_is_repeated_in_the_query_is_refused(client, upload, name, values):
+    reply = post(client, [upload], "?" + "&".join(f"{name}={value}" for value in values))
+
+    assert reply.status_code == 400
+    assert reply.json["detail"] == f"{name} is in the query 2 times; send it once"
+    is_described(reply, "/predict", "post")
+
+
 def test_several_is_refused_in_bulk_and_for_npy_replies(client, upload, three):
     bulk = {"data": three.tobytes(), "content_type": "application/octet-stream"}
 
