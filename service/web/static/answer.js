@@ -29,7 +29,7 @@ export function sentenceFor({ number, digit, probability, is_digit: isDigit = 1,
   if (number) return sentenceForNumber(number, probability);
   const one = withArticle(digit), both = probability * isDigit;
   const rival = probability < LIKELY ? `, possibly ${withArticle(explanation.runner_up)}` : "";
-  const none = isDigit < LIKELY ? ` It may be no digit: the estimate that it is one is ${percent(isDigit)}.` : "";
+  const none = isDigit < LIKELY ? ` It may not be a digit: P(digit) is ${percent(isDigit)}.` : "";
   if (both >= CERTAIN) return `Almost certainly ${one}.`;
   if (both >= LIKELY) return `Very likely ${one}.`;
   if (both >= PROBABLE) return `Probably ${one}${rival}.${none}`;

@@ -4,6 +4,9 @@ const PATIENCE = 250; // ms before progress is shown
 
 const savedKey = () => sessionStorage.getItem("key");
 
+/** No reply, or one that is not of the service. */
+export class NoReply extends Error {}
+
 function authorization() {
   return savedKey() ? { Authorization: `Bearer ${savedKey()}` } : {};
 }
@@ -12,7 +15,7 @@ export const saveKey = (key) => sessionStorage.setItem("key", key.trim());
 export const forgetKey = () => sessionStorage.removeItem("key");
 export const hasKey = () => Boolean(savedKey());
 
-/** Post a form and return {status, body, retryAfter}; reject if there is no reply.
+/** Post a form and return {status, body, retryAfter}; reject with NoReply if there is none.
  *
  * onProgress receives the share that was sent, from 0 to 1, once the request has taken
  * 250 ms.
@@ -33,11 +36,11 @@ function post(url, form, signal, onProgress) {
       try {
         const retryAfter = Number(request.getResponseHeader("Retry-After")) || 0;
         resolve({ status: request.status, body: JSON.parse(request.responseText), retryAfter });
-      } catch (error) {
-        reject(error);
+      } catch {
+        reject(new NoReply(`status ${request.status}`));
       }
     });
-    for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new Error(end)));
+    for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new NoReply(end)));
     request.addEventListener("loadend", () => clearTimeout(timer));
     signal.addEventListener("abort", () => request.abort());
     request.open("POST", url);
@@ -58,7 +61,7 @@ export async function classify({ blob, name }, signal, onProgress) {
   };
   const reply = await post("predict?explain=1", form(), signal, onProgress);
   if (!("n_digits" in reply.body)) return { ...reply, several: false };
-  signal.throwIfAborted();
+  if (signal.aborted) throw new NoReply("abort");
   return { ...(await post("predict?explain=1&several=1", form(), signal, onProgress)), several: true };
 }
 

@@ -1,7 +1,7 @@
 // The page: its input and the history of it, and when the input is sent.
 
 import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
-import { classify, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
+import { NoReply, classify, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
 import { SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
@@ -313,8 +313,9 @@ async function predict() {
     const reply = await classify(upload, request.signal, (share) => showProgress(sent, share));
     if (sent !== version) return;
     wait = await handle(reply, upload);
-  } catch {
+  } catch (error) {
     if (sent !== version) return;
+    if (!(error instanceof NoReply)) throw error;
     wait = RETRY;
     say("The service does not respond; retrying…");
   }
