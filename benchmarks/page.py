@@ -24,12 +24,16 @@ OBSERVE = """() => {
   latencies = [];
   let lifted = 0;
   const drawing = document.getElementById("drawing");
-  drawing.addEventListener("pointerup", () => { lifted = latencies.push(0) && performance.now(); }, true);
+  drawing.addEventListener("pointerup", () => {
+    latencies.push(0);
+    lifted = performance.now();
+  }, true);
   drawing.addEventListener("pointerdown", () => { lifted = 0; }, true);
   document.getElementById("clear").addEventListener("pointerdown", () => { lifted = 0; });
+  const bars = document.getElementById("bars");
   new MutationObserver(() => {
     if (lifted) latencies[latencies.length - 1] = performance.now() - lifted;
-  }).observe(document.getElementById("bars"), { subtree: true, attributes: true, characterData: true });
+  }).observe(bars, { subtree: true, attributes: true, characterData: true });
 }"""
 RECORD_CLICK = """() => {
   clicked = false;
