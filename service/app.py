@@ -48,7 +48,8 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     views = {view.__name__: view for view in VIEWS}
     for path, method, operation in openapi.operations(openapi.describe()):
         view = views[operation["operationId"]]
-        app.add_url_rule(path, view.__name__, view, methods=[method])
+        rule = path.replace("{", "<").replace("}", ">")  # OpenAPI's parameters as Flask's
+        app.add_url_rule(rule, view.__name__, view, methods=[method])
     auth.init_app(app, extension.api_keys)
     app.before_request(ui.add_slash)
     app.after_request(add_server_timing)

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from flask import Response, render_template, request
+from werkzeug.exceptions import NotFound
 from werkzeug.http import generate_etag
 
 from service.web import openapi
@@ -11,6 +12,8 @@ from service.web.extension import extension
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
+# files in the folder, which a request must not choose by a path
+MODULES = ("answer", "client", "crop", "drawing", "evidence", "examples", "page", "pictures")
 # only files of this service may be loaded, and no inline script may run
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -30,9 +33,11 @@ def page() -> Response:
     return _answer((FOLDER / "templates" / "index.html").read_bytes(), "text/html")
 
 
-def script() -> Response:
-    """Return the script of that page."""
-    return _answer((STATIC / "script.js").read_bytes(), "text/javascript")
+def script(module: str) -> Response:
+    """Return a module of that page's script."""
+    if module not in MODULES:
+        raise NotFound
+    return _answer((STATIC / f"{module}.js").read_bytes(), "text/javascript")
 
 
 def style() -> Response:

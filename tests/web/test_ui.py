@@ -11,7 +11,7 @@ from service.web.ui import FOLDER, STATIC
 FILES = {
     "/": "text/html",
     "/docs": "text/html",
-    "/script.js": "text/javascript",
+    "/page.js": "text/javascript",
     "/style.css": "text/css",
 }
 
@@ -29,7 +29,7 @@ def test_no_other_file_of_the_package_is_reachable(client):
     files = {str(path.relative_to(FOLDER)): path for path in inside}
     files |= {path.name: path for path in inside if path.parent != STATIC}
 
-    assert {"ui.py", "templates/index.html", "static/script.js"} <= files.keys()
+    assert {"ui.py", "templates/index.html", "static/page.js"} <= files.keys()
     for name, path in files.items():
         for url in (f"/{name}", f"/static/../{name}", f"/..%2f{name}", f"/%2e/{name}"):
             reply = client.get(url)

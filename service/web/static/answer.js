@@ -1,0 +1,106 @@
+// The answer: its sentence, the bars of probabilities, the digits of a number.
+
+const CERTAIN = 0.99, LIKELY = 0.9, PROBABLE = 0.6; // probabilities, for the wording
+const SPEAK = 700; // ms without a change before a screen reader hears the answer
+
+export const $ = (id) => document.getElementById(id);
+export const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
+
+export function percent(p) {
+  if (p > 0.999) return "> 99.9 %";
+  return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
+}
+
+export function setText(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+let speaking = 0;
+
+/** Show a sentence; a screen reader hears only the last of a quick succession. */
+export function say(sentence) {
+  setText("sentence", sentence);
+  clearTimeout(speaking);
+  speaking = setTimeout(() => setText("spoken", sentence), SPEAK);
+}
+
+/** Return the sentence for a prediction or a number. */
+export function sentenceFor({ number, digit, probability, is_digit: isDigit = 1, explanation }) {
+  if (number) return sentenceForNumber(number, probability);
+  const one = withArticle(digit), both = probability * isDigit;
+  const rival = probability < LIKELY ? `, possibly ${withArticle(explanation.runner_up)}` : "";
+  const none = isDigit < LIKELY ? ` It may not be a digit: P(digit) is ${percent(isDigit)}.` : "";
+  if (both >= CERTAIN) return `Almost certainly ${one}.`;
+  if (both >= LIKELY) return `Very likely ${one}.`;
+  if (both >= PROBABLE) return `Probably ${one}${rival}.${none}`;
+  return `Uncertain: perhaps ${one}${rival}.${none}`;
+}
+
+function sentenceForNumber(number, probability) {
+  if (probability >= CERTAIN) return `Almost certainly ${number}.`;
+  if (probability >= LIKELY) return `Very likely ${number}.`;
+  return `${probability >= PROBABLE ? "Probably" : "Uncertain: perhaps"} ${number}.`;
+}
+
+/** Return the text of a reply: its number or digit, or "?". */
+export function textOf(reply) {
+  return reply?.number ?? (reply?.probabilities ? String(reply.digit) : "?");
+}
+
+/** Show the bars of an answer; `pick` is called with the digit of a bar that is clicked. */
+export function showBars(answer, classes, shown, pick) {
+  const list = $("bars"), probabilities = answer?.probabilities;
+  if (list.children.length !== classes.length) list.replaceChildren(...classes.map(makeBar));
+  classes.forEach((digit, i) => {
+    const bar = list.children[i].firstChild;
+    const p = probabilities?.[i] ?? 0;
+    const text = probabilities ? percent(p) : "–";
+    bar.onclick = () => pick(digit);
+    bar.children[0].textContent = digit;
+    bar.children[1].firstChild.style.transform = `scaleX(${p})`;
+    bar.children[2].textContent = text;
+    bar.disabled = !probabilities;
+    bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
+    bar.setAttribute("aria-pressed", Boolean(probabilities) && (shown ?? answer.digit) === digit);
+    bar.setAttribute("aria-label", `${digit}: ${text}`);
+  });
+}
+
+function makeBar() {
+  const item = document.createElement("li");
+  const bar = document.createElement("button");
+  bar.type = "button";
+  bar.append(...["b", "span", "i"].map((kind) => document.createElement(kind)));
+  bar.children[1].append(document.createElement("span"));
+  item.append(bar);
+  return item;
+}
+
+/** Show the digits of a number as buttons; `pick` is called with the one that is clicked. */
+export function showDigits(digits, pick) {
+  $("digits").replaceChildren(
+    ...digits.map((digit) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = digit.digit;
+      button.title = percent(digit.probability);
+      button.onclick = () => pick(digit);
+      return button;
+    }),
+  );
+}
+
+/** Place the boxes of a number's digits on the drawing area, on which a picture of `size` lies. */
+export function showBoxes(digits, [width, height]) {
+  const side = Math.max(width, height);
+  $("boxes").replaceChildren(
+    ...digits.map(({ box: [x, y, w, h] }) => {
+      const box = document.createElement("span");
+      const percents = [(side - width) / 2 + x, (side - height) / 2 + y, w, h];
+      ["left", "top", "width", "height"].forEach((name, i) => {
+        box.style[name] = `${(100 * percents[i]) / side}%`;
+      });
+      return box;
+    }),
+  );
+}

@@ -1,0 +1,84 @@
+// Requests to the service: upload with progress, API key, and the model's description.
+
+const PATIENCE = 250; // ms before progress is shown
+
+const savedKey = () => sessionStorage.getItem("key");
+
+/** No reply, or one that is not of the service. */
+export class NoReply extends Error {}
+
+function authorization() {
+  return savedKey() ? { Authorization: `Bearer ${savedKey()}` } : {};
+}
+
+export const saveKey = (key) => sessionStorage.setItem("key", key.trim());
+export const forgetKey = () => sessionStorage.removeItem("key");
+export const hasKey = () => Boolean(savedKey());
+
+/** Post a form and return {status, body, retryAfter}; reject with NoReply if there is none.
+ *
+ * onProgress receives the share that was sent, from 0 to 1, once the request has taken
+ * 250 ms.
+ */
+function post(url, form, signal, onProgress) {
+  return new Promise((resolve, reject) => {
+    // fetch does not report the progress of an upload
+    const request = new XMLHttpRequest();
+    let share = 0;
+    const report = () => onProgress(share);
+    const timer = setTimeout(() => {
+      report();
+      request.upload.addEventListener("progress", report);
+    }, PATIENCE);
+    request.upload.addEventListener("progress", ({ loaded, total }) => (share = loaded / total));
+    request.upload.addEventListener("load", () => (share = 1));
+    request.addEventListener("load", () => {
+      try {
+        const retryAfter = Number(request.getResponseHeader("Retry-After")) || 0;
+        resolve({ status: request.status, body: JSON.parse(request.responseText), retryAfter });
+      } catch {
+        reject(new NoReply(`status ${request.status}`));
+      }
+    });
+    for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new NoReply(end)));
+    request.addEventListener("loadend", () => clearTimeout(timer));
+    signal.addEventListener("abort", () => request.abort());
+    request.open("POST", url);
+    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+    request.send(form);
+  });
+}
+
+/** Classify an upload {blob, name}; a picture of several digits is asked for again.
+ *
+ * Return {status, body, retryAfter, several}.
+ */
+export async function classify({ blob, name }, signal, onProgress) {
+  const form = () => {
+    const data = new FormData();
+    data.append("image", blob, name);
+    return data;
+  };
+  const reply = await post("predict?explain=1", form(), signal, onProgress);
+  if (!("n_digits" in reply.body)) return { ...reply, several: false };
+  if (signal.aborted) throw new NoReply("abort");
+  return { ...(await post("predict?explain=1&several=1", form(), signal, onProgress)), several: true };
+}
+
+/** Return the description of the model, or null where the service does not give it. */
+export async function describeModel() {
+  try {
+    const reply = await fetch("model", { headers: authorization() });
+    return reply.ok ? await reply.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Return the curl command for the same request. */
+export function curlCommand(name, several) {
+  const url = several ? `"${new URL("predict?several=1", location)}"` : new URL("predict", location);
+  const quoted = /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+  const key = hasKey() ? ' -H "Authorization: Bearer $KEY"' : "";
+  return `curl -F image=@${quoted}${key} ${url}`;
+}

@@ -1,0 +1,102 @@
+// The crop box: a part of a picture, chosen by dragging, pinching or keys.
+
+import { $ } from "./answer.js";
+
+const FIRST = 0.15; // of the surface, left out on each side at first
+const STEP = 0.02, LEAST = 0.04; // of the surface: of a key press, and of a side
+
+const frame = $("frame");
+let box = null; // [left, top, right, bottom] as shares of the surface; null: no cropping
+let limits = null; // the box of the picture on the surface
+const fingers = new Map(); // pointer → [x, y]
+let start = null; // {at, box}: where a drag began; box: null for a new one
+
+export const cropping = () => box !== null;
+
+/** Begin to crop a picture that lies at {left, top, width, height} on the unit square. */
+export function beginCrop({ left, top, width, height }) {
+  limits = [left, top, left + width, top + height];
+  box = [left + FIRST * width, top + FIRST * height, left + (1 - FIRST) * width, top + (1 - FIRST) * height];
+  frame.hidden = false;
+  show();
+  frame.focus();
+}
+
+/** End cropping; return the box as shares of the picture: [left, top, width, height]. */
+export function endCrop() {
+  const [width, height] = [limits[2] - limits[0], limits[3] - limits[1]];
+  const [left, top, right, bottom] = box;
+  box = null;
+  frame.hidden = true;
+  fingers.clear();
+  return [(left - limits[0]) / width, (top - limits[1]) / height, (right - left) / width, (bottom - top) / height];
+}
+
+function show() {
+  const [left, top, right, bottom] = box.map((share) => `${100 * share}%`);
+  const hole = $("hole");
+  Object.assign(hole.style, { left, top, width: `calc(${right} - ${left})`, height: `calc(${bottom} - ${top})` });
+}
+
+const inside = (value, axis) => Math.min(limits[axis + 2], Math.max(limits[axis], value));
+
+/** Set the box that two corners span. */
+function span(a, b) {
+  const corners = [0, 1].map((axis) => [a[axis], b[axis]].map((value) => inside(value, axis)).sort((p, q) => p - q));
+  for (const [axis, pair] of corners.entries()) {
+    if (pair[1] - pair[0] >= LEAST) continue;
+    pair[0] = Math.max(limits[axis], Math.min(pair[0], limits[axis + 2] - LEAST));
+    pair[1] = pair[0] + LEAST;
+  }
+  box = [corners[0][0], corners[1][0], corners[0][1], corners[1][1]];
+  show();
+}
+
+/** Move the box, and keep its size. */
+function move([left, top, right, bottom], dx, dy) {
+  const x = Math.min(limits[2] - right, Math.max(limits[0] - left, dx));
+  const y = Math.min(limits[3] - bottom, Math.max(limits[1] - top, dy));
+  box = [left + x, top + y, right + x, bottom + y];
+  show();
+}
+
+function placeOf(event) {
+  const { left, top, width, height } = frame.getBoundingClientRect();
+  return [(event.clientX - left) / width, (event.clientY - top) / height];
+}
+
+frame.addEventListener("pointerdown", (event) => {
+  if (event.button > 0) return;
+  frame.setPointerCapture(event.pointerId);
+  const at = placeOf(event), [left, top, right, bottom] = box;
+  fingers.set(event.pointerId, at);
+  const within = at[0] > left && at[0] < right && at[1] > top && at[1] < bottom;
+  start = { at, box: within ? [...box] : null };
+});
+frame.addEventListener("pointermove", (event) => {
+  if (!fingers.has(event.pointerId)) return;
+  const at = placeOf(event);
+  fingers.set(event.pointerId, at);
+  if (fingers.size > 1) span(...fingers.values());
+  else if (start.box) move(start.box, at[0] - start.at[0], at[1] - start.at[1]);
+  else span(start.at, at);
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  frame.addEventListener(end, (event) => {
+    fingers.delete(event.pointerId);
+    const [rest] = fingers.values();
+    if (rest) start = { at: rest, box: [...box] };
+  });
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+frame.addEventListener("keydown", (event) => {
+  const arrow = ARROWS[event.key];
+  if (!arrow || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const [dx, dy] = arrow.map((step) => step * STEP), [left, top, right, bottom] = box;
+  // with shift, the lower right corner moves
+  if (event.shiftKey) span([left, top], [Math.max(right + dx, left + LEAST), Math.max(bottom + dy, top + LEAST)]);
+  else move(box, dx, dy);
+});

@@ -1,0 +1,88 @@
+// Strokes: how they are drawn, and the picture that is sent of an input.
+
+export const SIDE = 280; // units of the drawing area, and pixels of the PNG that is sent
+
+/** Draw strokes with a context whose unit is that of the drawing area. */
+export function drawStrokes(context, strokes, colour) {
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineCap = context.lineJoin = "round";
+  for (const { width, points } of strokes) {
+    const [first] = points;
+    if (points.length === 1) {
+      context.beginPath();
+      context.arc(first[0], first[1], (width * first[2]) / 2, 0, 2 * Math.PI);
+      context.fill();
+    }
+    // a curve between the midpoints of successive points is smooth and has no gaps
+    context.beginPath();
+    context.moveTo(first[0], first[1]);
+    for (let i = 1; i < points.length; i++) {
+      const [x, y, pressure] = points[i];
+      const last = i === points.length - 1;
+      const to = last ? points[i] : [(x + points[i + 1][0]) / 2, (y + points[i + 1][1]) / 2];
+      context.lineWidth = width * pressure;
+      context.quadraticCurveTo(x, y, to[0], to[1]);
+      if (last || points[i + 1][2] !== pressure) {
+        context.stroke();
+        context.beginPath();
+        context.moveTo(to[0], to[1]);
+      }
+    }
+  }
+}
+
+/** Return where a picture lies on a square of a side: {left, top, width, height}. */
+export function placed([width, height], side) {
+  const scale = side / Math.max(width, height);
+  const [w, h] = [scale * width, scale * height];
+  return { left: (side - w) / 2, top: (side - h) / 2, width: w, height: h };
+}
+
+/** Draw an input, a picture with strokes over it, on a square of `side` pixels. */
+export function drawInput(context, { strokes, picture }, side, colour) {
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  if (picture) {
+    const { left, top, width, height } = placed(picture.size, side);
+    context.drawImage(picture.canvas, left, top, width, height);
+  }
+  context.scale(side / SIDE, side / SIDE);
+  drawStrokes(context, strokes, picture?.ink ?? colour);
+}
+
+/** Return what is sent of an input: {blob, name, size}, with the size in pixels. */
+export function toUpload({ strokes, picture }) {
+  if (picture && !strokes.length) return { blob: picture.blob, name: picture.name, size: picture.sent };
+  const [width, height] = picture ? picture.size : [SIDE, SIDE];
+  const canvas = newCanvas(width, height), context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  if (picture) context.drawImage(picture.canvas, 0, 0);
+  const side = Math.max(width, height), { left, top } = placed([width, height], side);
+  context.setTransform(side / SIDE, 0, 0, side / SIDE, -left, -top);
+  drawStrokes(context, strokes, picture?.ink ?? "black");
+  const blob = encode(canvas, picture ? "image/jpeg" : "image/png");
+  return { blob, name: "digit.png", size: [width, height] };
+}
+
+export function newCanvas(width, height) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  return canvas;
+}
+
+/** Encode a canvas at once; `toBlob` waits for an idle period, which may take a second. */
+export function encode(canvas, type, quality = 0.9) {
+  const [head, data] = canvas.toDataURL(type, quality).split(",");
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+}
+
+/** Return a small picture of an input as a data: URL. */
+export function thumbnail(input, side = 56) {
+  const canvas = newCanvas(side, side), context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, side, side);
+  drawInput(context, input, side, "black");
+  return canvas.toDataURL();
+}

@@ -1,0 +1,517 @@
+// The page: its input and the history of it, and when the input is sent.
+
+import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
+import { NoReply, classify, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
+import { beginCrop, cropping, endCrop } from "./crop.js";
+import { SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
+import { explain } from "./evidence.js";
+import { examples } from "./examples.js";
+import { Refusal, cropped, openPicture } from "./pictures.js";
+
+const DEBOUNCE = 80; // ms without a new point before an unfinished stroke is sent
+const MAX_WAIT = 400; // ms before it is sent during a continuing stroke
+const RETRY = 1000; // ms until a failed request is repeated
+const KEY_STEP = 8; // units per press of an arrow key
+const RECENT = 10; // answers that are kept in this tab
+const EMPTY = { strokes: [], picture: null };
+const NOTHING = "No digit yet. Draw one, or choose a picture.";
+
+const drawing = $("drawing"), ink = drawing.getContext("2d");
+
+// An input is {strokes, picture, example}: each stroke {width, points: [[x, y, pressure], …]}.
+// An input is replaced, and only its last stroke grows while the pen is down.
+let input = EMPTY;
+let past = [], future = []; // inputs, to undo and to redo
+let stroke = null; // the stroke being drawn
+let cursor = null; // {x, y, stroke}: the pen that is moved by keys
+let version = 0; // of the input: a reply to an older version is dropped
+let changed = false, timer = 0, waitingSince = 0;
+let inFlight = null; // AbortController of the request
+let last = null; // {reply, sent}: the reply that is shown, and the upload it belongs to
+let shown = null; // the reply, or the digit of its number whose bars are shown
+let chosen = null; // the digit whose evidence is shown; null: that of the answer
+let known = [...Array(10).keys()]; // the model's classes
+let recent = []; // {input, text}: earlier answers, the newest first
+
+// The input and its history
+
+const isEmpty = ({ strokes, picture }) => !strokes.length && !picture;
+
+/** Replace the input, so that replies to the old one are dropped. */
+function replace(next) {
+  version++;
+  inFlight?.abort();
+  inFlight = stroke = chosen = null;
+  if (cursor) cursor.stroke = null;
+  input = next;
+  if (cropping()) endCrop();
+  showAnswer(null, isEmpty(input) ? NOTHING : "Reading…");
+  inputChanged();
+}
+
+/** Do what can be undone. */
+function commit(next) {
+  remember();
+  if (!input.example) past.push(input);
+  future = [];
+  replace(next);
+}
+
+function undo() {
+  if (!past.length) return;
+  future.push(input);
+  replace(past.pop());
+}
+
+function redo() {
+  if (!future.length) return;
+  past.push(input);
+  replace(future.pop());
+}
+
+function clear() {
+  if (!isEmpty(input)) commit(EMPTY);
+}
+
+function beginStroke(point) {
+  const before = input.example ? EMPTY : input;
+  if (!input.example) past.push(input);
+  future = [];
+  stroke = { width: Number($("pen").value), points: [point] };
+  const next = { ...before, strokes: [...before.strokes, stroke] };
+  if (input.example) {
+    const started = stroke;
+    replace(next);
+    stroke = started;
+  } else {
+    input = next;
+    inputChanged();
+  }
+}
+
+function inputChanged() {
+  changed = true;
+  $("answer").classList.add("stale");
+  paint();
+  schedule();
+}
+
+function paint() {
+  const pixels = Math.round(drawing.clientWidth * devicePixelRatio) || SIDE;
+  if (drawing.width !== pixels) drawing.width = drawing.height = pixels;
+  const style = getComputedStyle(drawing);
+  ink.setTransform(1, 0, 0, 1, 0, 0);
+  ink.clearRect(0, 0, pixels, pixels);
+  drawInput(ink, input, pixels, input.example ? style.getPropertyValue("--faint") : style.color);
+  if (cursor && document.activeElement === drawing) {
+    ink.beginPath();
+    ink.strokeStyle = style.getPropertyValue("--pen");
+    ink.lineWidth = 2;
+    ink.arc(cursor.x, cursor.y, cursor.stroke ? 5 : 9, 0, 2 * Math.PI);
+    ink.stroke();
+  }
+  $("hint").hidden = !isEmpty(input) && !input.example;
+  setText("hint", input.example ? "An example. Draw your own." : "Draw here");
+  $("undo").disabled = !past.length;
+  $("redo").disabled = !future.length;
+  $("clear").disabled = isEmpty(input);
+  $("crop").hidden = !input.picture;
+  drawing.setAttribute("aria-label", input.picture ? `Drawing area with ${input.picture.name}` : "Drawing area");
+}
+
+// The pen: pointers and keys
+
+function pointOf(event) {
+  const box = drawing.getBoundingClientRect();
+  // a mouse has no pressure and reports 0.5
+  const pressure = event.pointerType === "pen" ? 0.4 + 1.2 * event.pressure : 1;
+  const at = [event.clientX - box.left, event.clientY - box.top];
+  return [(at[0] * SIDE) / box.width, (at[1] * SIDE) / box.height, pressure];
+}
+
+drawing.addEventListener("pointerdown", (event) => {
+  if (event.button > 0 || !event.isPrimary) return;
+  drawing.setPointerCapture(event.pointerId);
+  beginStroke(pointOf(event));
+});
+drawing.addEventListener("pointermove", (event) => {
+  if (!stroke || !event.isPrimary || cursor?.stroke) return;
+  const events = event.getCoalescedEvents?.() ?? [];
+  for (const each of events.length ? events : [event]) stroke.points.push(pointOf(each));
+  inputChanged();
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  drawing.addEventListener(end, (event) => {
+    if (!stroke || !event.isPrimary || cursor?.stroke) return;
+    stroke = null;
+    performance.mark("stroke-end");
+    schedule(0);
+  });
+}
+
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const WIDER = 4; // units per press of + or -
+const setPen = (change) => ($("pen").value = Number($("pen").value) + change);
+const KEYS = {
+  ...{ " ": togglePen, z: undo, Z: redo, y: redo, c: clear, Delete: clear },
+  ...{ "+": () => setPen(WIDER), "-": () => setPen(-WIDER) },
+};
+
+drawing.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const move = MOVES[event.key];
+  if (move) moveCursor(...move);
+  else if (KEYS[event.key]) KEYS[event.key]();
+  else return;
+  event.preventDefault();
+});
+
+function moveCursor(right, down) {
+  cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
+  const inside = (value) => Math.min(SIDE, Math.max(0, value));
+  cursor.x = inside(cursor.x + KEY_STEP * right);
+  cursor.y = inside(cursor.y + KEY_STEP * down);
+  if (!cursor.stroke) return paint();
+  cursor.stroke.points.push([cursor.x, cursor.y, 1]);
+  inputChanged();
+}
+
+function togglePen() {
+  cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
+  if (cursor.stroke) {
+    cursor.stroke = stroke = null;
+    return paint();
+  }
+  beginStroke([cursor.x, cursor.y, 1]);
+  cursor.stroke = stroke;
+}
+
+addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  if (!(event.ctrlKey || event.metaKey) || event.target.matches("input[type=password]")) return;
+  if (key === "z" && !event.shiftKey) undo();
+  else if (key === "y" || key === "z") redo();
+  else return;
+  event.preventDefault();
+});
+drawing.addEventListener("blur", paint);
+drawing.addEventListener("focus", paint);
+addEventListener("resize", paint);
+$("undo").onclick = undo;
+$("redo").onclick = redo;
+$("clear").onclick = clear;
+
+// Pictures that are brought
+
+/** Show and classify each file in turn; all but the last end in the list of answers. */
+async function bring(files) {
+  const all = [...files].slice(0, RECENT);
+  for (const [i, file] of all.entries()) {
+    if (!(await open(file))) return;
+    if (i < all.length - 1 && !(await answered())) return;
+  }
+  if (all.length > 1) setText("note", `${files.length} files: ${all.length} were read, the last one is shown.`);
+}
+
+/** Open a file as the input; return whether it is still the newest. */
+async function open(file) {
+  commit({ ...EMPTY, strokes: [] });
+  const opening = version;
+  say("Opening the picture…");
+  try {
+    const picture = await openPicture(file);
+    if (opening !== version) return false;
+    replace({ strokes: [], picture });
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    if (opening !== version) return false;
+    showAnswer(null, error.message);
+  }
+  return true;
+}
+
+/** Wait until the input is answered; return false if it is replaced before. */
+async function answered() {
+  const awaited = version;
+  while (version === awaited && (changed || inFlight)) await new Promise((go) => setTimeout(go, 50));
+  return version === awaited;
+}
+
+/** Bring what was pasted or dropped; text is not a picture. */
+function receive(transfer, event) {
+  if (event.target.matches?.("input[type=password]")) return;
+  event.preventDefault();
+  if (transfer?.files.length) bring(transfer.files);
+  else if (transfer?.types.length) setText("note", "That is text. Paste or drop a picture, such as a PNG or a JPEG.");
+}
+
+for (const id of ["file", "photo"]) {
+  $(id).addEventListener("change", async () => {
+    const files = [...$(id).files];
+    $(id).value = ""; // so that the same file can be chosen again
+    await bring(files);
+    if (id === "photo" && input.picture) startCrop();
+  });
+}
+addEventListener("paste", (event) => receive(event.clipboardData, event));
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});
+addEventListener("drop", (event) => {
+  document.body.classList.remove("dragging");
+  receive(event.dataTransfer, event);
+});
+
+function startCrop() {
+  beginCrop(placed(input.picture.size, 1));
+  $("cropping").hidden = false;
+  $("tools").hidden = true;
+}
+
+function stopCrop(use) {
+  const { picture } = input, box = endCrop();
+  $("cropping").hidden = true;
+  $("tools").hidden = false;
+  if (use) {
+    const [width, height] = picture.size;
+    commit({ strokes: [], picture: cropped(picture, box.map((share, i) => share * (i % 2 ? height : width))) });
+  }
+  drawing.focus();
+}
+
+$("crop").onclick = startCrop;
+$("crop-use").onclick = () => stopCrop(true);
+$("crop-cancel").onclick = () => stopCrop(false);
+$("frame").addEventListener("keydown", ({ key }) => {
+  if (key === "Enter" || key === "Escape") stopCrop(key === "Enter");
+});
+
+// Requests: one at a time, when the pen rests or a stroke takes long
+
+function schedule(delay = DEBOUNCE) {
+  const now = performance.now();
+  waitingSince ||= now;
+  clearTimeout(timer);
+  timer = setTimeout(predict, Math.max(0, Math.min(delay, waitingSince + MAX_WAIT - now)));
+}
+
+async function predict() {
+  waitingSince = 0;
+  if (inFlight || !changed) return;
+  changed = false;
+  store();
+  if (isEmpty(input)) return;
+  const sent = version, request = new AbortController();
+  inFlight = request;
+  let wait = 0;
+  try {
+    const upload = toUpload(input);
+    const reply = await classify(upload, request.signal, (share) => showProgress(sent, share));
+    if (sent !== version) return;
+    wait = await handle(reply, upload);
+  } catch (error) {
+    if (sent !== version) return;
+    if (!(error instanceof NoReply)) throw error;
+    wait = RETRY;
+    say("The service does not respond; retrying…");
+  }
+  if (sent !== version) return;
+  inFlight = null;
+  if (wait) changed = true;
+  if (changed) schedule(wait);
+}
+
+function showProgress(sent, share) {
+  if (sent !== version) return;
+  if (share < 1) say(`Sending the picture: ${Math.round(100 * share)} %…`);
+  else if (!last) say("Reading…");
+}
+
+/** Show a reply; return the ms to wait before the request is repeated, or 0. */
+async function handle({ status, body, retryAfter, several }, upload) {
+  setText("note", "");
+  showCommand(upload, several);
+  if (status === 200) showAnswer(body, sentenceFor(body), upload);
+  else if ("is_digit" in body) showAnswer(body, sentenceForRefusal(body), upload);
+  else if (status === 422) showAnswer(null, `No prediction. ${capital(body.detail)}.`);
+  else if (status === 401) return (await askForKey()) ? 1 : 0;
+  else if (status >= 500 || status === 429) {
+    say("The service is busy; retrying…");
+    return RETRY * (retryAfter || 1);
+  } else showAnswer(null, `Cannot read this picture. ${capital(body.detail)}.`);
+  return 0;
+}
+
+const capital = (detail) => detail[0].toUpperCase() + detail.slice(1);
+
+/** A drawing may be unfinished, so this is no error. */
+function sentenceForRefusal({ digit }) {
+  const start = input.picture ? "This does not look like a digit" : "Not a digit yet";
+  return `${start}. The nearest is ${withArticle(digit)}.`;
+}
+
+/** Ask the user for an API key; return whether one was entered. */
+function askForKey() {
+  const wrong = hasKey();
+  forgetKey();
+  showAnswer(null, "This service requires an API key.");
+  if (input.example) return false; // nobody has asked for anything yet
+  setText("ask-title", wrong ? "This key is not valid" : "This service requires an API key");
+  const box = $("ask");
+  box.returnValue = "";
+  box.showModal();
+  return new Promise((resolve) => {
+    const finish = () => {
+      const entered = box.returnValue === "use" && $("key").value.trim();
+      if (entered) saveKey($("key").value);
+      $("key").value = "";
+      if (entered) showModel();
+      resolve(Boolean(entered));
+    };
+    box.addEventListener("close", finish, { once: true });
+  });
+}
+
+$("cancel").onclick = () => $("ask").close("");
+
+// The answer
+
+function showAnswer(reply, sentence, upload = null) {
+  last = reply && { reply, size: upload.size };
+  if (!reply || reply.number) chosen = null;
+  $("answer").classList.toggle("stale", changed);
+  const text = textOf(reply), digits = reply?.digits ?? [];
+  setText("digit", text);
+  $("digit").classList.toggle("long", text.length > 1);
+  say(input.example && reply ? `An example: ${sentence[0].toLowerCase()}${sentence.slice(1)}` : sentence);
+  if (digits.length) showBoxes(digits, upload.size);
+  else $("boxes").replaceChildren();
+  showDigits(digits, (digit) => {
+    chosen = null;
+    showDigit(digit);
+  });
+  showDigit(digits[0] ?? reply);
+  if (reply) performance.mark("bars");
+}
+
+/** Show one digit of a number, or the only one. */
+function showDigit(digit) {
+  shown = digit;
+  (last?.reply.digits ?? []).forEach((each, i) => {
+    $("digits").children[i].setAttribute("aria-pressed", each === digit);
+    $("boxes").children[i].classList.toggle("shown", each === digit);
+  });
+  showEvidence();
+}
+
+function showEvidence() {
+  const classes = last?.reply.classes ?? known;
+  showBars(shown, classes, chosen, (digit) => {
+    chosen = digit;
+    showEvidence();
+  });
+  explain(shown, chosen, classes);
+}
+
+$("numbers").addEventListener("toggle", showEvidence);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  paint();
+  showEvidence();
+});
+
+// Recent answers, in this tab only, and examples
+
+/** Keep the answer that is shown in the list of recent ones. */
+function remember() {
+  if (!last || input.example || isEmpty(input)) return;
+  recent = [{ input, text: textOf(last.reply) }, ...recent.filter((each) => each.input !== input)].slice(0, RECENT);
+  $("recent").replaceChildren(...recent.map((each) => makeThumbnail(each.input, `${each.text}, earlier`, each.text)));
+  $("recent-title").hidden = false;
+}
+
+/** Return a button with a small picture of an input, which brings it back. */
+function makeThumbnail(content, label, text) {
+  const item = document.createElement("li"), button = document.createElement("button");
+  const image = document.createElement("img");
+  image.src = thumbnail(content);
+  image.alt = "";
+  button.type = "button";
+  button.setAttribute("aria-label", label);
+  button.append(image, text);
+  button.onclick = () => commit({ strokes: [...content.strokes], picture: content.picture });
+  item.append(button);
+  return item;
+}
+
+const EXAMPLES = examples(SIDE);
+$("examples").replaceChildren(
+  ...EXAMPLES.map(({ name, strokes }) => makeThumbnail({ strokes, picture: null }, `Example: ${name}`, "")),
+);
+
+// What a reload keeps: the strokes
+
+function store() {
+  if (input.example || input.picture) return sessionStorage.removeItem("strokes");
+  sessionStorage.setItem("strokes", JSON.stringify(input.strokes));
+}
+
+function restore() {
+  try {
+    const strokes = JSON.parse(sessionStorage.getItem("strokes") ?? "[]");
+    if (strokes.length) return { ...EMPTY, strokes };
+  } catch {
+    sessionStorage.removeItem("strokes");
+  }
+  return { ...EMPTY, strokes: EXAMPLES[0].strokes, example: true };
+}
+
+// About
+
+function showCommand(upload, several) {
+  const save = $("save");
+  URL.revokeObjectURL(save.href);
+  save.href = URL.createObjectURL(upload.blob);
+  save.download = upload.name;
+  save.hidden = false;
+  setText("command", curlCommand(upload.name, several));
+}
+
+$("copy").onclick = async () => {
+  try {
+    await navigator.clipboard.writeText($("command").textContent);
+    setText("copy", "Copied");
+  } catch {
+    getSelection().selectAllChildren($("command"));
+    setText("copy", "Selected");
+  }
+  setTimeout(() => setText("copy", "Copy"), 1500);
+};
+
+async function showModel() {
+  const described = await describeModel();
+  if (!described) return;
+  const { model, training, evaluation, features, classes } = described;
+  known = classes;
+  const facts = [`Model ${model}: logistic regression on ${features}`];
+  if (training.data) {
+    const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
+    const others = drawn ? ` and ${count(drawn)} synthetic digits` : "";
+    facts.push(`, trained on ${count(rows - drawn)} images of ${training.data}${others} for ` +
+      `${training.epochs} epochs of gradient descent (learning rate ${training.learning_rate}, batch size ` +
+      `${training.batch_size}, seed ${training.seed}, torch ${training.versions?.torch})`);
+  }
+  if (evaluation.accuracy) {
+    facts.push(`. Its accuracy on the ${evaluation.n.toLocaleString("en")} images of ` +
+      `${evaluation.data} is ${(100 * evaluation.accuracy).toFixed(2)} %`);
+  }
+  setText("model", `${facts.join("")}.`);
+}
+
+setText("command", curlCommand("digit.png", false));
+replace(restore());
+// without the key that a service may require this shows nothing; the first prediction asks for it
+showModel();
