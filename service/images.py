@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import MAX_GREY
+from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import binarise
 from service.reading.containers.formats import begins_like_picture, open_container
@@ -58,8 +58,7 @@ def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _to_image(picture: Image.Image, show: Show) -> npt.NDArray[np.uint8]:
-    levels = levels_of(picture)
-    if is_mnist_shaped(levels):
+    if picture.size == IMAGE_SIZE and is_mnist_shaped(levels := levels_of(picture)):
         return levels
     return to_mnist_format(*find_digit(picture, show))
 

@@ -166,7 +166,7 @@ def _ink_direction(difference: Grey) -> Grey:
     colours = difference.reshape(-1, 3)
     energy = (colours * colours).sum(1)
     rank = max(STRONGEST_RANK, len(energy) // PIXELS_PER_RANK)
-    strongest = np.partition(energy, -rank)[-rank]
+    strongest = morphology.from_top(energy, rank)
     strong = colours[energy >= STRONG_ENERGY * strongest]
     direction = np.linalg.eigh(strong.T @ strong)[1][:, -1]
     seen = (energy >= GRID_ENERGY * strongest).reshape(difference.shape[:2])
@@ -373,4 +373,4 @@ def _widest_reach(soft: Grey) -> int:
 
 def _strongest(a: npt.NDArray[np.float32]) -> float:
     """Return about the largest value, ignoring a few stray pixels."""
-    return float(np.partition(a.ravel(), -STRAY_PIXELS)[-STRAY_PIXELS])
+    return morphology.from_top(a, STRAY_PIXELS)

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.reading.background import MIN_CONTRAST, Ink
 from service.reading.errors import NoDigit
-from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
+from service.reading.morphology import Grey, Mask, count_isolated, despeckle, from_top, propagation, smooth
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
@@ -79,7 +79,7 @@ def estimate_noise(plane: Grey) -> float:
 def _ink_level(seen: Grey, noise: float) -> float:
     """Return the level of strong ink; raise InvalidImage where there is none."""
     rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
-    strongest = float(np.partition(seen.ravel(), -rank)[-rank])
+    strongest = from_top(seen, rank)
     if strongest < max(MIN_CONTRAST, MIN_SIGNAL * noise):
         raise NoDigit("the picture is blank (no ink stands out from its noise)")
     return float(np.median(seen[seen > STRONG * strongest]))
