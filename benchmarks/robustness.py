@@ -71,11 +71,11 @@ def measure(flags: argparse.Namespace) -> None:
     )
     print(f"{'':<22}" + "".join(f"{head:>10}" for head in HEADS))
     corrupted = _of_file(flags.corrupted) if flags.corrupted else {}
-    kinds = {**_kinds(flags.digits, flags.drawn), **_stretched(flags.stretched), **corrupted}
-    named = [name for name in kinds if any(part in name for part in flags.rows)]
+    rows = {**kinds(flags.digits, flags.drawn), **_stretched(flags.stretched), **corrupted}
+    named = [name for name in rows if any(part in name for part in flags.rows)]
     answers = {}
     for name in tqdm(named, disable=None, leave=False):
-        uploads = kinds[name]()
+        uploads = rows[name]()
         answers[name] = _row(name, uploads, default, pixels)
         if flags.misread:
             _save_misread(uploads, answers[name], flags.misread / f"{name}.png")
@@ -90,7 +90,7 @@ def _pixels() -> Classifier:
         return load(path)
 
 
-def _kinds(n: int, n_drawn: int) -> dict[str, Kind]:
+def kinds(n: int, n_drawn: int) -> dict[str, Kind]:
     """Return what makes n corrupted test digits, or n styles or scenes, by row."""
     source = os.environ.get("DIGITS_MNIST", "")
     test = load_data(source, cache_folder(os.environ)).test
@@ -121,12 +121,12 @@ def _drawn(n: int, drawing: Drawing) -> Uploads:
 
 def _stretched(folder: Path | None) -> dict[str, Kind]:
     """Return what makes the uploads of each data set of a folder."""
-    kinds: dict[str, Kind] = {}
+    rows: dict[str, Kind] = {}
     for path in sorted(folder.glob("*.npz")) if folder else ():
         with np.load(path) as arrays:
             digits = Digits(arrays["images"], arrays["labels"])
-        kinds[path.stem] = partial(_corrupted, digits, CORRUPTIONS["none"])
-    return kinds
+        rows[path.stem] = partial(_corrupted, digits, CORRUPTIONS["none"])
+    return rows
 
 
 def _of_file(path: Path) -> dict[str, Kind]:

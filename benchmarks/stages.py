@@ -6,6 +6,7 @@ python -m benchmarks.stages
 import io
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 # one thread, as in the service; read when numpy is imported
@@ -42,11 +43,12 @@ def measure() -> None:
     classifier = load(EMBEDDED_WEIGHTS)
     phi = FEATURES[classifier.features]
     features = phi(images)
-    probabilities = classifier.predict_proba(images)
+    scores = classifier.score(images)
     app = create_app(classifier)
     batches = [images[i : i + BATCH] for i in range(0, N, BATCH)]
     config = Config()
     fast_path: Any = app.wsgi_app  # declared as a method by Flask
+    undetecting: Any = create_app(replace(classifier, detector=None)).wsgi_app
 
     def parse(data: bytes) -> tuple[wsgi.Response, dict[str, Any]]:
         received = ReceiveBuffer()
@@ -74,9 +76,10 @@ def measure() -> None:
         ("features of one image", lambda i: phi(i[np.newaxis]), images),
         (f"features of one image in a batch of {BATCH}", phi, batches),
         ("logits", lambda f: classifier.logits(f[np.newaxis]), features),
-        ("softmax", lambda p: softmax(p[np.newaxis]), probabilities),
-        ("JSON reply", lambda p: prediction(classifier, p), probabilities),
+        ("softmax", lambda p: softmax(p[np.newaxis]), scores.probabilities),
+        ("JSON reply", lambda i: prediction(classifier, scores, i), range(N)),
         ("fast path: form to reply", answer(fast_path), forms),
+        ("fast path, without a detector", answer(undetecting), forms),
         ("Flask and Werkzeug: form to reply", answer(fast_path.application), forms),
         ("PNG to image, as any other picture", read_image, uploads),
     ]

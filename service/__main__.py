@@ -11,7 +11,8 @@ from PIL import Image
 
 from service.classifier import InvalidWeights, load_first
 from service.features import MAX_GREY
-from service.images import InvalidImage, read_image
+from service.images import InvalidImage
+from service.number import read_one
 from service.reading.background import MIN_CONTRAST
 from service.reading.stages import Show, Stage, ignore
 from service.settings import PREFIX, InvalidSetting, Settings, read_server_settings, read_settings
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m service", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("settings", help="print the settings in effect, one per line")
-    reading = "print the digit in a picture and its probability"
+    reading = "print the digit in a picture and its probabilities"
     read = commands.add_parser("read", help=reading, description=reading)
     read.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     stages = "create this folder and write every intermediate image as a numbered PNG"
@@ -62,11 +63,16 @@ def _read(path: Path, stages: Path | None, settings: Settings) -> None:
     """Print the digit in a picture file; write the stages of its reading."""
     classifier = load_first(settings.weights)
     show = _writer(stages) if stages else ignore
-    image = read_image(path.read_bytes(), settings.limits.max_pixels, show)
-    (probabilities,) = classifier.predict_proba(image[np.newaxis])
-    best = probabilities.argmax()
-    print(f"digit: {classifier.classes[best]}")
-    print(f"probability: {probabilities[best]:.4f}")
+    image = read_one(path.read_bytes(), classifier, settings.limits.max_pixels, show)
+    scores = classifier.score(image[np.newaxis])
+    digit = classifier.classes[scores.probabilities[0].argmax()]
+    is_digit = "" if scores.is_digit is None else f"is_digit: {scores.is_digit[0]:.4f}"
+    if classifier.refused(scores):
+        raise InvalidImage(f"this does not look like a digit ({is_digit}; nearest digit: {digit})")
+    print(f"digit: {digit}")
+    print(f"probability: {scores.probabilities[0].max():.4f}")
+    if is_digit:
+        print(is_digit)
 
 
 def _writer(folder: Path) -> Show:

@@ -11,7 +11,8 @@ from service.web.extension import NAME, Extension
 from service.web.families import new_metrics
 from service.web.fast_path import FastPath
 from service.web.model_store import Classifier, InvalidWeights, ModelStore, load_first
-from service.web.predict import add_server_timing, predict
+from service.web.predict import predict
+from service.web.steps import add_server_timing
 
 # the name of each is an operationId in openapi.json
 VIEWS = (

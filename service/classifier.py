@@ -5,7 +5,8 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from functools import cached_property
+from math import isfinite, tanh
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,7 @@ from service.features import FEATURES, n_features
 
 FORMATS = ("1", "2")  # without and with a detector
 ARRAYS = ["bias", "weight"]
-DETECTOR_ARRAYS = ["digit_bias", "digit_weight"]
-N_LOGIT_NUMBERS = 1
+DETECTOR_ARRAYS = ["digit_bias", "digit_scale", "digit_weight"]
 ALL_CLASSES = tuple(range(10))
 MAX_WEIGHTS_BYTES = 16 * 2**20
 MAX_WEIGHT = 1e6  # in absolute value: sums of larger ones may not be finite
@@ -47,12 +47,6 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def logit_numbers(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Compute the numbers (n, 1) of logits (n, K) that the detector sees: log Σ_k exp z_k."""
-    highest = logits.max(axis=1, keepdims=True)
-    return highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
-
-
 class Scores(NamedTuple):
     """The probabilities (n, K) of the classes, and of being a digit, (n,), of n images."""
 
@@ -62,27 +56,36 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Binary logistic regression that estimates P(an image is a digit).
+    """Binary logistic regressions that estimate P(an image is a digit), one per class.
 
-    weight (D + 1,) float32, of the features and of `logit_numbers`; bias (1,) float32;
-    images whose probability is below the threshold are refused.
+    The one of the class that the classifier reads decides whether the image really shows
+    that digit. weight (K, D) int8, of which 1 stands for scale (K,) float32; bias (K,)
+    float32; images whose probability is below the threshold are refused.
     """
 
-    weight: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     threshold: float
+
+    @cached_property
+    def models(self) -> list[tuple[npt.NDArray[np.float32], float]]:
+        """Return the weights (D,) and the bias of each class's regression."""
+        weight = self.weight * self.scale[:, np.newaxis]
+        return list(zip(weight, self.bias.tolist(), strict=True))
 
     def probability(
         self, features: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float64]:
-        """Compute P(digit) (n,) of features (n, D) and their logits (n, K).
+        """Compute P(digit) (n,) of features (n, D) that are read by their logits (n, K).
 
-        σ(a) = 1 / (1 + exp(−a))    Bishop, PRML, eq. 4.59, 4.87
+        σ(a) = (1 + tanh(a / 2)) / 2    Bishop, PRML, eq. 4.59 and exercise 3.1
         """
-        inputs = np.concatenate([features, logit_numbers(logits)], axis=1)
-        # one product per row: an image gets the same bits alone as in a batch
-        a = (inputs[:, np.newaxis] @ self.weight)[:, 0] + self.bias
-        return np.exp(-np.logaddexp(0.0, -a.astype(np.float64)))
+        is_digit = []  # numpy's own loops take twice as long for one image
+        for phi, k in zip(features, logits.argmax(axis=1).tolist(), strict=True):
+            weight, bias = self.models[k]
+            is_digit.append((1 + tanh((float(phi.dot(weight)) + bias) / 2)) / 2)
+        return np.array(is_digit, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +115,23 @@ class Classifier:
         d, k = n_features(self.features), len(self.classes)
         shapes = {"weight": (d, k), "bias": (k,)}
         if self.detector is not None:
-            shapes |= {"digit_weight": (d + N_LOGIT_NUMBERS,), "digit_bias": (1,)}
+            shapes |= {"digit_weight": (k, d), "digit_scale": (k,), "digit_bias": (k,)}
             if not 0 <= self.detector.threshold < 1:
                 raise InvalidWeights(f"threshold {self.detector.threshold}, expected 0 to 1")
         for name, array in self.arrays().items():
             _check(name, array, shapes[name])
 
-    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+    @property
+    def format(self) -> str:
+        """The format of its weights file."""
+        return FORMATS[self.detector is not None]
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of the weights file by their names."""
-        arrays = {"weight": self.weight, "bias": self.bias}
+        arrays: dict[str, npt.NDArray[Any]] = {"weight": self.weight, "bias": self.bias}
         if self.detector is not None:
-            arrays |= {"digit_weight": self.detector.weight, "digit_bias": self.detector.bias}
+            own = self.detector
+            arrays |= {"digit_weight": own.weight, "digit_scale": own.scale, "digit_bias": own.bias}
         return arrays
 
     def score(self, images: npt.NDArray[np.uint8]) -> Scores:
@@ -131,6 +140,13 @@ class Classifier:
         logits = self.logits(features)
         is_digit = self.detector.probability(features, logits) if self.detector else None
         return Scores(softmax(logits), is_digit)
+
+    def refused(self, scores: Scores) -> list[int]:
+        """Return the indices of the images that are refused: P(digit) is below the threshold."""
+        if self.detector is None or scores.is_digit is None:
+            return []
+        threshold = self.detector.threshold
+        return [i for i, p in enumerate(scores.is_digit.tolist()) if p < threshold]
 
     def predict_proba(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute class probabilities (n, K), in class order, of images (n, 28, 28).
@@ -147,8 +163,9 @@ class Classifier:
 
 def _check(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
     """Raise InvalidWeights for an array of the weights file that cannot be served."""
-    if array.dtype != np.float32 or array.shape != shape:
-        raise InvalidWeights(f"{name} is {array.dtype} {array.shape}, expected float32 {shape}")
+    dtype = "int8" if name == "digit_weight" else "float32"
+    if array.dtype != dtype or array.shape != shape:
+        raise InvalidWeights(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
     if not np.isfinite(array).all():
         raise InvalidWeights(f"{name} has a value that is not finite")
     if np.abs(array).max() > MAX_WEIGHT:
@@ -167,7 +184,7 @@ def save(classifier: Classifier, path: Path) -> None:
     """Write the weights file: the same bytes every time for the same classifier."""
     detector = classifier.detector
     metadata = {
-        "format": FORMATS[detector is not None],
+        "format": classifier.format,
         "features": classifier.features,
         "classes": json.dumps(classifier.classes),
         "training": json.dumps(dict(classifier.training), sort_keys=True),
@@ -244,7 +261,7 @@ def _parse(content: bytes) -> Classifier:
     if not isinstance(training, dict) or not isinstance(evaluation, dict):
         raise InvalidWeights("bad metadata: training and evaluation must be objects")
     return Classifier(
-        weight=arrays["weight"],
+        weight=np.asfortranarray(arrays["weight"]),  # halves the time of a product
         bias=arrays["bias"],
         classes=tuple(classes) if isinstance(classes, list) else classes,
         features=metadata.get("features", ""),
@@ -259,7 +276,8 @@ def _detector(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> Detecto
     threshold = _metadata(metadata["digit_threshold"])
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
         raise ValueError(f"digit_threshold is {threshold!r:.{SHOWN}}, expected a number")
-    return Detector(arrays["digit_weight"], arrays["digit_bias"], float(threshold))
+    weight, scale, bias = (arrays[name] for name in ("digit_weight", "digit_scale", "digit_bias"))
+    return Detector(weight, scale, bias, float(threshold))
 
 
 def _metadata(text: str) -> Any:

@@ -26,6 +26,9 @@ def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
     minus what it adds to that of the runner-up. bias_k is the logit of a blank image, so
     that a region without ink adds nothing. Outlines are in pixels, x to the right and y
     down from the image's upper left corner.
+
+    With a detector, the logit of P(digit) is split in the same way: `digit_logit` is
+    `digit_bias` plus each region's `digit_evidence`.
     """
     features = FEATURES[classifier.features](np.stack([image, np.zeros_like(image)]))
     phi, blank = features.astype(np.float64)
@@ -36,7 +39,7 @@ def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
     np.add.at(shares, region, (phi - blank)[:, np.newaxis] * classifier.weight)
     logits = shares.sum(axis=0) + bias
     runner_up, answer = np.argsort(logits)[-2:]
-    return {
+    explanation: dict[str, Any] = {
         "image": image.tolist(),
         "answer": classifier.classes[answer],
         "runner_up": classifier.classes[runner_up],
@@ -51,6 +54,15 @@ def explain(classifier: Classifier, image: Images) -> dict[str, Any]:
             for outline, share in zip(outlines, shares, strict=True)
         ],
     }
+    if classifier.detector:
+        weight, bias = classifier.detector.models[answer]
+        evidence = np.bincount(region, (phi - blank) * weight, len(outlines))
+        bias += blank @ weight
+        explanation["digit_logit"] = round(bias + evidence.sum(), DECIMALS)
+        explanation["digit_bias"] = round(bias, DECIMALS)
+        for each, value in zip(explanation["regions"], evidence.tolist(), strict=True):
+            each["digit_evidence"] = round(value, DECIMALS)
+    return explanation
 
 
 def _whole_image(image: Images, n_features: int) -> Regions:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,19 +10,21 @@ from PIL import Image
 
 from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import separate_ink
-from service.reading.binarise import binarise
+from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
 from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
-from service.reading.errors import InvalidImage, NoDigit, UnknownFormat
+from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
-from service.reading.scale import closer_crop, reduced
-from service.reading.segmentation import Digit, refuse_other_shapes, select_digit
+from service.reading.row import Row, select_row
+from service.reading.scale import View, closer_crop, closer_row, reduced
+from service.reading.segmentation import FAINT, Digit, Doubt, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
 __all__ = [
     "InvalidImage",
+    "SeveralDigits",
     "UnknownFormat",
     "are_mnist_shaped",
     "begins_like_picture",
@@ -32,7 +35,6 @@ __all__ = [
 ]
 
 MIN_SIDES = (2, 5)  # pixels of the shorter side and of the longer
-FAINT = 0.05  # ink fainter than this does not widen the digit's box
 
 
 def read_image(
@@ -47,20 +49,22 @@ def read_image(
     """
     picture = decode(upload, max_pixels)
     show("decoded", picture)
-    image = _to_image(picture, show)
+    image, _ = to_image(picture, show)
     show("28x28", image)
     return image
 
 
 def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the image that read_image reads from a picture of grey levels (h, w)."""
-    return _to_image(Image.fromarray(levels), ignore)
+    return to_image(Image.fromarray(levels))[0]
 
 
-def _to_image(picture: Image.Image, show: Show) -> npt.NDArray[np.uint8]:
+def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], Doubt]:
+    """Return a picture as an image (28, 28), and whether it may hold several digits."""
     if picture.size == IMAGE_SIZE and is_mnist_shaped(levels := levels_of(picture)):
-        return levels
-    return to_mnist_format(*find_digit(picture, show))
+        return levels, Doubt.NONE
+    found = find_digit(picture, show)
+    return to_mnist_format(found.ink, found.mask), found.doubt
 
 
 def n_pixels(upload: bytes) -> int:
@@ -70,25 +74,38 @@ def n_pixels(upload: bytes) -> int:
     return 0
 
 
-def find_digit(picture: Image.Image, show: Show = ignore) -> tuple[Grey, Mask]:
-    """Find the digit: its ink (h, w) in [0, 1] and the mask of its strokes, cropped.
+class Found(NamedTuple):
+    """A digit that was found in a picture, cropped to its box."""
+
+    ink: Grey  # (h, w) in [0, 1]
+    mask: Mask  # (h, w), of its strokes
+    doubt: Doubt  # whether the picture may hold several digits
+
+
+def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
+    """Find the digit in a picture.
 
     It is that of the innermost plate, or of the whole picture if the plates have none.
     """
+    whole, *plates = _views(picture)
+    for view in reversed(plates):
+        show("plate", view.picture)
+        with contextlib.suppress(InvalidImage):
+            found = _find_at(view.picture, view.working, show)
+            if has_strokes(found.mask):
+                return found
+    return _find_at(whole.picture, whole.working, show)
+
+
+def _views(picture: Image.Image) -> list[View]:
+    """List a picture and the plates in it; raise NoDigit if it is too small."""
     size = picture.size
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
         raise NoDigit(f"the picture has only {size[0]} x {size[1]} pixels")
-    whole, *plates = nested_plates(picture)
-    for plate, working in reversed(plates):
-        show("plate", plate)
-        with contextlib.suppress(InvalidImage):
-            ink, mask = _find_at(plate, working, show)
-            if has_strokes(mask):
-                return ink, mask
-    return _find_at(*whole, show)
+    return list(nested_plates(picture))
 
 
-def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> tuple[Grey, Mask]:
+def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> Found:
     """Find the digit in a picture, without a search for plates.
 
     A small digit in a large picture is found at working size, then read from a crop.
@@ -100,18 +117,52 @@ def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> tuple[Gr
         show("crop", crop)
         # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return _find_at(crop, reduced(crop), show)
+            found = _find_at(crop, reduced(crop), show)
+            # the crop may leave out other digits
+            return found._replace(doubt=digit.doubt) if digit.doubt == Doubt.OTHERS else found
     refuse_other_shapes(digit)
-    return digit.ink[box], digit.mask[box]
+    return Found(digit.ink[box], digit.mask[box], digit.doubt)
 
 
 def _segment(picture: Image.Image, show: Show) -> Digit:
     """Segment a picture of working size: background, ink, mask, digit."""
+    strokes = _strokes(picture, show)
+    digit = select_digit(strokes)
+    show("digit", digit.ink)
+    return digit
+
+
+def _strokes(picture: Image.Image, show: Show) -> Strokes:
+    """Find the ink in a picture of working size, and which pixels it covers."""
     levels = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
     ink = separate_ink(levels, show)
     show("ink", ink.plane)
     strokes = binarise(ink)
     show("mask", strokes.mask)
-    digit = select_digit(strokes)
-    show("digit", digit.ink)
-    return digit
+    return strokes
+
+
+def find_row(picture: Image.Image) -> tuple[Row, View]:
+    """Find the row of digits in a picture: of the innermost plate that has one.
+
+    Return it with the view at whose working size its arrays are. Raises InvalidImage
+    where there is no ink.
+    """
+    whole, *plates = _views(picture)
+    for view in reversed(plates):
+        with contextlib.suppress(InvalidImage):
+            row, closer = _row_at(view)
+            if has_strokes(row.label > 0):
+                return row, closer
+    return _row_at(whole)
+
+
+def _row_at(view: View) -> tuple[Row, View]:
+    """Find the row of digits in a view; of a large picture, it is read from a crop."""
+    row = select_row(_strokes(view.working, ignore))
+    crop = closer_row(view, bounding_box(row.label > 0))
+    if crop is not None:
+        # if no row is found in the crop, the one found before is kept
+        with contextlib.suppress(InvalidImage):
+            return select_row(_strokes(crop.working, ignore)), crop
+    return row, view

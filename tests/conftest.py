@@ -79,7 +79,7 @@ def digits(drawn: DataSet) -> DataSet:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Return a weights file that the training job wrote from synthetic digits.
+    """Return a weights file without detector, trained on synthetic digits by the job.
 
     The workers of pytest-xdist share the file: whichever needs it first trains.
     """
@@ -90,7 +90,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with (folder / "weights.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            assert not main(["--data", "synthetic", "--epochs", "5", "--output", str(path)])
+            flags = ["--data", "synthetic", "--epochs", "5", "--non-digits", "0"]
+            assert not main([*flags, "--output", str(path)])
     return path
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -16,7 +17,6 @@ from service.classifier import (
     Detector,
     InvalidWeights,
     load,
-    logit_numbers,
     save,
     softmax,
 )
@@ -37,8 +37,10 @@ WITH_DETECTOR = METADATA | {"format": "2", "digit_threshold": "0.25"}
 
 def detecting() -> Classifier:
     """Return a classifier of pixels with a detector, both at random."""
-    weight = np.random.default_rng(2).normal(size=784 + 1).astype(np.float32) / 30
-    detector = Detector(weight, np.array([0.5], np.float32), 0.25)
+    rng = np.random.default_rng(2)
+    weight = rng.integers(-127, 128, (10, 784)).astype(np.int8)
+    scale, bias = rng.uniform(0.001, 0.003, (2, 10)).astype(np.float32)
+    detector = Detector(weight, scale, bias, 0.25)
     return Classifier(**arrays(), classes=tuple(range(10)), features="pixels", detector=detector)
 
 
@@ -93,18 +95,29 @@ def test_an_image_gets_the_same_probabilities_alone_as_in_a_batch(classifier, dr
     np.testing.assert_allclose(alone, classifier.predict_proba(images), atol=1e-6)
 
 
-def test_probability_of_a_digit_is_the_sigmoid_of_features_and_logits(drawn):
+def test_probability_of_a_digit_is_the_sigmoid_of_the_read_classs_regression(drawn):
     classifier = detecting()
     images = drawn.test.images[:20]
 
     scores = classifier.score(images)
 
     features = pixels(images).astype(np.float64)
-    logits = features @ classifier.weight + classifier.bias
-    a = np.hstack([features, logit_numbers(logits)]) @ classifier.detector.weight + 0.5
+    detector, read = classifier.detector, scores.probabilities.argmax(axis=1)
+    regressions = detector.weight * detector.scale[:, None].astype(np.float64)
+    a = (features * regressions[read]).sum(axis=1) + detector.bias[read]
     np.testing.assert_allclose(scores.is_digit, 1 / (1 + np.exp(-a)), rtol=1e-4)
     np.testing.assert_array_equal(scores.probabilities, classifier.predict_proba(images))
     assert np.ptp(scores.is_digit) > 0.01
+    assert len(set(read)) > 1
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(1e6, 1.0), (-1e6, 0.0)])
+def test_an_extreme_logit_is_a_probability_of_0_or_1(bias, expected, drawn):
+    detector = detecting().detector
+    detector = dataclasses.replace(detector, bias=np.full(10, bias, np.float32))
+    classifier = dataclasses.replace(detecting(), detector=detector)
+
+    assert classifier.score(drawn.test.images[:3]).is_digit.tolist() == [expected] * 3
 
 
 def test_an_image_gets_the_same_probability_of_a_digit_alone_as_in_a_batch(drawn):
@@ -129,6 +142,7 @@ def test_a_saved_detector_loads_as_it_was(tmp_path):
 
     assert loaded.detector is not None
     np.testing.assert_array_equal(loaded.detector.weight, original.detector.weight)
+    np.testing.assert_array_equal(loaded.detector.scale, original.detector.scale)
     np.testing.assert_array_equal(loaded.detector.bias, original.detector.bias)
     assert loaded.detector.threshold == 0.25
 
@@ -184,7 +198,8 @@ def changed_metadata(**changes: str) -> bytes:
 
 
 def changed_detector(metadata: dict[str, str] = WITH_DETECTOR, **changes: np.ndarray) -> bytes:
-    detector = {"digit_weight": np.ones(785, np.float32), "digit_bias": np.ones(1, np.float32)}
+    detector = {"digit_weight": np.ones((10, 784), np.int8)}
+    detector |= {name: np.ones(10, np.float32) for name in ("digit_scale", "digit_bias")}
     return safetensors.numpy.save(arrays() | detector | changes, metadata)
 
 
@@ -218,8 +233,10 @@ def not_finite() -> bytes:
         (changed_detector(WITH_DETECTOR | {"digit_threshold": "true"}), "expected a number"),
         (changed_detector(WITH_DETECTOR | {"digit_threshold": "NaN"}), "not a finite number"),
         (changed_detector(WITH_DETECTOR | {"digit_threshold": "1.5"}), "threshold 1.5, expected"),
-        (changed_detector(digit_weight=np.ones(784, np.float32)), "expected float32 (785,)"),
-        (changed_detector(digit_bias=np.full(1, np.nan, np.float32)), "digit_bias has a value"),
+        (changed_detector(digit_weight=np.ones(784, np.int8)), "expected int8 (10, 784)"),
+        (changed_detector(digit_weight=np.ones((10, 784), np.float32)), "expected int8"),
+        (changed_detector(digit_bias=np.full(10, np.nan, np.float32)), "digit_bias has a value"),
+        (changed_detector(digit_scale=np.full(10, 1e9, np.float32)), "digit_scale has a value"),
         (changed_metadata(features="magic"), "unknown feature map 'magic'; use pixels"),
         (changed_metadata(classes="[1, 1]"), "distinct"),
         (changed_metadata(classes="[7]"), "distinct"),

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.classifier import Classifier, save
+from service.classifier import Classifier, load, save
 from service.images import read_image
+from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT, encode
+from tests.web.conftest import with_detector
 
 DIGIT = ROOT / "docs" / "digit.png"
 
@@ -36,9 +38,37 @@ def test_read_prints_the_digit_and_its_probability():
     result = run("read", DIGIT)
 
     assert (result.returncode, result.stderr) == (0, "")
-    digit, probability = result.stdout.splitlines()
+    digit, probability, *_ = result.stdout.splitlines()
     assert digit == "digit: 5"
     assert 0.9 < float(probability.removeprefix("probability: ")) <= 1
+
+
+def test_read_prints_the_probability_of_a_digit_or_refuses_what_is_none(tmp_path):
+    shipped = load(EMBEDDED_WEIGHTS)
+    path = tmp_path / "weights.safetensors"
+    for log_odds, status in ((0.0, 0), (-4.0, 1)):
+        save(with_detector(shipped, log_odds, 0.3), path)
+
+        result = run("read", DIGIT, DIGITS_WEIGHTS=str(path))
+
+        assert result.returncode == status
+        if status:
+            assert result.stderr == (
+                "digits: this does not look like a digit (is_digit: 0.0180; nearest digit: 5)\n"
+            )
+        else:
+            assert result.stdout.splitlines()[2:] == ["is_digit: 0.5000"]
+
+
+def test_read_refuses_a_picture_of_several_digits(tmp_path, drawn):
+    row = 255 - np.pad(np.concatenate(drawn.test.images[:3], axis=1), 14)
+    path = tmp_path / "number.png"
+    path.write_bytes(encode(row.repeat(4, 0).repeat(4, 1)))
+
+    result = run("read", path)
+
+    assert result.returncode == 1
+    assert result.stderr == "digits: the picture holds 3 digits\n"
 
 
 def test_read_uses_the_weights_of_the_setting(tmp_path):

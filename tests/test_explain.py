@@ -1,10 +1,11 @@
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 
 from service.app import create_app
-from service.classifier import Classifier
+from service.classifier import Classifier, Detector
 from service.explain import explain
 from service.features import FEATURES, n_features
 from tests.conftest import encode
@@ -49,6 +50,22 @@ def test_a_region_without_ink_has_no_evidence():
 
     assert all(region["evidence"] == 0 for region in explanation["regions"])
     assert explanation["bias"] == explanation["logits"]
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_evidence_of_a_digit_adds_up_to_the_logit_of_its_probability(features, drawn):
+    model, rng = classifier_of(features), np.random.default_rng(3)
+    weight = rng.integers(-127, 128, model.weight.T.shape).astype(np.int8)
+    scale, bias = rng.uniform(-0.002, 0.002, (2, 10)).astype(np.float32)
+    model = dataclasses.replace(model, detector=Detector(weight, scale, bias, 0.1))
+    for image in drawn.test.images[:20]:
+        explanation = explain(model, image)
+
+        evidence = sum(region["digit_evidence"] for region in explanation["regions"])
+        logit = explanation["digit_logit"]
+        assert evidence + explanation["digit_bias"] == pytest.approx(logit, abs=1e-4)
+        (is_digit,) = model.score(image[None]).is_digit
+        assert 1 / (1 + np.exp(-logit)) == pytest.approx(is_digit, abs=1e-4)
 
 
 def rows_and_columns(images: np.ndarray) -> np.ndarray:

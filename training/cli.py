@@ -135,6 +135,7 @@ BATCH_SIZE = ("--batch-size", COUNT, "rows per step")
 HYPERPARAMETERS: Flags = (
     FEATURE_MAP,
     ("--drawn", _whole(0, 2**20 - 1), "synthetic digits to add to the training rows"),
+    ("--non-digits", _whole(0, 2**20 - 1), "drawn non-digits to estimate P(digit) with"),
     ("--augment", _whole(0, len(AUGMENTATIONS)), "augmented copies of each training row"),
     ("--centre", YES_NO, "subtract the features' mean; it is folded into the bias"),
     ("--calibrate", YES_NO, "fit a temperature on validation digits read as uploads"),

@@ -19,7 +19,8 @@ from service.classifier import Classifier, InvalidWeights, load, softmax
 from service.features import MAX_GREY
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
-from training.data.synthetic import draw_rare_digits
+from training.data.non_digits import draw_non_digits
+from training.data.synthetic import TILED, draw_rare_digits
 from training.descent import Step, fit, start, xavier
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
@@ -27,14 +28,17 @@ from training.design.uploads import as_uploads
 from training.gradients import gradients_of, n_outputs
 from training.recipes import METRICS, Recipe, recipe_of
 from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
-from training.results.evaluation import evaluate, logits, probabilities
+from training.results.evaluation import digit_probabilities, evaluate, logits, probabilities
 from training.results.export import export, to_classifier
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
+from training.runs.detection import Mixture, fit_detector, mixed, with_threshold
 from training.runs.distributed import InvalidShards, Shards
 from training.runs.progress import Progress
 from training.runs.state import KEPT, Run
 
 SAMPLE = 1000  # rows whose mean brightness is checked
+RARE_COPIES = 1  # augmented copies of each digit in a rare shape
+COPIED_SHARE = 3  # 1/3 of the non-digits get augmented copies
 VALIDATION_SHARE = 6  # the last 1/6 of the rows: of MNIST's 60,000 the last 10,000
 
 
@@ -69,7 +73,7 @@ def train(
     rows, validation, test = split(data, flags.classes, flags.rows)
     parts = [rows]
     if recipe.drawn:
-        parts.append(draw_rare_digits(recipe.drawn).of_classes(flags.classes))
+        parts += [each.of_classes(flags.classes) for each in draw_rare_digits(recipe.drawn)]
     if shards.is_rank_0:
         _announce(data.name, parts, validation)
     facts: dict[str, Any] = {"recipe": flags.recipe, **recipe.recorded()}
@@ -86,7 +90,8 @@ def train(
         return load(flags.output) if shards.is_rank_0 else None
     with shards.rank_0_first():
         phi = cache / "phi"
-        matrix = design_matrix(parts, recipe.features, recipe.augment, phi)
+        n_copies, n_rare = recipe.augment, min(recipe.augment, RARE_COPIES)
+        matrix = design_matrix(parts, recipe.features, n_copies, phi, n_rare_copies=n_rare)
         held_out = design_matrix([validation], recipe.features, 0, phi, "check")
     matrix = replace(matrix, device=flags.device)
     matrix = matrix.centred() if recipe.centre else matrix
@@ -94,7 +99,15 @@ def train(
     run = _fitted(job)
     if not shards.is_rank_0:
         return None
-    return _saved(_calibrated(job, run, validation), job, run, data.name, test)
+    uploads = as_uploads(validation) if recipe.calibrate or recipe.non_digits else validation
+    classifier = _calibrated(job, run, uploads)
+    if recipe.non_digits:
+        known = Digits(rows.images, np.array(flags.classes, np.uint8)[rows.labels])
+        others = _non_digits(recipe, known, phi)
+        drawn = range(len(rows), facts["rows"])
+        mixture = mixed(matrix, others, drawn, round((1 - TILED) * len(drawn)), flags.seed)
+        classifier = _detecting(job, classifier, mixture, uploads)
+    return _saved(classifier, job, run, data.name, test)
 
 
 def split(
@@ -127,8 +140,8 @@ def split(
 def _announce(name: str, parts: Sequence[Digits], validation: Digits) -> None:
     rows, *added = parts
     print(f"{name}: {len(rows):,} training rows, {len(validation):,} validation rows")
-    for digits in added:
-        print(f"added {len(digits):,} synthetic digits to the training rows")
+    if added:
+        print(f"added {sum(map(len, added)):,} synthetic digits to the training rows")
     if rows.images[:SAMPLE].mean() > MAX_GREY / 2:
         print("warning: the images are mostly light; digits must be light on dark")
 
@@ -195,11 +208,10 @@ def _begun(job: Job, path: Path) -> Run:
     return job.shards.from_rank_0(begun).to(flags.device)
 
 
-def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
+def _calibrated(job: Job, run: Run, uploads: Digits) -> Classifier:
     """Return the classifier of a finished run, at its temperature if it has one."""
     theta, degrees = KEPT[job.recipe.keep](run), 1.0
     if job.recipe.calibrate:
-        uploads = as_uploads(validation)
         p = probabilities(job.classifier(theta), uploads.images)
         z = torch.from_numpy(np.log(np.maximum(p, np.finfo(p.dtype).tiny)))
         degrees = round(temperature(z, torch.from_numpy(uploads.labels.astype(np.int64))), 4)
@@ -207,6 +219,23 @@ def _calibrated(job: Job, run: Run, validation: Digits) -> Classifier:
         reason = " (a limit: too few uploads are misread to estimate it)"
         print(f"temperature {degrees}{reason if is_limit else ''}")
     return job.classifier(theta, degrees)
+
+
+def _non_digits(recipe: Recipe, digits: Digits, cache: Path) -> Rows:
+    """Return rows of drawn non-digits, and of the augmented copies of some."""
+    drawn = draw_non_digits(recipe.non_digits, digits)
+    n = len(drawn) // COPIED_SHARE
+    parts = [drawn.rows(0, n), drawn.rows(n, len(drawn))]
+    return design_matrix(parts, recipe.features, recipe.augment, cache, "others")
+
+
+def _detecting(job: Job, classifier: Classifier, mixture: Mixture, uploads: Digits) -> Classifier:
+    """Return the classifier with a detector, whose threshold suits the uploads."""
+    detector = fit_detector(classifier, mixture, job.recipe, job.flags.seed)
+    is_digit = digit_probabilities(replace(classifier, detector=detector), uploads.images)
+    detector = with_threshold(detector, is_digit)
+    print(f"P(digit) from {len(mixture):,} rows; refused below {detector.threshold}")
+    return replace(classifier, detector=detector)
 
 
 def _saved(classifier: Classifier, job: Job, run: Run, data: str, test: Digits) -> Classifier:

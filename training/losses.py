@@ -26,3 +26,14 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # log(1 + exp z) = max(z, 0) + log(1 + exp -|z|): no exponential overflows
     log_one_plus_exp = logits.clamp(min=0) + (-logits.abs()).exp().log1p()
     return -(labels * logits - log_one_plus_exp).mean()
+
+
+def detection_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood J of being a digit, in nats.
+
+    logits z (1 + K, n) float, labels (n,) int64 -> ()
+    A row that is read as class k has the label 2 k + t, with t = 1 for a digit and 0 for
+    none, and the logit z_0 + z_(1+k): all classes share the first.
+    """
+    read, t = labels // 2, labels % 2
+    return binary_cross_entropy(logits[:1] + logits[1:].gather(0, read[None]), t)

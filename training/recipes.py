@@ -29,6 +29,7 @@ class Recipe:
     weight_decay: float = 0.0
     gradient: str = "autograd"
     keep: str = "last"
+    non_digits: int = 0
 
     def recorded(self) -> dict[str, Any]:
         """Return the hyperparameters for the weights file, in the order of the fields.
@@ -61,12 +62,13 @@ RECIPES = {
         PIXELS,
         features="stroke-waves",
         drawn=14000,
-        augment=8,
+        augment=9,
         centre=True,
         calibrate=True,
-        epochs=6,
+        epochs=4,
         batch_size=100,
         learning_rate=0.16,
+        non_digits=24000,
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),

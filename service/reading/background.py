@@ -13,7 +13,9 @@ from service.reading.stages import Show, ignore
 # Levels and contrasts are in [0, 1], reaches and widths in parts of a side.
 MIN_CONTRAST = 6 / 255  # anything fainter is no ink
 SAME_COLOUR = 2.5 / 255  # colours no further apart count as one
-TWO_COLOURS = 0.8  # of the pixels: in a picture of two colours, so many have just these
+# In a picture of two colours, so many of the pixels have just these, and a third colour
+# fits between them; in a faint gradient none does.
+TWO_COLOURS, APART = 0.8, 3 * SAME_COLOUR
 FIT_POINTS, FIT_ROUNDS = 32, 10  # points per side that the background is fitted to
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 # holds the surface flat where there is much ink; by coefficient of the quadratic
@@ -31,10 +33,14 @@ GRID_ENERGY, MAX_SEEN, NEAR_GRID, GRID_BORDER, MIN_KEPT = 0.04, 0.3, 0.1, 0.3, 1
 OTSU_BINS, OTSU_TIE = 64, 0.9999
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 # A vote so close to a tie is in doubt; a fat brush covers more than this of the picture;
-# the weight in the vote of the background's being in several pieces.
-DOUBT, FAT_INK, PIECES = 0.9, 0.25, 8
-# Noise is about as strong on both sides of the background; ink is on one.
-ONE_SIDED = 2
+# the weight in the vote of the evenness of its strokes.
+DOUBT, FAT_INK, EVENNESS = 0.9, 0.25, 16
+# No square fits into a stroke that reaches so many of its widths from its centre; the
+# weight in the evenness of being in one piece.
+WIDE, PIECES = 1.1, 0.5
+# Noise is about as strong on both sides of the background; ink is on one. A speck of
+# 2 x 2 pixels covers 16 when smoothed; in large pictures specks are larger.
+ONE_SIDED, SPECK, PIXELS_PER_SPECK = 2, 16, 400
 
 MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
 # of the ink's contrast: an even background, averaged over about so many cells per side,
@@ -130,7 +136,8 @@ def _estimate_background(levels: Grey) -> Grey:
     order = values.sum(1).argsort()  # of two colours, each holds one of these quartiles
     dark, light = values[order[[len(order) // 4, -len(order) // 4]]]
     dark_share, light_share = _share_near(values, dark), _share_near(values, light)
-    if dark_share + light_share > TWO_COLOURS:
+    are_apart = float(np.abs(light - dark).max()) > APART
+    if are_apart and dark_share + light_share > TWO_COLOURS:
         return dark if dark_share > light_share else light
     y = (np.arange(n, dtype=np.float32) * step_y + step_y // 2) / h
     x = (np.arange(m, dtype=np.float32) * step_x + step_x // 2) / w
@@ -187,7 +194,7 @@ def _direction_without_grid(difference: Grey, seen: Mask, direction: Grey) -> Gr
     second, first = np.linalg.eigh(colours.T @ colours)[1].T[1:]
     x, y = colours @ first, colours @ second
     # light and dark differences of one colour have the same angle
-    angle = np.arctan(y / np.where(x == 0, np.float32(SAME_COLOUR), x))
+    angle = np.arctan2(np.where(x < 0, -y, y), np.abs(x))
     if np.ptp(angle) < NEAR_GRID:
         return direction
     above = angle > otsu(angle[np.newaxis])
@@ -214,8 +221,8 @@ def _ink_is_light(bright: Mask, difference: Grey, cut: float, may_be_fat: bool) 
 
     Ink covers less of the picture, seldom touches its border, and vanishes when opened:
     each is a share that is 0 where bright is clearly ink, 1 where it is background. Ink
-    of a fat brush does none of this, but splits the background into pieces. Where the
-    cut is in the noise, the side with the strongest difference is the ink.
+    of a fat brush does none of this, but its strokes are of even width. Where the cut
+    is in the noise, the side with the stronger difference is the ink.
     """
     border = morphology.border_pixels(bright).mean()
     reach = max(MIN_REACH, round(max(bright.shape) * POLARITY_REACH) | 1)
@@ -223,14 +230,24 @@ def _ink_is_light(bright: Mask, difference: Grey, cut: float, may_be_fat: bool) 
     vote = border + bright.mean() + stays - dark_stays
     if abs(vote - 1) < DOUBT and FAT_INK < bright.mean() < 1 - FAT_INK:
         if may_be_fat and _has_two_levels(difference, cut):
-            dark_share, share = (morphology.largest_share(each) for each in (~bright, bright))
-            vote += PIECES * (dark_share - share)
-        else:
-            soft = morphology.smooth(difference)
-            light, dark = float(soft.max()), -float(soft.min())
-            if max(light, dark) > ONE_SIDED * min(light, dark):
-                return light > dark
+            vote += EVENNESS * (_evenness(~bright) - _evenness(bright))
+            return bool(vote <= 1)
+        rank = min(max(SPECK, bright.size // PIXELS_PER_SPECK), bright.size // 2)
+        soft = np.partition(morphology.smooth(difference), (rank - 1, -rank), axis=None)
+        light, dark = float(soft[-rank]), -float(soft[rank - 1])
+        if max(light, dark) > ONE_SIDED * min(light, dark):
+            return light > dark
     return bool(vote <= 1)
+
+
+def _evenness(mask: Mask) -> float:
+    """Rate whether a mask is strokes: nowhere much wider than they are, in one piece.
+
+    The background that a fat brush leaves is wide in some places, narrow in others.
+    """
+    reach = 2 * round(WIDE * morphology.stroke_width(mask)) + 1
+    wide = np.count_nonzero(morphology.opening(mask, reach)) / np.count_nonzero(mask)
+    return PIECES * morphology.largest_share(mask) - wide
 
 
 def otsu(grey: Grey) -> float:

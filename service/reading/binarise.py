@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.reading.background import MIN_CONTRAST, Ink
+from service.reading.background import MIN_CONTRAST, SPECK, Ink
 from service.reading.errors import NoDigit
-from service.reading.morphology import Grey, Mask, count_isolated, despeckle, from_top, propagation, smooth
+from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
 MIN_SIGNAL, NOISE_THRESHOLD, WEAK_THRESHOLD = 3.0, 3.5, 2.0
 MAX_THRESHOLD = 0.5  # of the ink's level: the largest threshold
 # The ink's level is the median of what exceeds this part of the strongest ink, which
-# is at this rank from the top, or lower, in a picture of many pixels.
-STRONG, STRONGEST_RANK, PIXELS_PER_RANK = 0.5, 3, 20_000
+# is at this rank from the top, or lower, in a picture of many pixels. Specks cover less
+# than MAX_SPECK of a small picture.
+STRONG, STRONGEST_RANK, PIXELS_PER_RANK, MAX_SPECK = 0.5, 3, 20_000, 1 / 8
 MAX_INK = 0.75  # of the picture
 # pixels: in a picture whose longer side is this, more isolated ones are salt noise
 SALT_SIDE, MAX_ISOLATED = 64, 5
@@ -77,9 +78,17 @@ def estimate_noise(plane: Grey) -> float:
 
 
 def _ink_level(seen: Grey, noise: float) -> float:
-    """Return the level of strong ink; raise InvalidImage where there is none."""
+    """Return the level of strong ink; raise InvalidImage where there is none.
+
+    If few pixels are much stronger than the rest of the ink, they are a speck.
+    """
     rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
-    strongest = from_top(seen, rank)
-    if strongest < max(MIN_CONTRAST, MIN_SIGNAL * noise):
+    beyond = rank + min(SPECK, int(MAX_SPECK * seen.size))
+    ranked = np.partition(seen, (-beyond, -rank), axis=None)
+    common, strongest = float(ranked[-beyond]), float(ranked[-rank])
+    least = max(MIN_CONTRAST, MIN_SIGNAL * noise)
+    if least < common < STRONG * strongest:
+        strongest = common
+    if strongest < least:
         raise NoDigit("the picture is blank (no ink stands out from its noise)")
     return float(np.median(seen[seen > STRONG * strongest]))

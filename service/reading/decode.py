@@ -60,6 +60,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+FIRST_QUARTER_TURN = 5  # orientations from this one on swap width and height
 VISIBLE = 0.5  # share of the largest opacity; only pixels above it choose the background
 ONE_COLOUR = 12  # grey levels: the largest standard deviation of a single ink's colour
 PALE = 200  # grey level; paler colours were drawn for a white background
@@ -91,6 +92,14 @@ def decode(
     if container.orientation in TURNS:
         picture = picture.transpose(TURNS[container.orientation])
     return _on_background(picture) if picture.mode == "RGBA" else picture
+
+
+def upright_size(upload: bytes) -> tuple[int, int]:
+    """Return the width and the height of an upload in pixels, as `decode` turns it."""
+    container = open_container(upload)
+    width, height = container.size
+    is_turned = (container.orientation or 1) >= FIRST_QUARTER_TURN
+    return (height, width) if is_turned else (width, height)
 
 
 def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:

@@ -3,6 +3,8 @@
 ValueError
 └── InvalidImage
     ├── NoDigit
+    │   └── MaybeRow
+    ├── SeveralDigits
     └── UnknownFormat
 """
 
@@ -16,6 +18,18 @@ class NoDigit(InvalidImage):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"no digit found: {reason}")
+
+
+class MaybeRow(NoDigit):
+    """A picture whose ink is no digit, but may be a row of digits."""
+
+
+class SeveralDigits(InvalidImage):
+    """A picture of n_digits digits where one is expected."""
+
+    def __init__(self, n_digits: int) -> None:
+        super().__init__(f"the picture holds {n_digits} digits")
+        self.n_digits = n_digits
 
 
 class UnknownFormat(InvalidImage):

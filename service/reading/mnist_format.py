@@ -21,6 +21,7 @@ CENTRE = (13.45, 14.55)  # index of the centre of mass, in both directions
 # strokes thicker than THICK are thinned to THICK_TO.
 THIN = 2.4
 THICK, THICK_TO = 4.6, 4.0
+MAX_RADIUS = 2  # pixels: the most that either side of a stroke moves
 FINE = 4  # subpixels per pixel while widths change
 OPENING = 3  # subpixels: the width that strokes, while thickened, leave between them
 # Ink above a share of its strongest is a stroke's; this percentile of it becomes white.
@@ -119,10 +120,10 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
         # resizing makes a thin stroke pale: restore its level before thickening it
         level = float(np.percentile(fine[fine > MIN_THIN_INK], THIN_PERCENTILE))
         fine = np.clip(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)), 0, 1)
-    radius = abs(change) / 2 * FINE
+    radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
-    before = 2 * FINE + (ceil(radius) if thickens else -int(radius))
-    fine = np.pad(fine, (before, 2 * FINE + -before % FINE))
+    before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
+    fine = np.pad(fine, (before, MAX_RADIUS * FINE + -before % FINE))
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
     h, w = fine.shape
     return fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))

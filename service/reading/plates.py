@@ -11,7 +11,7 @@ from PIL import Image
 from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST, otsu
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
-from service.reading.scale import reduced
+from service.reading.scale import Corners, View, corners_of, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -38,8 +38,6 @@ MIN_FILLED = 0.65  # of a plate: its ground
 INSET = 1.0  # pixels of a plate that are left out along its edge
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
-Corners = npt.NDArray[np.float64]
-
 
 class Side(NamedTuple):
     """A side of a plate: the distance from the picture's side, start + slope * along."""
@@ -54,20 +52,17 @@ class Side(NamedTuple):
         return self.start + max(self.slope, 0) * (self.length - 1)
 
 
-def nested_plates(picture: Image.Image) -> Iterator[tuple[Image.Image, Image.Image]]:
-    """Yield a picture and its plates, MAX_PLATES at most, each within the one before.
-
-    Each comes with a copy of working size.
-    """
-    working = reduced(picture)
-    yield picture, working
+def nested_plates(picture: Image.Image) -> Iterator[View]:
+    """Yield a picture and its plates, MAX_PLATES at most, each within the one before."""
+    view = view_of(picture, corners_of((0, 0, 1, 1)))
+    yield view
     for _ in range(MAX_PLATES):
-        corners = find_plate(working)
+        corners = find_plate(view.working)
         if corners is None:
             return
-        picture = crop_plate(picture, corners)
-        working = reduced(picture)
-        yield picture, working
+        picture, corners = crop_plate(view.picture, corners)
+        view = view_of(picture, view.within(corners))
+        yield view
 
 
 def find_plate(picture: Image.Image) -> Corners | None:
@@ -103,23 +98,28 @@ def _cut_of_two_levels(page: Grey) -> float | None:
     return (low + high) / 2 if are_flat else None
 
 
-def crop_plate(picture: Image.Image, corners: Corners) -> Image.Image:
-    """Crop a picture to the plate at corners (4, 2), made level if it is tilted."""
+def crop_plate(picture: Image.Image, corners: Corners) -> tuple[Image.Image, Corners]:
+    """Crop a picture to the plate at corners (4, 2), made level if it is tilted.
+
+    Return it with the corners of what was cropped.
+    """
     points = corners * picture.size
     x, y = np.sort(points[:, 0]), np.sort(points[:, 1])
     tilt = max(x[1] - x[0], x[3] - x[2], y[1] - y[0], y[3] - y[2])
     if tilt < LEVEL * max(picture.size):
-        return picture.crop((int(x[1]), int(y[1]), int(x[2]), int(y[2])))
+        box = (int(x[1]), int(y[1]), int(x[2]), int(y[2]))
+        return picture.crop(box), corners_of(box) / picture.size
     box = (int(x[0]), int(y[0]), math.ceil(x[3]), math.ceil(y[3]))
     factor = max(1, round(max(box[2] - box[0], box[3] - box[1]) / WARPED_SIDE))
     inside = (points - box[:2]) / factor
     width, height = (float(np.hypot(*(inside[i] - inside[0]))) for i in (3, 1))
-    return picture.reduce(factor, box).transform(
+    level = picture.reduce(factor, box).transform(
         (round(width), round(height)),
         Image.Transform.QUAD,
         inside.ravel().tolist(),
         Image.Resampling.BILINEAR,
     )
+    return level, corners
 
 
 def has_strokes(mask: Mask) -> bool:

@@ -1,6 +1,10 @@
-"""Working size of a picture, and the closer crop of a digit that is small in it."""
+"""Working size of a picture, views of its parts, and closer crops of small digits."""
+
+import math
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from service.reading.morphology import Box
@@ -9,6 +13,51 @@ WORKING_SIDE = 256  # pixels: a picture is averaged down to about this longer si
 MIN_WORKING_SIDE = 8  # pixels: the shorter side is not averaged down below this
 CLOSE_BELOW = 72  # pixels of working size: a smaller digit is cropped and read again
 CROP_MARGIN = 3  # pixels of working size around a crop, besides half the digit's length
+
+ROW_HEIGHT = 72  # pixels: the crop of a row is averaged down to about this height
+ROW_MARGIN = 0.4  # of the height of a row, around its crop
+
+Corners = npt.NDArray[np.float64]  # (4, 2) of x, y: top left, bottom left, bottom right, top right
+
+
+class View(NamedTuple):
+    """A part of a picture, also at working size, and its corners in the whole picture.
+
+    The corners are in parts of the whole picture's sides.
+    """
+
+    picture: Image.Image
+    working: Image.Image
+    factor: int  # by which the working size is smaller
+    corners: Corners
+
+    def within(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Map points (n, 2) in parts of this view's sides to parts of the whole picture's."""
+        u, v = points.T[..., np.newaxis]
+        top_left, bottom_left, bottom_right, top_right = self.corners
+        left, right = (
+            top + v * (bottom - top)
+            for top, bottom in ((top_left, bottom_left), (top_right, bottom_right))
+        )
+        return left + u * (right - left)
+
+    def at_working_size(self, box: Box) -> Corners:
+        """Map a box in pixels of working size to corners in parts of the whole picture."""
+        rows, columns = box
+        corners = corners_of((columns.start, rows.start, columns.stop, rows.stop))
+        return self.within(np.clip(corners * self.factor / self.picture.size, 0, 1))
+
+
+def view_of(picture: Image.Image, corners: Corners) -> View:
+    """Return a view of a picture that shows what is within corners of the whole one."""
+    factor = reduction(picture.size)
+    return View(picture, reduced(picture), factor, corners)
+
+
+def corners_of(box: tuple[int, int, int, int]) -> Corners:
+    """Return the corners of a box: left, top, right and bottom."""
+    left, top, right, bottom = box
+    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
 
 
 def reduction(size: tuple[int, int]) -> int:
@@ -37,3 +86,24 @@ def closer_crop(picture: Image.Image, box: Box) -> Image.Image | None:
     corners = np.clip((corners + margins) * factor, 0, picture.size).astype(int)
     crop = picture.crop(corners.ravel().tolist())
     return crop if reduction(crop.size) < factor else None
+
+
+def closer_row(view: View, box: Box) -> View | None:
+    """Crop a view to a row of digits whose box is at working size.
+
+    Return None where a crop would show no more detail.
+    """
+    rows, columns = box
+    height = rows.stop - rows.start
+    margin = ROW_MARGIN * height + CROP_MARGIN
+    corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
+    corners = (corners + np.array([[-margin], [margin]])) * view.factor
+    corners = np.clip(corners, 0, view.picture.size).astype(int)
+    width, length = (corners[1] - corners[0]).tolist()
+    fits = math.ceil(math.sqrt(width * length) / WORKING_SIDE)
+    factor = max(1, fits, height * view.factor // ROW_HEIGHT)
+    if factor >= view.factor:
+        return None
+    crop = view.picture.crop(corners.ravel().tolist())
+    within = corners_of(corners.ravel().tolist()) / view.picture.size
+    return View(crop, crop.reduce(factor), factor, view.within(within))

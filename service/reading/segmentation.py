@@ -1,5 +1,6 @@
 """Selection of the components that form the digit, without borders and specks."""
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from service.reading import morphology
 from service.reading.binarise import Strokes
-from service.reading.errors import NoDigit
+from service.reading.errors import MaybeRow, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.ruled_lines import remove_ruled_lines
 
@@ -28,6 +29,7 @@ MIN_AREA = 2  # pixels of a component that counts
 SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
+FAINT = 0.05  # ink fainter than this does not widen the digit's box
 WHITE = 85  # percentile of the digit's ink that becomes white
 MIN_PIXELS = 4  # of strokes
 # of the ink's level: the most that the rest of the picture, of more than so many
@@ -35,6 +37,17 @@ MIN_PIXELS = 4  # of strokes
 MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 68
 MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
+# width over height of a digit: a wider one may be two that touch; of the main component's
+# height: a component beside it that is as tall may be another digit
+WIDE, COMPANION = 0.85, 0.5
+
+
+class Doubt(Enum):
+    """Why a picture may hold several digits."""
+
+    NONE = "it shows one digit"
+    SHAPE = "the digit is wide, or in parts side by side"
+    OTHERS = "another component is as tall as the digit"
 
 
 class Digit(NamedTuple):
@@ -44,6 +57,7 @@ class Digit(NamedTuple):
     mask: Mask  # of its strokes
     strokes: Strokes  # all that was found
     lines: Mask  # ruled lines among them, which were removed
+    doubt: Doubt
 
 
 def select_digit(strokes: Strokes) -> Digit:
@@ -53,11 +67,15 @@ def select_digit(strokes: Strokes) -> Digit:
     digit.
     """
     without_lines = remove_ruled_lines(strokes.mask)
-    digit = digit_components(without_lines, strokes.plane)
-    black, white = strokes.floor, float(np.percentile(strokes.plane[digit], WHITE))
-    ink = (strokes.plane - np.float32(black)) / np.float32(white - black)
-    ink = np.clip(ink, 0, 1) * morphology.dilation(digit)
-    return Digit(ink, digit, strokes, strokes.mask & ~without_lines)
+    digit, doubt = digit_components(without_lines, strokes.plane)
+    ink = stretched(strokes.plane, strokes.floor, digit) * morphology.dilation(digit)
+    return Digit(ink, digit, strokes, strokes.mask & ~without_lines, doubt)
+
+
+def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
+    """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
+    white = float(np.percentile(plane[mask], WHITE))
+    return np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
 
 
 def refuse_other_shapes(digit: Digit) -> None:
@@ -72,32 +90,40 @@ def refuse_other_shapes(digit: Digit) -> None:
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
-    if morphology.stroke_width(digit.mask) > MAX_PLUMP * max(height, width):
+    if not is_stroke(digit.mask):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
-        raise NoDigit("the ink is a single horizontal line")
+        raise MaybeRow("the ink is a single horizontal line")
 
 
-def digit_components(mask: Mask, plane: Grey) -> Mask:
+def is_stroke(mask: Mask) -> bool:
+    """Return whether a mask (h, w) is of a stroke: neither a speck nor a blob."""
+    if np.count_nonzero(mask) < MIN_PIXELS:
+        return False
+    size = max(mask[morphology.bounding_box(mask)].shape)
+    return morphology.stroke_width(mask) <= MAX_PLUMP * size
+
+
+def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
     """Return the mask of the components that form the digit; plane (h, w) is the ink.
 
-    Raises InvalidImage where there is no ink, or only a frame or specks.
+    Return also whether the components may be several digits. Raises InvalidImage where
+    there is no ink, or only a frame or specks.
     """
     if not mask.any():
         raise NoDigit("no ink stands out from the background")
     parts = Components(mask)
-    possible = _not_frames(parts)
-    main = _main(parts, possible, plane[mask])
-    if not parts.touches[main]:
-        possible = possible & ~parts.touches
-    kept = possible & (parts.area >= np.maximum(_least_area(parts, main), MIN_AREA))
+    possible, main = choose_main(parts, plane[mask])
+    kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
     kept[main] = True
     total = parts.area[kept].sum()
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
-        raise NoDigit("the ink is only specks or noise")
-    return morphology.select_runs(mask, parts.runs, kept[parts.label])
+        refusal = NoDigit if len(kept) > MANY else MaybeRow
+        raise refusal("the ink is only specks or noise")
+    doubt = _doubt(parts, possible, main, kept)
+    return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
 
 
 class Components:
@@ -129,6 +155,29 @@ class Components:
         return self._combine(np.add, np.where(inside, np.maximum(length, 0), 0), 0)
 
 
+def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
+    """Choose the main component, and which others may be digits or parts of one.
+
+    ink: the level of each pixel of the components, in reading order.
+    """
+    possible = _not_frames(parts)
+    main = _main(parts, possible, ink)
+    return possible if parts.touches[main] else possible & ~parts.touches, main
+
+
+def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
+    """Return whether the kept components, or others beside the main one, may be digits."""
+    height = parts.bottom - parts.top
+    beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
+    narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
+    others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
+    if (others & ~kept).any():
+        return Doubt.OTHERS
+    width = parts.right[kept].max() - parts.left[kept].min()
+    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
+    return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
+
+
 def _not_frames(parts: Components) -> Mask:
     """Return which components are neither frames at the border nor printed boxes."""
     h, w = parts.shape
@@ -158,7 +207,7 @@ def _not_frames(parts: Components) -> Mask:
 def _main(parts: Components, possible: Mask, ink: Grey) -> int:
     """Choose the component that is largest, strongest and closest to the centre.
 
-    ink: the level of each pixel of the components, in reading order.
+    ink: as in choose_main.
     """
     h, w = parts.shape
     y = (parts.top + parts.bottom) / 2 / h - 0.5
@@ -169,7 +218,7 @@ def _main(parts: Components, possible: Mask, ink: Grey) -> int:
     return int((score * np.where(parts.touches, TOUCHING, 1) * possible).argmax())
 
 
-def _least_area(parts: Components, main: int) -> npt.NDArray[np.float64]:
+def least_area(parts: Components, main: int) -> npt.NDArray[np.float64]:
     """Return the least area at which each component, by its gap, is of the digit."""
     gap_y = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
     gap_x = np.maximum(parts.left - parts.right[main], parts.left[main] - parts.right)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.classifier import Classifier, Floats
+from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
@@ -18,10 +18,12 @@ from service.web.bulk import NPY
 from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
+from service.web.nondigits import refusals
 from service.web.prediction_json import JSON, prediction
-from service.web.problems import SAFETY
+from service.web.problems import MEDIA_TYPE, SAFETY, Refused, fields, write
 
 SAFE = list(SAFETY.items())
+STATUS_REFUSED = "422 UNPROCESSABLE ENTITY"  # as Werkzeug writes it
 # Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
 _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
@@ -105,13 +107,14 @@ class FastPath:
         classifier = self.extension.models.current()
         images = np.array([reply.image for reply in replies])
         try:
-            rows = classifier.predict_proba(images)
+            scores = classifier.score(images)
         except Exception:  # the application raises and logs it again
             return
-        for reply, row in zip(replies, rows, strict=True):
-            reply.result = classifier, row
-        self.extension.metrics.count("digits_pictures", "read", by=len(rows))
-        count_predictions(self.extension.metrics, classifier.classes, rows)
+        refused = refusals(classifier, scores)
+        for i, reply in enumerate(replies):
+            reply.result = refused.get(i) or (classifier, scores, i)
+        self.extension.metrics.count("digits_pictures", "read", by=len(replies))
+        count_predictions(self.extension.metrics, classifier.classes, scores, refused)
 
 
 @dataclass(eq=False)
@@ -122,8 +125,8 @@ class _Reply:
     image: Images
     environ: Environ
     start_response: StartResponse
-    # the classifier and the probabilities (K,), once the image is scored
-    result: tuple[Classifier, Floats] | None = None
+    # once the image is scored: its index in the scores, or its refusal
+    result: tuple[Classifier, Scores, int] | Refused | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         if self in self.fast_path.waiting:
@@ -135,9 +138,12 @@ class _Reply:
             finally:
                 getattr(body, "close", lambda: None)()
             return
-        reply = prediction(*self.result)
-        headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
-        self.start_response("200 OK", headers + SAFE)
+        if isinstance(self.result, Refused):
+            status, media_type, reply = STATUS_REFUSED, MEDIA_TYPE, write(fields(self.result))
+        else:
+            status, media_type, reply = "200 OK", JSON, prediction(*self.result)
+        headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]
+        self.start_response(status, headers + SAFE)
         yield reply
 
     def close(self) -> None:

@@ -42,10 +42,14 @@ def openapi() -> dict[str, Any]:
 def model() -> dict[str, Any]:
     """Return how the current model was trained and evaluated."""
     classifier = extension().models.current()
+    detector = classifier.detector
+    threshold = {"is_digit_threshold": detector.threshold} if detector else {}
     return {
         "model": classifier.version,
+        "format": classifier.format,
         "features": classifier.features,
         "classes": list(classifier.classes),
+        **threshold,
         "training": dict(classifier.training),
         "evaluation": dict(classifier.evaluation),
     }

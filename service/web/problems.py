@@ -14,6 +14,7 @@ from werkzeug.exceptions import (
     MethodNotAllowed,
     NotFound,
     RequestEntityTooLarge,
+    UnprocessableEntity,
 )
 from werkzeug.routing.exceptions import WebsocketMismatch
 
@@ -35,6 +36,14 @@ REQUIRED = {
 }
 
 
+class Refused(UnprocessableEntity):
+    """A picture that is refused, and more members of its problem document."""
+
+    def __init__(self, detail: str, **members: object) -> None:
+        super().__init__(detail)
+        self.members = members
+
+
 def init_app(app: Flask) -> None:
     """Make the application answer every error with a problem document."""
     app.after_request(_add_safety_headers)
@@ -52,23 +61,25 @@ def _answer(error: HTTPException) -> Response:
     problem = fields(error)
     # the error's own headers include Allow
     headers = [*error.get_headers(request.environ), *REQUIRED.get(problem["status"], ())]
-    return Response(_write(problem), problem["status"], headers, content_type=MEDIA_TYPE)
+    return Response(write(problem), problem["status"], headers, content_type=MEDIA_TYPE)
 
 
 def fields(error: HTTPException) -> dict[str, Any]:
-    """Return the members of an error's problem document (RFC 9457)."""
+    """Return the members of an error's problem document (RFC 9457), its own ones last."""
     status, detail = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR), _detail(error)
-    return {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    members = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    return members | (error.members if isinstance(error, Refused) else {})
 
 
 def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body of an error that the server itself sends."""
     error = HTTPException(detail)
     error.code = status
-    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], _write(fields(error))
+    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], write(fields(error))
 
 
-def _write(problem: dict[str, Any]) -> bytes:
+def write(problem: dict[str, Any]) -> bytes:
+    """Return a problem document as JSON."""
     return json.dumps(problem).encode() + b"\n"
 
 

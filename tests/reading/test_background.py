@@ -68,6 +68,16 @@ def test_lines_of_squared_paper_are_no_ink_where_their_colour_is_another(pen, li
     assert is_separated(levels, strokes)
 
 
+def test_lines_whose_colour_is_at_right_angles_to_the_pens_vanish(strokes):
+    levels = np.full((H, H, 3), (0.95, 0.94, 0.9))
+    levels[8::16, :, 2] = levels[:, 5::16, 2] = 0.7
+    levels[strokes] = (0.95, 0.3, 0.9)
+
+    ink, _ = separate_ink(levels.astype(np.float32))
+
+    assert np.abs(ink[~strokes]).max() < 1e-5
+
+
 def test_lines_of_nearly_the_colour_of_the_pen_leave_the_ink_its_contrast(strokes):
     paper, pen = np.array([0.95, 0.94, 0.9]), np.array([0.15, 0.2, 0.6])
     levels = np.full((H, H, 3), paper)
@@ -97,23 +107,51 @@ def test_otsu_separates_two_classes_at_a_level_between_them():
 
 
 FAT_STROKES = {
-    0: [(16, 10, 84, 10), (84, 10, 84, 90), (84, 90, 16, 90), (16, 90, 16, 10)],
-    4: [(14, 5, 14, 55), (14, 55, 95, 55), (72, 20, 72, 95)],
-    8: [(15, 12, 85, 12), (85, 12, 15, 88), (15, 88, 85, 88), (85, 88, 15, 12)],
+    "0": (26, [(16, 10, 84, 10), (84, 10, 84, 90), (84, 90, 16, 90), (16, 90, 16, 10)]),
+    "4": (26, [(14, 5, 14, 55), (14, 55, 95, 55), (72, 20, 72, 95)]),
+    "8": (26, [(15, 12, 85, 12), (85, 12, 15, 88), (15, 88, 85, 88), (85, 88, 15, 12)]),
+    "4 in two pieces": (26, [(14, 8, 14, 50), (14, 50, 40, 50), (84, 8, 84, 92)]),
+    "5 with a loose hat": (
+        22,
+        [(16, 12, 84, 12), (16, 44, 70, 44), (70, 44, 84, 64), (84, 64, 70, 87), (70, 87, 16, 87)],
+    ),
 }
 
 
-@pytest.mark.parametrize("digit", FAT_STROKES)
+@pytest.mark.parametrize(("pen", "lines"), FAT_STROKES.values(), ids=FAT_STROKES)
 @pytest.mark.parametrize("is_light", [False, True])
-def test_ink_of_a_fat_brush_that_touches_the_borders_is_not_background(digit, is_light):
+def test_ink_of_a_fat_brush_that_touches_the_borders_is_not_background(pen, lines, is_light):
     picture = Image.new("L", (100, 100))
-    for line in FAT_STROKES[digit]:
-        ImageDraw.Draw(picture).line(line, fill=255, width=26)
+    for line in lines:
+        ImageDraw.Draw(picture).line(line, fill=255, width=pen)
         for x, y in (line[:2], line[2:]):
-            ImageDraw.Draw(picture).circle((x, y), 13, fill=255)
+            ImageDraw.Draw(picture).circle((x, y), pen / 2, fill=255)
     strokes = np.asarray(picture) > 127
 
     assert is_separated(strokes if is_light else ~strokes, strokes)
+
+
+@pytest.mark.parametrize("is_light", [False, True])
+def test_a_speck_of_the_other_polarity_does_not_make_a_faint_line_background(is_light):
+    noise = np.random.default_rng(0).normal(0, 0.018, (200, 200))
+    strokes = np.zeros((200, 200), bool)
+    strokes[20:180, 100:102] = strokes[20:22, 40:160] = True
+    ink = np.where(strokes, 0.09, 0.0)
+    ink[30:32, 30:32] = -0.35
+    levels = 0.5 + (ink if is_light else -ink) + noise
+
+    plane, _ = separate_ink(levels.astype(np.float32))
+
+    assert plane[strokes].mean() > 0.05
+
+
+@pytest.mark.parametrize("n_levels", [10, 11, 12, 13])
+def test_a_gradient_of_few_levels_is_not_taken_for_two_colours(n_levels):
+    slope = 120 + np.rint((n_levels - 1) * np.arange(40) / 40) * np.ones((40, 1))
+    strokes = np.zeros((40, 40), bool)
+    strokes[10:30, 18:21] = strokes[10:13, 12:26] = True
+
+    assert is_separated((slope - 13 * strokes) / 255, strokes)
 
 
 @pytest.mark.parametrize("desk", [0.15, 0.3])

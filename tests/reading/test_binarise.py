@@ -23,6 +23,21 @@ def test_a_line_that_fades_into_the_noise_stays_in_one_piece():
     assert mask.sum() <= 4
 
 
+def test_a_speck_much_stronger_than_the_ink_does_not_hide_it():
+    plane = np.zeros((SIDE, SIDE), np.float32)
+    plane[20:100, 59:62] = 0.1
+    plane[10:12, 10:12] = 1
+
+    assert binarise(Ink(plane, THRESHOLD)).mask[20:100, 59:62].all()
+
+
+def test_ink_of_fewer_pixels_than_a_speck_is_found():
+    plane = np.zeros((SIDE, SIDE), np.float32)
+    plane[50:59, 60] = 1
+
+    assert (binarise(Ink(plane, THRESHOLD)).mask == (plane > 0)).all()
+
+
 def test_salt_noise_is_removed_from_a_small_picture():
     plane = np.zeros((32, 32), np.float32)
     plane[8:24, 14:17] = 1

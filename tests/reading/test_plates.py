@@ -115,7 +115,9 @@ def test_a_strip_along_a_side_is_no_bar_of_the_digit(kind, turns, gap, five):
     read = read_levels(np.rot90(picture, turns).copy())
 
     expected = read_levels(255 - np.pad(enlarged(five[4:24, 4:24], 110), 40))
-    assert np.abs(read.astype(float) - expected).mean() < 16
+    # of a binding that a digit stands on, its teeth may remain below the digit
+    limit = 24 if kind == "binding" and gap == 0 else 16
+    assert np.abs(read.astype(float) - expected).mean() < limit
 
 
 def test_a_bar_of_a_digit_that_fills_the_picture_is_no_strip(shipped):

@@ -129,8 +129,16 @@ UP = 'up{job="digits", instance="a"}'
 OK = 'digits_requests_total{job="digits", instance="a", status="200"}'
 SURE = 'digits_top_probability_bucket{job="digits", le="0.9"}'
 ANSWERS = 'digits_top_probability_count{job="digits"}'
+SCORED, NONDIGITS = (f'digits_{n}{{job="digits"}}' for n in ("is_digit_count", "nondigits_total"))
 MODEL = 'digits_model_info{job="digits", instance="%s", model="%s"}'
-HEALTHY = {UP: "1+0x180", OK: "0+600x180", SURE: "0+30x180", ANSWERS: "0+600x180"}
+HEALTHY = {
+    UP: "1+0x180",
+    OK: "0+600x180",
+    SURE: "0+30x180",
+    NONDIGITS: "0+60x180",
+    ANSWERS: "0+600x180",
+    SCORED: "0+600x180",
+}
 # each alert, and the series, one sample a minute, that differ from a healthy service's
 FAULTS = {
     "": {},
@@ -144,6 +152,7 @@ FAULTS = {
     "DigitsWeightsRefused": {'digits_model_failures_total{job="digits"}': "0+1x180"},
     "DigitsModelsDiffer": {MODEL % ("a", "x"): "1+0x180", MODEL % ("b", "y"): "1+0x180"},
     "DigitsUnsure": {SURE: "0+300x180"},
+    "DigitsNondigits": {NONDIGITS: "0+200x180"},
 }
 
 

@@ -17,7 +17,7 @@ TEXTBOOK = (
 )
 CONTRACT = (  # what training uses of the service
     *("service.features", "service.classifier", "service.images"),
-    "service.reading.mnist_format",
+    *("service.reading.mnist_format", "service.reading.morphology"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
 ARROWS = {
@@ -25,16 +25,19 @@ ARROWS = {
     "service.gunicorn.conf": ("service.server", "service.settings"),
     "service.__main__": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
-        "service.settings",
+        *("service.number", "service.settings"),
     ),
     "service.settings": (),
     "service.features": (),
     "service.classifier": ("service.features",),
     "service.explain": ("service.classifier", "service.features"),
     "service.images": ("service.reading", "service.features"),
+    "service.number": (
+        *("service.images", "service.classifier", "service.features", "service.reading"),
+    ),
     "service.reading": ("service.features",),
     "service.web": (
-        *("service.images", "service.features", "service.classifier"),
+        *("service.images", "service.number", "service.features", "service.classifier"),
         *("service.explain", "service.settings"),
         *("service.server.wsgi_keys", "service.server.metrics"),
     ),

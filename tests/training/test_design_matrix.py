@@ -148,3 +148,17 @@ def test_rows_of_the_second_part_follow_the_first(few, drawn, tmp_path):
     whole = design_matrix([drawn.train.rows(0, 71)], "pixels", 0, tmp_path)
     assert torch.equal(rows.values, whole.values)
     assert torch.equal(rows.labels, whole.labels)
+
+
+def test_copies_of_the_second_part_follow_those_of_the_first(few, drawn, tmp_path):
+    other, last = drawn.train.rows(60, 71), drawn.train.rows(71, 75)
+
+    rows = design_matrix([few, other, last], "pixels", 2, tmp_path, n_rare_copies=1)
+
+    assert len(rows) == 75 + 2 * 60 + 11
+    assert rows.labels.tolist() == [
+        *drawn.train.labels[:75],
+        *(2 * few.labels.tolist()),
+        *other.labels,
+    ]
+    assert not torch.equal(rows.values[-11:], rows.values[60:71])

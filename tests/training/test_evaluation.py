@@ -19,6 +19,25 @@ def test_metrics_are_those_computed_by_hand():
     assert figures["confusion"] == [[2, 0], [1, 1]]
 
 
+def test_a_refusal_counts_as_an_error_and_in_no_other_metric():
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
+    labels = np.array([0, 1, 1, 0])
+    refused = np.array([False, False, True, False])
+
+    figures = evaluate(p, labels, refused)
+
+    assert (figures["n"], figures["accuracy"], figures["refused"]) == (4, 0.5, 0.25)
+    answered = evaluate(p[~refused], labels[~refused])
+    for name in ("nll", "brier", "ece", "confusion"):
+        assert figures[name] == answered[name]
+
+
+def test_metrics_are_finite_where_all_rows_are_refused():
+    figures = evaluate(np.array([[0.9, 0.1]]), np.array([0]), np.array([True]))
+
+    assert figures["accuracy"] == figures["nll"] == figures["brier"] == figures["ece"] == 0
+
+
 def test_calibration_error_is_of_bins_and_not_of_rows():
     """Seven of ten right at a confidence of 0.7 is well calibrated."""
     p = np.tile([0.7, 0.3], (10, 1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from training.losses import binary_cross_entropy, cross_entropy
+from training.losses import binary_cross_entropy, cross_entropy, detection_cross_entropy
 
 
 @pytest.fixture
@@ -106,3 +106,17 @@ def test_binary_loss_of_an_extreme_logit_is_finite(logit):
 
     assert loss.item() == pytest.approx(max(logit, 0))
     assert z.grad.item() == pytest.approx(1.0 if logit > 0 else 0.0)
+
+
+def test_detection_loss_is_the_binary_loss_of_the_shared_and_the_read_classs_logit():
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(4, 50, generator=generator, dtype=torch.float64, requires_grad=True)
+    read = torch.randint(3, (50,), generator=generator)
+    t = torch.randint(2, (50,), generator=generator)
+
+    loss = detection_cross_entropy(z, 2 * read + t)
+
+    logit = z[0] + z[1 + read, torch.arange(50)]
+    expected = functional.binary_cross_entropy_with_logits(logit, t.double())
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(j, z) for j in (loss, expected)))

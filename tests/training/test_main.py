@@ -14,6 +14,7 @@ import torch
 from service.classifier import load
 from tests.conftest import ROOT, wait_until
 from training.__main__ import main
+from training.recipes import recipe_of
 from training.runs.checkpoints import checkpoint_path
 
 RECIPE = ["--recipe", "pixels", "--epochs", "2"]
@@ -117,7 +118,8 @@ def test_article_recipe_has_the_articles_hyperparameters(synthetic, tmp_path):
 
 def test_training_in_two_processes_makes_the_same_bytes(synthetic, tmp_path):
     """By the default recipe, with fewer synthetic digits to draw."""
-    flags = ["--data", synthetic, "--drawn", "100", "--epochs", "1", "--output"]
+    flags = ["--data", synthetic, "--drawn", "100", "--non-digits", "90", "--epochs", "1"]
+    flags += ["--output"]
     here, there = tmp_path / "here" / "w", tmp_path / "there" / "w"
 
     assert main([*flags, str(here)]) == 0
@@ -465,20 +467,22 @@ def test_job_on_cuda_learns_the_weights_of_the_cpu(run, tmp_path):
     assert on_cuda.training["device"] == "cuda"
 
 
-def test_default_recipe_augments_centres_and_calibrates(synthetic, tmp_path, capsys):
+def test_default_recipe_augments_centres_calibrates_and_detects(synthetic, tmp_path, capsys):
     path = tmp_path / "w.safetensors"
-    flags = ["--data", synthetic, "--rows", "500", "--epochs", "2"]
+    flags = ["--data", synthetic, "--rows", "500", "--epochs", "2", "--non-digits", "900"]
 
     assert main([*flags, "--output", str(path)]) == 0
 
     training = load(path).training
     assert training["features"] == "stroke-waves"
-    assert training["augment"] == 8
+    assert training["augment"] == 9
     assert training["drawn"] == 14000
     assert training["rows"] == 14500
     assert training["centre"] is training["calibrate"] is True
     assert f"temperature {training['temperature']}" in capsys.readouterr().out
     assert load(path).evaluation["accuracy"] > 0.98
+    assert recipe_of("default", {}).non_digits == 24000
+    assert 0 < load(path).detector.threshold < 0.5
 
 
 @pytest.mark.parametrize(

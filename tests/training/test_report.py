@@ -21,7 +21,8 @@ TITLES = [
 
 
 def train(source, path, *flags):
-    flags = ["--rows", "300", "--epochs", "1", "--drawn", "0", "--augment", "0", *flags]
+    small = ["--rows", "300", "--epochs", "1", "--drawn", "0", "--augment", "0"]
+    flags = [*small, "--non-digits", "0", *flags]
     assert main(["--data", source, *flags, "--output", str(path)]) == 0
 
 

@@ -14,18 +14,24 @@ def test_classes_are_equally_frequent_and_no_two_digits_are_equal(drawn):
 
 
 def test_digits_that_are_added_are_the_same_every_time_and_of_every_class():
-    digits, again = draw_rare_digits(50), draw_rare_digits(50)
+    for digits, again in zip(draw_rare_digits(200), draw_rare_digits(200), strict=True):
+        np.testing.assert_array_equal(digits.images, again.images)
+        np.testing.assert_array_equal(digits.labels, again.labels)
+        assert set(digits.labels) == set(range(10))
 
-    np.testing.assert_array_equal(digits.images, again.images)
-    np.testing.assert_array_equal(digits.labels, again.labels)
-    assert set(digits.labels) == set(range(10))
+
+def test_a_part_of_the_added_digits_is_dark_on_white_tiles():
+    digits, tiled = (part.images > 127 for part in draw_rare_digits(200))
+
+    assert len(tiled) == round(TILED * (len(digits) + len(tiled)))
+    assert np.median(tiled.mean((1, 2))) > 0.3 > np.median(digits.mean((1, 2)))
 
 
-def test_the_last_of_the_added_digits_are_dark_on_a_white_tile():
-    share_of_white = (draw_rare_digits(200).images > 127).mean((1, 2))
+def test_added_digits_are_as_frequent_as_their_rare_shapes():
+    shares = np.bincount(draw_rare_digits(1000)[0].labels) / 700
 
-    n_tiled = round(TILED * 200)
-    assert np.median(share_of_white[-n_tiled:]) > 0.3 > np.median(share_of_white[:-n_tiled])
+    of_digit = np.bincount([int(shape[0]) for shape in RARE_SHAPES]) / len(RARE_SHAPES)
+    assert abs(shares - of_digit).max() < 0.05
 
 
 def test_every_digit_has_common_and_rare_shapes():
@@ -35,4 +41,4 @@ def test_every_digit_has_common_and_rare_shapes():
 def test_added_digits_are_no_digits_of_the_synthetic_data_set(drawn):
     known = {image.tobytes() for image in drawn.train.images}
 
-    assert not any(image.tobytes() in known for image in draw_rare_digits(200).images)
+    assert not any(image.tobytes() in known for image in draw_rare_digits(200)[0].images)

@@ -25,10 +25,15 @@ def test_copies_are_images_that_the_reading_leaves_as_they_are(drawn):
 
 
 def test_refused_copies_are_left_out_and_labels_stay_with_their_images(drawn):
-    blank = Digits(np.zeros((1, 28, 28), np.uint8), np.array([7], np.uint8))
+    one = drawn.train.rows(0, 1)
+    other = (int(one.labels[0]) + 1) % 10
+    blank = Digits(np.zeros((1, 28, 28), np.uint8), np.array([other], np.uint8))
 
-    uploads = as_uploads(blank + drawn.train.rows(0, 1))
+    uploads = as_uploads(blank + one)
 
-    assert np.count_nonzero(uploads.labels == 7) >= 1
+    assert uploads.labels[:2].tolist() == [other, one.labels[0]]
     assert not uploads.images[0].any()
+    # every copy of the blank image is refused
+    assert len(uploads) > 2
+    assert set(uploads.labels[2:]) == {one.labels[0]}
     assert all(image.any() for image in uploads.images[1:])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from service.app import create_app
-from service.classifier import Classifier
+from service.classifier import Classifier, Scores
 from service.images import read_image, read_mnist_png
 from service.server.wsgi_keys import DEFER, REQUEST_ID
 from service.settings import read_settings
@@ -197,10 +197,10 @@ def test_image_that_cannot_be_scored_fails_alone(classifier, drawn, caplog):
     images = drawn.test.images[:6]
 
     class FailsOnOne(Classifier):
-        def predict_proba(self, batch: np.ndarray) -> np.ndarray:
+        def score(self, batch: np.ndarray) -> Scores:
             if (batch == images[2]).all(axis=(1, 2)).any():
                 raise ArithmeticError("cannot score this image")
-            return super().predict_proba(batch)
+            return super().score(batch)
 
     weight, bias, classes = classifier.weight, classifier.bias, classifier.classes
     app = create_app(FailsOnOne(weight, bias, classes, classifier.features))

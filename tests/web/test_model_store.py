@@ -61,18 +61,24 @@ def test_replaced_file_is_loaded_once(path, weights):
     assert models.current() is after
 
 
+def with_first(content: bytes, value: bytes) -> bytes:
+    """Replace the first number of a weights file, a float32."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    return content[:start] + value + content[start + len(value) :]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda content: b"",
         lambda content: content[: len(content) // 2],
-        lambda content: content.replace(b'"format":"1"', b'"format":"9"'),
+        lambda content: re.sub(rb'"format":"\d"', b'"format":"9"', content),
         lambda content: content.replace(b"stroke-waves", b"stroke-wakes"),
         lambda content: re.sub(
             rb'(accuracy\\": )([\d.]+)', lambda m: m[1] + b"NaN".rjust(len(m[2])), content
         ),
-        lambda content: content[:-4] + b"\xff" * 4,  # not a number
-        lambda content: content[:-4] + b"\xff\xff\x7f\x7f",  # 3.4e38
+        lambda content: with_first(content, b"\xff" * 4),  # not a number
+        lambda content: with_first(content, b"\xff\xff\x7f\x7f"),  # 3.4e38
         lambda content: (39).to_bytes(8, "little") + b'{"__metadata__":null,"a":null}         ',
     ],
 )

@@ -117,6 +117,24 @@ def test_replies_to_pictures_are_as_described(client, drawn, query, n_pictures, 
     is_described(reply, "/predict", "post")
 
 
+@pytest.mark.parametrize("query", ["", "?explain=1"])
+def test_replies_with_the_probability_of_a_digit_are_as_described(detecting_client, drawn, query):
+    posted = [{"image": (io.BytesIO(encode(image)), "x.png")} for image in drawn.test.images[:10]]
+    replies = [detecting_client.post(f"/predict{query}", data=data) for data in posted]
+    bulk = drawn.test.images[:10].tobytes()
+    replies.append(
+        detecting_client.post("/predict", data=bulk, content_type="application/octet-stream")
+    )
+
+    for reply in replies:
+        is_described(reply, "/predict", "post")
+    is_described(detecting_client.get("/model"), "/model")
+    assert {reply.status_code for reply in replies} == {200, 422}
+    for reply in replies[:10]:
+        assert "is_digit" in reply.json
+        assert ("explanation" in reply.json) == bool(query)
+
+
 @pytest.mark.parametrize(
     "operation", [operation for _, _, operation in OPERATIONS], ids=lambda o: o["summary"]
 )

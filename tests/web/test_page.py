@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, strokes_of
 from benchmarks.page import chromium, clear, draw
+from service.classifier import load, save
+from service.settings import EMBEDDED_WEIGHTS
 from service.web.ui import FOLDER, STATIC
 from tests.conftest import (
     ROOT,
@@ -25,6 +27,7 @@ from tests.conftest import (
     start_service,
     wait_until,
 )
+from tests.web.conftest import with_detector
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 PICTURE = ROOT / "docs" / "digit.png"  # a five
@@ -214,6 +217,86 @@ def test_refusal_is_shown_with_the_detail_of_the_service(service, browser, uploa
         expect(page.locator("#digit")).to_have_text("?")
         page.locator("#file").set_input_files(PICTURE)
         expect_answer(page, 5)
+
+
+@contextmanager
+def service_with(tmp_path: Path, log_odds: float) -> Iterator[str]:
+    """Run the service with a detector that has one answer; yield its URL."""
+    path = tmp_path / "digits.safetensors"
+    save(with_detector(load(EMBEDDED_WEIGHTS), log_odds, 0.3), path)
+    with running_service(DIGITS_WEIGHTS=str(path)) as service:
+        yield service.url
+
+
+def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browser, tmp_path):
+    with service_with(tmp_path, -9.0) as url, opened(browser, url, refused=True) as page:
+        draw(page, SEVEN)
+        expect(page.locator("#sentence")).to_have_text("Not a digit yet. The nearest is a 7.")
+        expect(page.locator("#digit")).to_have_text("?")
+        expect(page.locator("#bars .best")).to_have_count(0)
+        expect(page.locator("#bars button").first).to_be_disabled()
+        # what the model saw, and why it is none
+        expect(page.locator("#reason")).to_contain_text("for a digit against no digit")
+        expect(page.locator("#reason")).to_contain_text("no digit is 8,103 times as likely")
+        page.locator("#file").set_input_files(PICTURE)
+        expect(page.locator("#sentence")).to_have_text(
+            "This does not look like a digit. The nearest is a 5."
+        )
+
+
+def test_doubt_about_a_digit_is_shown_beside_the_confidence(browser, tmp_path):
+    with service_with(tmp_path, 0.0) as url, opened(browser, url) as page:
+        page.locator("#file").set_input_files(PICTURE)
+        expect_answer(page, 5)
+        expect(page.locator("#sentence")).to_have_text(
+            "Almost certainly a 5. It may be no digit: 50.0 % that it is one."
+        )
+
+
+ONE_AND_SEVEN: list[Stroke] = [
+    [(0.25, 0.3), (0.25, 0.7)],
+    [(0.5, 0.3), (0.75, 0.3), (0.68, 0.5), (0.6, 0.7)],
+]
+
+
+def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(browser, tmp_path):
+    with service_with(tmp_path, 9.0) as url, opened(browser, url, refused=True) as page:
+        draw(page, ONE_AND_SEVEN)
+        expect(page.locator("#digit")).to_have_text("17")
+        expect(page.locator("#sentence")).to_have_text(re.compile("17\\.$"))
+        expect(page.locator("#reason")).to_contain_text("for a 1 against")
+        command = page.locator("#command").inner_text()
+        assert command == f'curl -F image=@digit.png "{url}/predict?several=1"'
+        surface, boxes = page.locator("#surface").bounding_box(), page.locator("#boxes span")
+        expect(boxes).to_have_count(2)
+        for i, stroke in enumerate(ONE_AND_SEVEN):
+            box, (x, y) = boxes.nth(i).bounding_box(), stroke[0]
+            assert 0 <= surface["x"] + x * surface["width"] - box["x"] <= 20
+            assert 0 <= surface["y"] + y * surface["height"] - box["y"] <= 20
+        page.locator("#digits button").nth(1).click()
+        expect(page.locator("#reason")).to_contain_text("for a 7 against")
+        expect(page.locator("#bars .best b")).to_have_text("7")
+        expect(boxes.nth(1)).to_have_class("shown")
+        page.evaluate(AXE)
+        assert violations(page) == []
+        page.locator("#clear").click()
+        expect(boxes).to_have_count(0)
+        expect(page.locator("#digits button")).to_have_count(0)
+
+
+def test_boxes_lie_on_a_chosen_picture_of_any_shape(browser, tmp_path):
+    wide = np.full((200, 800), 255, np.uint8)
+    wide[60:140, 200:210] = wide[60:140, 600:610] = 0
+    with service_with(tmp_path, 9.0) as url, opened(browser, url, refused=True) as page:
+        file = {"name": "x.png", "mimeType": "image/png", "buffer": encode(wide)}
+        page.locator("#file").set_input_files(file)
+        expect(page.locator("#digit")).to_have_text("11")
+        surface = page.locator("#surface").bounding_box()
+        for i, left in enumerate((200, 600)):
+            box = page.locator("#boxes span").nth(i).bounding_box()
+            centre = (box["x"] + box["width"] / 2 - surface["x"]) / surface["width"]
+            middle = (box["y"] + box["height"] / 2 - surface["y"]) / surface["height"]
+            assert (centre, middle) == pytest.approx(((left + 5) / 800, 0.5), abs=0.03)
 
 
 def test_one_request_is_in_flight_and_a_stale_reply_is_dropped(service, browser):

@@ -41,16 +41,16 @@ class Augmentation:
 
 
 # One for each augmented copy of the data, in the order in which copies are added. The
-# first three are for the variety of hands, the fifth for tilted pictures, the sixth for
-# wide or narrow hands, the seventh for thin pens, the eighth for marks that are no part of
+# first four are for the variety of hands, the sixth for tilted pictures, the seventh for
+# wide or narrow hands, the eighth for thin pens, the ninth for marks that are no part of
 # the digit.
 AUGMENTATIONS = (
-    *[Augmentation(10, 0.12, 0.1, (0.55, 0.15, 0.15, 0.15), bend=0.6)] * 3,
+    *[Augmentation(10, 0.12, 0.1, (0.55, 0.15, 0.15, 0.15), bend=0.6)] * 4,
     Augmentation(15, 0.15, 0.1, (0.4, 0.2, 0.2, 0.2)),
     Augmentation(30, 0.1, 0.1, (0.4, 0.2, 0.2, 0.2)),
     Augmentation(10, 0.5, 0.1, (0.2, 0.3, 0.3, 0.2)),
     Augmentation(15, 0.15, 0.1, (0.1, 0.2, 0.6, 0.1)),
-    Augmentation(8, 0.1, 0.1, (0.4, 0.3, 0.1, 0.2), clutter=(0.25, 0.12, 0.13)),
+    Augmentation(8, 0.1, 0.1, (0.4, 0.3, 0.1, 0.2), clutter=(0.28, 0.14, 0.14)),
 )
 
 
@@ -139,7 +139,7 @@ def _add_line(ink: Tensor, generator: Generator) -> Tensor:
     distance = (across - amplitude * triangle(along / period + draw(0, 1))).abs()
     distance /= (1 + (4 * amplitude / period) ** 2).sqrt()
     line = (draw(*HALF_WIDTH) + 0.5 - distance).clamp(0, 1)
-    line *= (along - draw(-SHIFT, SHIFT) * OFFSET).abs() < draw(*HALF_LENGTH)
+    line *= (along - draw(-OFFSET, OFFSET)).abs() < draw(*HALF_LENGTH)
     period = draw(*DOT_PERIOD)
     dots = (period / 2 * triangle(along / period)).clamp(0, 1)
     line = torch.where(kind > 1 - DOTTED, line * dots, line)

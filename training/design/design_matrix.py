@@ -37,20 +37,23 @@ def design_matrix(
     cache: Path,
     purpose: str = "train",
     *,
+    n_rare_copies: int = 0,
     max_held: int = MAX_HELD,
     max_shuffled: int = MAX_SHUFFLED,
 ) -> Rows:
-    """Compute the rows of all parts, then `n_copies` augmented copies of the first part.
+    """Compute the rows of all parts, then augmented copies of the first two.
+
+    The first has `n_copies`, the second, if there is one, `n_rare_copies`.
 
     Pixels stay uint8. Other features are float32, or float16 with copies. A matrix
     with copies, or of more than `max_held` bytes, is written to the cache and mapped,
     so that its size does not add to the memory of the process. The cache keeps one
     matrix for each purpose and identifies it by a digest of its inputs and code.
     """
-    source = _Source(parts, features, n_copies)
+    source = _Source(parts, features, (n_copies, n_rare_copies))
     n_bytes = math.prod(source.shape) * source.dtype.itemsize
     matrix = None
-    if n_copies or n_bytes > max_held:
+    if source.has_copies or n_bytes > max_held:
         path = cache / f"{purpose}-{source.digest()}.npy"
         matrix = _mapped(source, path)
         if matrix is None:
@@ -70,17 +73,23 @@ def design_matrix(
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """The digits of a design matrix, its feature map and its number of copies."""
+    """The digits of a design matrix, its feature map and the copies of its first parts."""
 
     parts: Sequence[Digits]
     features: str
-    n_copies: int
+    n_copies: tuple[int, ...]
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are augmented copies."""
+        return any(self.n_copies)
 
     @property
     def order(self) -> list[tuple[int, Digits]]:
-        """The digits of the rows: all parts as copy 0, then the first one's copies."""
-        copies = range(1, 1 + self.n_copies)
-        return [*((0, part) for part in self.parts), *((copy, self.parts[0]) for copy in copies)]
+        """The digits of the rows: all parts as copy 0, then each one's copies."""
+        copied = zip(self.parts, self.n_copies, strict=False)
+        copies = [(i, part) for part, n in copied for i in range(1, 1 + n)]
+        return [*((0, part) for part in self.parts), *copies]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,7 +100,7 @@ class _Source:
     def dtype(self) -> np.dtype[np.uint8 | np.float16 | np.float32]:
         if self.features == "pixels":
             return np.dtype(np.uint8)
-        return np.dtype(np.float16 if self.n_copies else np.float32)
+        return np.dtype(np.float16 if self.has_copies else np.float32)
 
     @property
     def one(self) -> int:
@@ -100,7 +109,7 @@ class _Source:
 
     def blocks(self) -> Iterator[Matrix]:
         """Compute the rows in order: (<= 1000, D + 1), φ_0 in the last column."""
-        generators = [torch.Generator().manual_seed(copy) for copy in range(1 + self.n_copies)]
+        generators = [torch.Generator().manual_seed(copy) for copy in range(1 + max(self.n_copies))]
         blocks = [
             (copy, digits.images[start : start + BLOCK])
             for copy, digits in self.order

@@ -16,6 +16,7 @@ BLOCK = 1000  # images that are classified at a time
 N_BINS = 15
 METRIC_NAMES = {
     "accuracy": "accuracy",
+    "refused": "share of refused digits",
     "nll": "negative log-likelihood, nats",
     "brier": "Brier score",
     "ece": f"expected calibration error, {N_BINS} bins",
@@ -37,28 +38,56 @@ def probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.floa
     return np.concatenate([classifier.predict_proba(block) for block in blocks])
 
 
-def evaluate(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Any]:
+def digit_probabilities(classifier: Classifier, images: Images) -> npt.NDArray[np.float64]:
+    """Compute P(digit) (n,) of images (n, 28, 28): 1 without a detector."""
+    blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+    if classifier.detector is None:
+        return np.ones(len(images))
+    scores = [classifier.score(block).is_digit for block in blocks]
+    return np.concatenate([each for each in scores if each is not None])
+
+
+def refused(classifier: Classifier, images: Images) -> npt.NDArray[np.bool_]:
+    """Return which images (n, 28, 28) the service refuses as no digits: (n,)."""
+    threshold = classifier.detector.threshold if classifier.detector else 0.0
+    return digit_probabilities(classifier, images) < threshold
+
+
+def evaluate(
+    probabilities: npt.NDArray[np.float64],
+    labels: npt.NDArray[Any],
+    refused: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
     """Compute the metrics of probabilities (n, K) for labels (n,) in 0..K-1.
 
-    n: number of rows; the others except `confusion` are means over them
+    refused (n,): rows that are answered with no digit. They count as errors in the
+    accuracy; all other metrics are of the answers.
+
+    n: number of rows; the others except `confusion` are means
+    refused: share of the refused rows
     nll: -log p of the true class, in nats
     brier: Σ_k (p_k - y_k)², y one-hot    Brier, 1950
     ece: Σ_b n_b / n |accuracy_b - confidence_b| over 15 equal bins of the largest
         probability    Guo et al., "On calibration of modern neural networks", 2017
     confusion: counts [K true][K predicted]
     """
-    n, n_classes = probabilities.shape
+    n = len(labels)
+    if refused is None:
+        refused = np.zeros(n, bool)
+    probabilities, labels = probabilities[~refused], labels[~refused]
+    n_answers, n_classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
-    true = probabilities[np.arange(n), labels]
+    true = probabilities[np.arange(n_answers), labels]
     one_hot = np.eye(n_classes)[labels]
     confusion = np.zeros((n_classes, n_classes), int)
     np.add.at(confusion, (labels, predicted), 1)
     return {
         "n": n,
-        "accuracy": float(right.mean()),
-        "nll": float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean()),
-        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
+        "accuracy": float(right.sum() / n),
+        "refused": float(refused.mean()),
+        "nll": float(-np.log(np.maximum(true, np.finfo(float).tiny)).sum() / max(n_answers, 1)),
+        "brier": float(((probabilities - one_hot) ** 2).sum() / max(n_answers, 1)),
         "ece": _ece(probabilities.max(axis=1), right),
         "confusion": confusion.tolist(),
     }
@@ -98,4 +127,4 @@ def bins_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def _ece(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
     # n_b accuracy_b - n_b confidence_b is one sum over the bin
     gaps = np.bincount(bins_of(confidence), right - confidence, minlength=N_BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    return float(np.abs(gaps).sum() / max(len(right), 1))

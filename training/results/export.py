@@ -11,7 +11,7 @@ from torch import Tensor
 from service.classifier import Classifier, load, save
 from training.data.atomic import replacing
 from training.data.dataset import Digits
-from training.results.evaluation import evaluate, probabilities
+from training.results.evaluation import evaluate, probabilities, refused
 
 
 def to_classifier(
@@ -46,7 +46,9 @@ def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Class
     """
     with replacing(path) as partial:
         save(classifier, partial)
-        figures = evaluate(probabilities(load(partial), test.images), test.labels)
+        saved = load(partial)
+        p, is_refused = probabilities(saved, test.images), refused(saved, test.images)
+        figures = evaluate(p, test.labels, is_refused)
         evaluation = {"data": data, **figures}
         save(dataclasses.replace(classifier, evaluation=evaluation), partial)
         return load(partial)

@@ -27,6 +27,7 @@ def model_card(run: Trained, figures: Mapping[str, Any]) -> str:
         path=run.path.name,
         file=json.dumps(run.path.name),
         n_features=len(classifier.weight),
+        threshold=classifier.detector.threshold if classifier.detector else "(none)",
         n_parameters=n_columns * (len(classifier.weight) + 1),
         data=_table(("training data", ""), data.items()),
         hyperparameters=_table(("hyperparameter", ""), training.items()),

@@ -18,6 +18,7 @@ from training.results.evaluation import (
     evaluate,
     named_metrics,
     probabilities,
+    refused,
 )
 from training.results.model_card import model_card
 from training.results.page import image, page, table
@@ -39,7 +40,10 @@ def report(run: Trained, data: DataSet) -> tuple[str, str]:
     test = data.test.of_classes(classifier.classes)
     p = probabilities(classifier, test.images)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == test.labels
-    figures = {"data": f"{data.name} test", **evaluate(p, test.labels)}
+    figures = {
+        "data": f"{data.name} test",
+        **evaluate(p, test.labels, refused(classifier, test.images)),
+    }
     confusion = plots.confusion_matrix(figures["confusion"], classifier.classes)
     reliability = plots.reliability_diagram(confidence, right)
     coverage = plots.coverage_curve(confidence, right)

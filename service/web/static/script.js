@@ -19,7 +19,9 @@ let file = null; // the chosen picture, instead of strokes
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, busy = false, timer = 0, waitingSince = 0;
-let answer = null; // the last reply
+let last = null; // reply: a prediction, a number, or the refusal of what is no digit
+let answer = null; // the last reply, or the digit of its number that is shown
+let known = [...Array(10).keys()]; // the model's classes
 let chosen = null; // the digit whose evidence is shown; null: that of the answer
 
 // The drawing area
@@ -204,6 +206,10 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   undo();
 });
+$("picture").addEventListener("load", () => {
+  placeBoxes(); // its size is known
+  showDigit(answer);
+});
 addEventListener("resize", paint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   paint();
@@ -251,13 +257,17 @@ async function predict() {
   let wait = 0;
   try {
     const picture = file ?? (await toPng());
-    showCommand(picture);
-    const reply = await post(picture);
-    const body = await reply.json();
+    let reply = await post(picture), body = await reply.json();
+    const several = "n_digits" in body;
+    if (several) {
+      reply = await post(picture, "&several=1");
+      body = await reply.json();
+    }
+    showCommand(picture, several);
     if (sent === version) wait = await handleReply(reply, body);
   } catch {
     wait = RETRY;
-    if (sent === version) showAnswer(answer, "The service does not respond; retrying…");
+    if (sent === version) showAnswer(last, "The service does not respond; retrying…");
   }
   busy = false;
   if (wait) changed = true;
@@ -267,11 +277,11 @@ async function predict() {
   }
 }
 
-function post(picture) {
+function post(picture, options = "") {
   const key = sessionStorage.getItem("key");
   const form = new FormData();
   form.append("image", picture, "digit");
-  return fetch("predict?explain=1", {
+  return fetch(`predict?explain=1${options}`, {
     method: "POST",
     body: form,
     headers: key ? { Authorization: `Bearer ${key}` } : {},
@@ -283,10 +293,11 @@ async function handleReply(reply, body) {
   if (reply.ok) {
     showAnswer(body, sentenceFor(body));
     performance.mark("bars");
-  } else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
+  } else if ("is_digit" in body) showAnswer(body, sentenceForRefusal(body));
+  else if (reply.status === 422) showAnswer(null, "No prediction.", body.detail);
   else if (reply.status === 401) return (await askForKey()) ? RETRY_WITH_KEY : 0;
   else if (reply.status >= 500) {
-    showAnswer(answer, "The service is busy; retrying…");
+    showAnswer(last, "The service is busy; retrying…");
     return RETRY * (Number(reply.headers.get("Retry-After")) || 1);
   } else showAnswer(null, "Cannot read this picture.", body.detail);
   return 0;
@@ -320,12 +331,26 @@ function percent(p) {
   return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
 }
 
-function sentenceFor({ digit, probability, explanation }) {
-  const other = withArticle(explanation.runner_up);
-  if (probability >= CERTAIN) return `Almost certainly ${withArticle(digit)}.`;
-  if (probability >= LIKELY) return `Very likely ${withArticle(digit)}.`;
-  if (probability >= PROBABLE) return `Probably ${withArticle(digit)}, possibly ${other}.`;
-  return `Uncertain: ${withArticle(digit)} or ${other}.`;
+function sentenceFor({ number, digit, probability, is_digit = 1, explanation }) {
+  if (number) return sentenceForNumber(number, probability);
+  const one = withArticle(digit), other = withArticle(explanation.runner_up);
+  const doubt = is_digit < CERTAIN ? ` It may be no digit: ${percent(is_digit)} that it is one.` : "";
+  if (probability >= CERTAIN) return `Almost certainly ${one}.${doubt}`;
+  if (probability >= LIKELY) return `Very likely ${one}.${doubt}`;
+  if (probability >= PROBABLE) return `Probably ${one}, possibly ${other}.${doubt}`;
+  return `Uncertain: ${one} or ${other}.${doubt}`;
+}
+
+function sentenceForNumber(number, probability) {
+  if (probability >= CERTAIN) return `Almost certainly ${number}.`;
+  if (probability >= LIKELY) return `Very likely ${number}.`;
+  return `${probability >= PROBABLE ? "Probably" : "Uncertain: perhaps"} ${number}.`;
+}
+
+/** A drawing may be unfinished, so this is no error. */
+function sentenceForRefusal({ digit }) {
+  const start = file ? "This does not look like a digit" : "Not a digit yet";
+  return `${start}. The nearest is ${withArticle(digit)}.`;
 }
 
 function setText(id, text) {
@@ -334,33 +359,75 @@ function setText(id, text) {
 }
 
 function showAnswer(reply, sentence, detail = "") {
-  answer = reply;
-  if (reply === null) chosen = null;
-  setText("digit", reply ? String(reply.digit) : "?");
+  last = reply;
+  if (reply === null || reply.number) chosen = null;
+  const text = reply?.number ?? (reply?.probabilities ? String(reply.digit) : "?");
+  setText("digit", text);
+  $("digit").classList.toggle("long", text.length > 1);
   setText("sentence", detail ? `${sentence} ${detail[0].toUpperCase()}${detail.slice(1)}.` : sentence);
+  placeBoxes();
+  $("digits").replaceChildren(...(reply?.digits ?? []).map(makeDigit));
+  showDigit(reply?.digits?.[0] ?? reply);
+}
+
+/** Show one digit of a number, or the only one. */
+function showDigit(digit) {
+  answer = digit;
+  (last?.digits ?? []).forEach((each, i) => {
+    $("digits").children[i].setAttribute("aria-pressed", each === digit);
+    $("boxes").children[i].classList.toggle("shown", each === digit);
+  });
   showBars();
   explain();
 }
 
+function makeDigit(digit) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = digit.digit;
+  button.title = percent(digit.probability);
+  button.addEventListener("click", () => {
+    chosen = null;
+    showDigit(digit);
+  });
+  return button;
+}
+
+/** Place the boxes of a number's digits on the picture, which may leave margins. */
+function placeBoxes() {
+  const { naturalWidth, naturalHeight } = $("picture");
+  const [width, height] = file ? [naturalWidth, naturalHeight] : [SIDE, SIDE];
+  const side = Math.max(width, height, 1);
+  const boxes = (last?.digits ?? []).map(({ box: [x, y, w, h] }) => {
+    const box = document.createElement("span");
+    const percents = [(side - width) / 2 + x, (side - height) / 2 + y, w, h];
+    ["left", "top", "width", "height"].forEach((name, i) => {
+      box.style[name] = `${(100 * percents[i]) / side}%`;
+    });
+    return box;
+  });
+  $("boxes").replaceChildren(...boxes);
+}
+
 function classes() {
-  return answer?.classes ?? [...Array(10).keys()];
+  return last?.classes ?? known;
 }
 
 function showBars() {
-  const list = $("bars");
+  const list = $("bars"), probabilities = answer?.probabilities;
   if (list.children.length !== classes().length) {
     list.replaceChildren(...classes().map(makeBar));
   }
   classes().forEach((digit, i) => {
     const bar = list.children[i].firstChild;
-    const p = answer ? answer.probabilities[i] : 0;
-    const text = answer ? percent(p) : "–";
+    const p = probabilities?.[i] ?? 0;
+    const text = probabilities ? percent(p) : "–";
     bar.children[0].textContent = digit;
     bar.children[1].firstChild.style.transform = `scaleX(${p})`;
     bar.children[2].textContent = text;
-    bar.disabled = !answer;
-    bar.classList.toggle("best", answer?.digit === digit);
-    bar.setAttribute("aria-pressed", Boolean(answer) && (chosen ?? answer.digit) === digit);
+    bar.disabled = !probabilities;
+    bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
+    bar.setAttribute("aria-pressed", Boolean(probabilities) && (chosen ?? answer.digit) === digit);
     bar.setAttribute("aria-label", `${digit}: ${text}`);
   });
 }
@@ -392,7 +459,8 @@ function explain() {
     heatmap.setAttribute("aria-label", "No image yet");
     return;
   }
-  const { image, regions, logits, bias, answer: best, runner_up } = answer.explanation;
+  const { image, regions, logits, bias, answer: best, runner_up, digit_logit, digit_bias } =
+    answer.explanation;
   const pixel = heatmap.width / MODEL_SIDE;
   image.forEach((row, y) =>
     row.forEach((grey, x) => {
@@ -400,10 +468,14 @@ function explain() {
       heat.fillRect(x * pixel, y * pixel, pixel + 0.5, pixel + 0.5);
     }),
   );
+  const refused = !answer.probabilities; // then: why it is no digit
   const digit = chosen ?? best;
   const rival = digit === best ? runner_up : best;
   const [k, r] = [digit, rival].map((each) => classes().indexOf(each));
-  const evidence = regions.map((region) => region.logits[k] - region.logits[r]);
+  const [one, other] = refused ? ["a digit", "no digit"] : [digit, rival].map(withArticle);
+  const evidence = regions.map((region) =>
+    refused ? region.digit_evidence : region.logits[k] - region.logits[r],
+  );
   const largest = Math.max(...evidence.map(Math.abs), 1e-9);
   heat.textAlign = "center";
   heat.textBaseline = "middle";
@@ -428,36 +500,37 @@ function explain() {
     heat.fillStyle = "white";
     heat.fillText(text, x, y);
   });
-  const total = logits[k] - logits[r], start = bias[k] - bias[r];
+  const [total, start] = refused ? [digit_logit, digit_bias] : [logits, bias].map((z) => z[k] - z[r]);
   setText(
     "reason",
-    `Evidence of each region for ${withArticle(digit)} against ${withArticle(rival)}. With the bias of ` +
-      `${signed(start)} it adds up to ${signed(total)}: ${odds(total, digit, rival)}.`,
+    `Evidence of each region for ${one} against ${other}. With the bias of ` +
+      `${signed(start)} it adds up to ${signed(total)}: ${odds(total, one, other)}.`,
   );
-  heatmap.setAttribute("aria-label", `The image that the model classified, with evidence for ${digit} against ${rival}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
+  heatmap.setAttribute("aria-label", `The image that the model classified, with evidence for ${one} against ${other}: ${evidence.map(signed).slice(0, 16).join(", ")}`);
 }
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
 
-function odds(total, digit, rival) {
+function odds(total, one, other) {
   const factor = Math.exp(Math.abs(total));
   const times = factor < 1e6 ? Math.round(factor * 10 ** (factor < 10)) / 10 ** (factor < 10) : 0;
-  const [more, less] = total < 0 ? [rival, digit] : [digit, rival];
+  const [more, less] = total < 0 ? [other, one] : [one, other];
   const often = times ? `${times.toLocaleString("en")} times` : "over a million times";
-  return `${withArticle(more)} is ${often} as likely as ${withArticle(less)}`;
+  return `${more} is ${often} as likely as ${less}`;
 }
 
 // About
 
-function showCommand(picture) {
+function showCommand(picture, several) {
   const save = $("save");
   const name = file?.name ?? "digit.png";
   URL.revokeObjectURL(save.href);
   save.href = URL.createObjectURL(picture);
   save.hidden = Boolean(file);
+  const url = several ? `"${new URL("predict?several=1", location)}"` : new URL("predict", location);
   const quoted = /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
   const key = sessionStorage.getItem("key") ? ' -H "Authorization: Bearer $KEY"' : "";
-  setText("command", `curl -F image=@${quoted}${key} ${new URL("predict", location)}`);
+  setText("command", `curl -F image=@${quoted}${key} ${url}`);
 }
 
 $("copy").addEventListener("click", async () => {
@@ -476,10 +549,13 @@ async function showModel() {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const reply = await fetch("model", { headers }).catch(() => null);
   if (!reply?.ok) return;
-  const { model, training, evaluation, features } = await reply.json();
+  const { model, training, evaluation, features, classes } = await reply.json();
+  known = classes;
   const facts = [`Model ${model}: logistic regression on ${features}`];
   if (training.data) {
-    facts.push(`, trained on ${training.rows?.toLocaleString("en")} images of ${training.data} for ` +
+    const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
+    const others = drawn ? ` and ${count(drawn)} synthetic digits` : "";
+    facts.push(`, trained on ${count(rows - drawn)} images of ${training.data}${others} for ` +
       `${training.epochs} epochs of gradient descent (learning rate ${training.learning_rate}, batch size ` +
       `${training.batch_size}, seed ${training.seed}, torch ${training.versions?.torch})`);
   }

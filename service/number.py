@@ -1,0 +1,270 @@
+"""Numbers: the segmentation of a row of digits that the model finds the likeliest."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.classifier import Classifier
+from service.features import Images
+from service.images import InvalidImage, find_row, to_image
+from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
+from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
+from service.reading.mnist_format import is_mnist_shaped
+from service.reading.morphology import bounding_box
+from service.reading.row import Key, Row, Segment
+from service.reading.scale import Corners
+from service.reading.segmentation import Doubt
+from service.reading.stages import Show, ignore
+
+MAX_DIGITS = 20
+# images that are scored for one picture before cuts, and after them; segments that are
+# cut: a picture with more unlikely ones is no number
+MAX_SEGMENTS, MAX_CUT = 200, 6
+BLOCK = 32  # images scored at once
+SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
+# The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
+# the detector's log odds, and those of a segment that is as likely a digit as not; what a
+# cut loses; the standard deviation of the logarithm of a digit's height, of the row's
+DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
+LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
+LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+# the least probability of a number, and of one whose digits were cut apart
+CLEAR, CLEAR_CUT = 0.1, 0.35
+UNLIKE = "a part of the number does not look like a digit"
+
+
+class DigitAt(NamedTuple):
+    """A digit of a number."""
+
+    image: Images  # (28, 28), as the model sees it
+    box: tuple[int, int, int, int]  # x, y, width, height in pixels of the upright upload
+    probabilities: npt.NDArray[np.float64]  # (K,)
+    is_digit: float | None  # None without a detector
+
+
+class Number(NamedTuple):
+    """The digits of a number from left to right, and the probability that all are right."""
+
+    digits: list[DigitAt]
+    probability: float
+
+
+class Scored(NamedTuple):
+    """A segment as an image (28, 28), and what the model says of it."""
+
+    image: Images
+    probabilities: npt.NDArray[np.float64]  # (K,)
+    is_digit: float  # without a detector, the class's probability; 0 for a blob
+
+    @property
+    def digit(self) -> int:
+        """The index of the likeliest class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def score(self) -> float:
+        """The probability that the segment is the digit that it seems to be."""
+        return float(self.probabilities.max()) * self.is_digit
+
+
+Scores = dict[Key, Scored]
+
+
+class Path(NamedTuple):
+    """The likeliest segmentation of a row, and shares of the likelihood of all."""
+
+    segments: list[Segment]
+    digits: list[Scored]
+    share: float  # of the segmentations that read the same
+    several: float  # of those of several digits
+
+    @property
+    def probability(self) -> float:
+        """The probability that all digits are right."""
+        return self.share * math.prod(digit.score for digit in self.digits)
+
+
+def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
+    """Read one upload as a number: a row of 1 to MAX_DIGITS digits.
+
+    Raises what read_image raises, and NoDigit for several rows, for more digits, and
+    for ink that does not look like digits.
+    """
+    picture = decode(upload, max_pixels)
+    levels = levels_of(picture)
+    if is_mnist_shaped(levels):
+        return _one_digit(levels, classifier)
+    row, view = find_row(picture)
+    path = segment(row, classifier)
+    _refuse_unclear(path, row.has_several_rows, classifier)
+    size = upright_size(upload)
+    digits = [
+        DigitAt(
+            digit.image,
+            _pixels(view.at_working_size(each.box) * size),
+            digit.probabilities,
+            digit.is_digit if classifier.detector else None,
+        )
+        for digit, each in zip(path.digits, path.segments, strict=True)
+    ]
+    return Number(digits, path.probability)
+
+
+def _refuse_unclear(path: Path, has_several_rows: bool, classifier: Classifier) -> None:
+    """Raise NoDigit for a segmentation that is hardly a number."""
+    if has_several_rows and path.probability < LIKELY:
+        raise NoDigit("the picture holds several rows of digits; send one row")
+    least = classifier.detector.threshold if classifier.detector else LEAST
+    if any(digit.is_digit < least for digit in path.digits):
+        raise NoDigit(UNLIKE)
+    if len(path.digits) > MAX_DIGITS:
+        raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
+    has_cut = any(each.is_cut for each in path.segments)
+    if path.probability < (CLEAR_CUT if has_cut else CLEAR):
+        raise NoDigit("the digits of the number are not clear; leave a gap between them")
+
+
+def _pixels(corners: Corners) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of the box around corners (4, 2), in whole pixels."""
+    (left, top), (right, bottom) = np.floor(corners.min(0)), np.ceil(corners.max(0))
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def _one_digit(image: Images, classifier: Classifier) -> Number:
+    """Return the number of one digit in an MNIST-shaped picture."""
+    scores = classifier.score(image[np.newaxis])
+    rows, columns = bounding_box(image > 0)
+    corners = (columns.start, rows.start, columns.stop, rows.stop)
+    left, top, right, bottom = map(int, corners)
+    box = (left, top, right - left, bottom - top)
+    is_digit = None if scores.is_digit is None else float(scores.is_digit[0])
+    probability = float(scores.probabilities.max()) * (1 if is_digit is None else is_digit)
+    return Number([DigitAt(image, box, scores.probabilities[0], is_digit)], probability)
+
+
+def read_one(
+    upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
+) -> Images:
+    """Read one upload of one digit as an image (28, 28), as read_image does.
+
+    Raises also SeveralDigits.
+    """
+    picture = decode(upload, max_pixels)
+    show("decoded", picture)
+    try:
+        image, doubt = to_image(picture, show)
+    except MaybeRow:
+        _refuse_several(picture, classifier)
+        raise
+    if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
+        _refuse_several(picture, classifier)
+    show("28x28", image)
+    return image
+
+
+def _is_sure(image: Images, classifier: Classifier) -> bool:
+    """Return whether an image (28, 28) is surely one digit."""
+    probabilities, is_digit = classifier.score(image[np.newaxis])
+    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE_ALONE)
+
+
+def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
+    """Raise SeveralDigits if a picture is likely to hold more than one digit."""
+    try:
+        path = segment(find_row(picture)[0], classifier)
+    except InvalidImage:
+        return
+    n_digits = sum(digit.score >= LIKELY for digit in path.digits)
+    if n_digits > 1 and path.several >= LIKELY:
+        raise SeveralDigits(n_digits)
+
+
+def segment(row: Row, classifier: Classifier) -> Path:
+    """Find the likeliest segmentation of a row.
+
+    Only pieces that are surely no digit by themselves are cut.
+    """
+    scores: Scores = {}
+    path = _best_path(_score(row, classifier, scores), scores, len(row.order))
+    unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
+    if len(unsure) > MAX_CUT:
+        return path
+    n_pieces = len(row.order)
+    for piece in [piece for key in unsure for piece in key]:
+        whole = scores.get((piece,))
+        parts = row.cut(piece)
+        if whole:
+            scores[parts] = whole
+    if len(row.order) == n_pieces:
+        return path
+    return _best_path(_score(row, classifier, scores), scores, len(row.order))
+
+
+def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
+    """Score the segments of a row that are not scored yet: of few pieces before others."""
+    segments = sorted(row.segments(), key=lambda each: each.last - each.first)[:MAX_SEGMENTS]
+    new = [each for each in segments if each.key not in scores]
+    for first in range(0, len(new), BLOCK):
+        block = new[first : first + BLOCK]
+        images = np.stack([row.image(each) for each in block])
+        probabilities, is_digit = classifier.score(images)
+        if is_digit is None:
+            is_digit = probabilities.max(axis=1)
+        is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
+        rows = zip(images, probabilities, is_digit.tolist(), strict=True)
+        scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
+    return segments
+
+
+def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
+    """Choose consecutive segments of the largest product of likelihoods.
+
+    Raises NoDigit if no segments cover the row.
+    """
+    segments = sorted(segments, key=lambda each: each.first)
+    gains = [_log_likelihood(each, scores[each.key]) for each in segments]
+    # up to each piece: the largest product, and its last segment
+    best = np.full(n_pieces + 1, -np.inf)
+    best[0] = 0
+    before: dict[int, Segment] = {}
+    for each, gain in zip(segments, gains, strict=True):
+        if best[each.first] + gain > best[each.last]:
+            best[each.last] = best[each.first] + gain
+            before[each.last] = each
+    if n_pieces not in before:
+        raise NoDigit(UNLIKE)
+    chosen = [before[n_pieces]]
+    while chosen[0].first:
+        chosen.insert(0, before[chosen[0].first])
+    digits = [scores[each.key] for each in chosen]
+    read = np.array([digit.digit for digit in digits])
+    # up to each piece: the sum over all segmentations, and, up to each digit, over those
+    # that read the same
+    total = np.full(n_pieces + 1, -np.inf)
+    same = np.full((n_pieces + 1, len(read) + 1), -np.inf)
+    total[0] = same[0, 0] = 0
+    one = -np.inf
+    for each, gain in zip(segments, gains, strict=True):
+        total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
+        further = np.where(read == scores[each.key].digit, same[each.first, :-1] + gain, -np.inf)
+        same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
+        if each.last - each.first == n_pieces:
+            one = gain
+    share, single = np.exp([same[-1, -1] - total[-1], one - total[-1]]).tolist()
+    return Path(chosen, digits, share, 1 - single)
+
+
+def _log_likelihood(segment: Segment, scored: Scored) -> float:
+    """Compute the logarithm of the likelihood that a segment is a digit of its row.
+
+    The detector's part of it is a likelihood ratio: a part of a digit, or two digits,
+    are none.
+    """
+    p = max(float(scored.probabilities.max()), LEAST)
+    is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
+    ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
+    height = math.log(segment.height) / HEIGHT_SPREAD
+    return math.log(p) + DETECTOR_WEIGHT * ratio - height * height / 2 - CUT_LOSS * segment.is_cut

@@ -1,0 +1,196 @@
+"""The row of digits of a number: its pieces of ink, and the segments that may be a digit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from service.features import IMAGE_SIZE
+from service.reading import morphology
+from service.reading.binarise import Strokes
+from service.reading.cuts import find_cuts
+from service.reading.errors import NoDigit
+from service.reading.mnist_format import to_mnist_format
+from service.reading.morphology import Grey, Ints, Mask
+from service.reading.ruled_lines import remove_ruled_lines
+from service.reading.segmentation import (
+    FAINT,
+    Components,
+    choose_main,
+    is_stroke,
+    least_area,
+    stretched,
+)
+
+MAX_PIECES = 64  # components: a row has the largest ones
+TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
+SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
+FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
+STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
+CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
+# of the height of the row: the sides of a digit; and the pieces that it has at most
+MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
+MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
+MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
+
+Key = tuple[int, ...]  # the labels of a segment's pieces
+
+
+class Segment(NamedTuple):
+    """Consecutive pieces of a row that may be one digit."""
+
+    first: int  # of its pieces
+    last: int  # exclusive
+    key: Key
+    box: morphology.Box
+    height: float  # of the row's height
+    is_cut: bool  # whether it begins at a cut
+
+
+@dataclass
+class Row:
+    """The ink of a row of digits, in pieces; arrays are (h, w).
+
+    ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
+    labels from left to right; cut_off: those that begin at a cut; height: pixels, of a
+    usual digit.
+    """
+
+    ink: Grey
+    label: Ints
+    order: list[int]
+    cut_off: set[int]
+    height: float
+    has_several_rows: bool
+
+    def segments(self) -> Iterator[Segment]:
+        """Yield what may be one digit."""
+        boxes = self.boxes()
+        low, high = HEIGHTS
+        for first, start in enumerate(self.order):
+            for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
+                top, left = boxes[first:last, :2].min(0).tolist()
+                bottom, right = boxes[first:last, 2:].max(0).tolist()
+                height = (bottom - top) / self.height
+                is_one = last == first + 1
+                if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
+                    break
+                is_part = not self.cut_off.isdisjoint(self.order[first : first + 2])
+                if is_part and not is_one and right - left < MIN_PART * self.height:
+                    continue
+                if is_one or low <= height <= high:
+                    key = tuple(self.order[first:last])
+                    box = slice(top, bottom), slice(left, right)
+                    yield Segment(first, last, key, box, height, start in self.cut_off)
+
+    def boxes(self) -> Ints:
+        """Return the top, left, bottom and right of each piece: (n, 4)."""
+        y, x = np.nonzero(self.label)
+        place = np.zeros(int(self.label.max()) + 1, np.intp)
+        place[self.order] = np.arange(len(self.order))
+        piece = place[self.label[y, x]]
+        low = np.full((len(self.order), 2), max(self.label.shape))
+        high = np.zeros_like(low)
+        for axis, at in enumerate((y, x)):
+            np.minimum.at(low[:, axis], piece, at)
+            np.maximum.at(high[:, axis], piece, at + 1)
+        return np.concatenate([low, high], axis=1)
+
+    def image(self, segment: Segment) -> npt.NDArray[np.uint8]:
+        """Return a segment as an image (28, 28) like MNIST's; black if it is no stroke."""
+        near = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in segment.box)
+        label = self.label[near]
+        is_of = np.zeros(int(label.max()) + 1, bool)
+        is_of[[each for each in segment.key if each < len(is_of)]] = True
+        mask = is_of[label]
+        ink = self.ink[near] * (morphology.dilation(mask) & (mask | (label == 0)))
+        if ink.max() < MIN_INK:
+            return np.zeros(IMAGE_SIZE, np.uint8)
+        box = morphology.bounding_box(ink > FAINT)
+        if not is_stroke(mask[box]):
+            return np.zeros(IMAGE_SIZE, np.uint8)
+        return to_mnist_format(ink[box], mask[box])
+
+    def cut(self, piece: int) -> Key:
+        """Cut a piece wherever two digits may touch; return the new pieces."""
+        box = morphology.bounding_box(self.label == piece)
+        label = self.label[box]
+        mask = label == piece
+        if mask.shape[0] < HEIGHTS[0] * self.height or mask.shape[1] < CUT_WIDTH * self.height:
+            return (piece,)
+        right_of = np.zeros(mask.shape, np.intp)
+        for path in find_cuts(mask):
+            right_of += np.arange(mask.shape[1]) >= path[:, np.newaxis]
+        label[mask] = int(self.label.max()) + 1 + right_of[mask]
+        new = np.unique(label[mask]).tolist()
+        place = self.order.index(piece)
+        self.order[place : place + 1] = new
+        self.cut_off.update(new[1:])
+        return tuple(new)
+
+
+def select_row(strokes: Strokes) -> Row:
+    """Select the components of one row of digits, without ruled lines, frames and specks.
+
+    Raises InvalidImage where there is none.
+    """
+    mask = remove_ruled_lines(strokes.mask)
+    if not mask.any():
+        raise NoDigit("no ink stands out from the background")
+    parts = Components(mask)
+    possible, main = choose_main(parts, strokes.plane[mask])
+    height = parts.bottom - parts.top
+    is_tall = possible & (height >= TALL * height[main])
+    tall = _largest(parts, is_tall)
+    # of smaller components, those near a tall one are its parts
+    least = np.min([least_area(parts, i) for i in tall.tolist()], axis=0)
+    small = _largest(parts, possible & ~is_tall & (parts.area >= least))
+    chosen = np.concatenate([tall, small])[:MAX_PIECES]
+    piece = np.zeros(len(parts.area), np.intp)
+    piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
+    label = np.zeros(mask.shape, np.intp)
+    label[mask] = np.repeat(piece[parts.label], parts.runs.length)
+    order = np.unique(piece[chosen]).tolist()
+    usual = float(np.median(height[tall]))
+    ink = stretched(strokes.plane, strokes.floor, label > 0)
+    row = Row(ink, label, order, set(), usual, _are_rows(parts, tall))
+    row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
+    return row
+
+
+def _largest(parts: Components, chosen: Mask) -> Ints:
+    """List chosen components, MAX_PIECES at most, the largest first."""
+    indices = np.flatnonzero(chosen)
+    return indices[np.argsort(-parts.area[indices], kind="stable")][:MAX_PIECES]
+
+
+def _are_rows(parts: Components, tall: Ints) -> bool:
+    """Return whether tall components are in more than one row; a bar is in none."""
+    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    upright = tall[~is_flat[tall]]
+    row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
+    return len(set(row.tolist())) > 1
+
+
+def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64]:
+    """Return the overlap of components along one axis, of the lesser of their sides."""
+    both = np.minimum(end[i], end[j]) - np.maximum(start[i], start[j])
+    return both / np.minimum(end[i] - start[i], end[j] - start[j])
+
+
+def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
+    """Return which components are one above the other."""
+    beside = _overlap(parts.left, parts.right, i, j)
+    above = _overlap(parts.top, parts.bottom, i, j)
+    return (beside > STACKED) & (above < ABOVE)
+
+
+def _groups(chosen: Ints, are_joined: Callable[[Ints, Ints], Mask]) -> Ints:
+    """Label n components by the groups that pairs of them form: (n,), from 0."""
+    label = np.arange(len(chosen))
+    joined = are_joined(chosen[:, np.newaxis], chosen)
+    for i, j in zip(*np.nonzero(np.triu(joined, 1)), strict=True):
+        label[label == label[j]] = label[i]
+    return np.unique(label, return_inverse=True)[1]

@@ -1,0 +1,123 @@
+"""Steps of a prediction: admission, then reading and scoring while no other thread computes."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from flask import Response, g, request
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
+
+from service.classifier import Classifier, Scores
+from service.features import Images
+from service.images import InvalidImage, SeveralDigits, UnknownFormat
+from service.server.wsgi_keys import ADMIT, IS_CANCELLED, RECEIVED_AT
+from service.web import problems
+from service.web.extension import extension
+from service.web.hints import hint
+
+BLOCK = 256  # images scored while the lock is held once
+
+Upload = TypeVar("Upload", bytes, Images)
+Result = TypeVar("Result")
+Errors = dict[int, dict[str, object]]  # problem documents by the index of the picture
+
+
+def admit(cost: float) -> None:
+    """Raise ServiceUnavailable if the server has too much work to take on this cost."""
+    is_admitted = request.environ.get(ADMIT)  # only our server sets it
+    if is_admitted and not is_admitted(cost):
+        raise ServiceUnavailable("server overloaded; retry after 1 s")
+
+
+@contextmanager
+def timed(step: str) -> Iterator[None]:
+    """Run one step while no other thread computes, and add up its seconds.
+
+    Raises ClientDisconnected if the client has left.
+    """
+    requested = time.monotonic()
+    # before the first step, a request waits for a thread
+    seconds: dict[str, float] = g.setdefault(
+        "seconds", {"wait": requested - request.environ.get(RECEIVED_AT, requested)}
+    )
+    with extension().compute_lock:
+        if request.environ.get(IS_CANCELLED, bool)():
+            raise ClientDisconnected
+        started = time.monotonic()
+        seconds["wait"] += started - requested
+        try:
+            yield
+        finally:
+            seconds[step] = seconds.get(step, 0.0) + time.monotonic() - started
+
+
+def add_server_timing(response: Response) -> Response:
+    """Report how long each step took, if the request has ?timing=1."""
+    if request.args.get("timing") == "1" and "seconds" in g:
+        response.headers["Server-Timing"] = ", ".join(
+            f"{step};dur={1e3 * seconds:.3f}" for step, seconds in g.seconds.items()
+        )
+    return response
+
+
+def read_files(
+    files: list[bytes], read: Callable[[bytes], Result]
+) -> tuple[dict[int, Result], Errors]:
+    """Read picture files as `read_each` does; raise the error of a single one."""
+    if len(files) == 1:
+        return {0: _read(files[0], read)}, {}
+    return read_each(dict(enumerate(files)), read)
+
+
+def read_each(
+    uploads: Mapping[int, Upload], read: Callable[[Upload], Result]
+) -> tuple[dict[int, Result], Errors]:
+    """Read uploads, or grey levels (28, 28); return the results and the errors by index."""
+    results: dict[int, Result] = {}
+    errors: Errors = {}
+    for i, upload in uploads.items():
+        try:
+            results[i] = _read(upload, read)
+        except ClientDisconnected:
+            raise
+        except HTTPException as error:
+            errors[i] = problems.fields(error)
+    return results, errors
+
+
+def _read(upload: Upload, read: Callable[[Upload], Result]) -> Result:
+    metrics = extension().metrics
+    try:
+        with timed("read"):
+            result = read(upload)
+    except UnknownFormat as error:
+        metrics.count("digits_pictures", "unknown")
+        raise UnsupportedMediaType(f"{error}{hint(bytes(upload))}") from error
+    except InvalidImage as error:
+        metrics.count("digits_pictures", "refused")
+        if isinstance(error, SeveralDigits):
+            detail = f"{error}: ask with several=1, or send one"
+            raise problems.Refused(detail, n_digits=error.n_digits) from error
+        raise problems.Refused(str(error)) from error
+    metrics.count("digits_pictures", "read")
+    return result
+
+
+def score(classifier: Classifier, images: Images) -> Scores:
+    """Score images (n, 28, 28), block by block."""
+    probabilities = np.empty((len(images), len(classifier.classes)))
+    is_digit = np.empty(len(images))
+    for first in range(0, len(images), BLOCK):
+        block = slice(first, first + BLOCK)
+        with timed("score"):
+            probabilities[block], p = classifier.score(images[block])
+        if p is not None:
+            is_digit[block] = p
+    return Scores(probabilities, is_digit if classifier.detector else None)
