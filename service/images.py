@@ -134,7 +134,7 @@ def _segment(picture: Image.Image, show: Show) -> Digit:
 
 def _strokes(picture: Image.Image, show: Show) -> Strokes:
     """Find the ink in a picture of working size, and which pixels it covers."""
-    levels = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
+    levels = np.asarray(levels_of(picture), np.float32) / np.float32(MAX_GREY)
     ink = separate_ink(levels, show)
     show("ink", ink.plane)
     strokes = binarise(ink)

@@ -123,9 +123,11 @@ def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
 def levels_of(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """Return a picture's levels: (h, w) if all of it is grey, else (h, w, 3)."""
     levels = np.asarray(picture)
-    if levels.ndim == 3 and (levels == levels[..., :1]).all():
-        return levels[..., 0]
-    return levels
+    if levels.ndim == 2:
+        return levels
+    red, green, blue = levels.transpose(2, 0, 1)
+    is_grey = (red == green).all() and (red == blue).all()
+    return red if is_grey else levels
 
 
 class _Metered(io.BytesIO):
@@ -159,8 +161,10 @@ def _refuse_large(container: Container, max_pixels: int) -> None:
 def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: float) -> Image.Image:
     """Decode a file to mode L, RGB or RGBA, and average a large picture down."""
     with DECODERS[kind](_Metered(content, clock, deadline)) as picture:
-        # a JPEG can be decoded at a fraction of its size
-        picture.draft(None, (KEPT_SIDE, KEPT_SIDE))
+        # a JPEG can be decoded at a fraction of its size, by a power of 2
+        width, height = picture.size
+        factor = max(1, max(width, height) // KEPT_SIDE)
+        picture.draft(None, (max(1, width // factor), max(1, height // factor)))
         picture.load()
         convert = _conversion(picture)
         factor = max(picture.size) // KEPT_SIDE
@@ -179,11 +183,12 @@ def _conversion(picture: ImageFile) -> Callable[[Image.Image], Image.Image]:
         # writers of BMP often leave the opacity at 0
         is_opaque = picture.getchannel("A").getextrema() == (0, 0)
         return lambda strip: strip.convert("RGB" if is_opaque else "RGBA")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        return lambda strip: strip.convert("RGBA")
     # palettes, CMYK and YCbCr become RGB
     mode = "L" if picture.mode in ("1", "L") else "RGB"
-    return lambda strip: strip.convert(mode)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        mode = "RGBA"
+    # Pillow would copy a picture of that mode
+    return lambda strip: strip if strip.mode == mode else strip.convert(mode)
 
 
 def _averaged(

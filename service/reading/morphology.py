@@ -97,8 +97,9 @@ def count_isolated(mask: Mask) -> int:
 
 def bounding_box(mask: Mask) -> Box:
     """Return the rows and the columns of the box around the set pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    # searching so few bytes takes a tenth of the time of an array operation
+    rows, columns = mask.any(1).tobytes(), mask.any(0).tobytes()
+    return slice(rows.find(1), rows.rfind(1) + 1), slice(columns.find(1), columns.rfind(1) + 1)
 
 
 def border_pixels(mask: Mask) -> Mask:
@@ -136,7 +137,8 @@ class Runs(NamedTuple):
 def horizontal_runs(mask: Mask) -> Runs:
     """Find the horizontal runs of a mask (h, w)."""
     stride = mask.shape[1] + 2
-    edges = np.flatnonzero(np.diff(_padded(mask)[1:-1].ravel()))
+    flat = _padded(mask).reshape(-1)
+    edges = (flat[1:] != flat[:-1]).nonzero()[0] - stride  # of the padding above
     row = edges[::2] // stride
     return Runs(row, edges[::2] - row * stride, edges[1::2] - row * stride)
 
@@ -151,18 +153,17 @@ def label_runs(runs: Runs, width: int) -> Ints:
     # runs of the next row touch this one unless they end before it or start after it
     first = np.searchsorted(end, start + stride, "left")
     count = np.maximum(np.searchsorted(start, end + stride, "right") - first, 0)
-    a = np.repeat(np.arange(len(start)), count)
-    b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + first[a]
-    label = np.arange(len(start))
-    while len(a):
-        one, other = label[a], label[b]
-        apart = one != other
-        a, b, one, other = a[apart], b[apart], one[apart], other[apart]
+    own = np.arange(len(start))
+    a = own.repeat(count)
+    b = np.arange(len(a)) + (first - count.cumsum() + count)[a]
+    label, one, other = own.copy(), a, b
+    while (one != other).any():
         np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
         # replace every label by its root
-        while (label[label] != label).any():
-            label = label[label]
-    return np.unique(label, return_inverse=True)[1]
+        while ((root := label[label]) != label).any():
+            label = root
+        one, other = label[a], label[b]
+    return ((label == own).cumsum() - 1)[label]
 
 
 def largest_share(mask: Mask) -> float:
@@ -185,9 +186,3 @@ def select_runs(mask: Mask, runs: Runs, chosen: npt.NDArray[np.bool_]) -> Mask:
     result = np.zeros_like(mask)
     result[mask] = np.repeat(chosen, runs.length)
     return result
-
-
-def from_top(values: npt.NDArray[np.float32], rank: int) -> float:
-    """Return the value at this rank from the largest, which has rank 1."""
-    # with one position, numpy takes 25 times as long where many values are equal
-    return float(np.partition(values, [-rank, -1], axis=None)[-rank])

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import MAX_GREY
-from service.reading.background import MIN_CONTRAST, otsu
+from service.reading.background import MIN_CONTRAST
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
+from service.reading.order_statistics import otsu
 from service.reading.scale import Corners, View, corners_of, view_of
 from service.reading.segmentation import Components
 

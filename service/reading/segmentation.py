@@ -10,6 +10,7 @@ from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.errors import MaybeRow, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
+from service.reading.order_statistics import median, quantiles
 from service.reading.ruled_lines import remove_ruled_lines
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
@@ -30,11 +31,11 @@ SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
-WHITE = 85  # percentile of the digit's ink that becomes white
+WHITE = 0.85  # quantile of the digit's ink that becomes white
 MIN_PIXELS = 4  # of strokes
 # of the ink's level: the most that the rest of the picture, of more than so many
-# pixels, varies by at this percentile, one standard deviation of a normal variable
-MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 68
+# pixels, varies by at this quantile, one standard deviation of a normal variable
+MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 0.68
 MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
@@ -74,7 +75,7 @@ def select_digit(strokes: Strokes) -> Digit:
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
     """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
-    white = float(np.percentile(plane[mask], WHITE))
+    (white,) = quantiles(plane[mask], WHITE)
     return np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
 
 
@@ -84,9 +85,9 @@ def refuse_other_shapes(digit: Digit) -> None:
     if n_pixels < MIN_PIXELS:
         raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
     near = morphology.dilation(morphology.dilation(digit.mask | digit.lines))
-    rest = morphology.smooth(digit.strokes.plane)[~near]
+    rest = digit.strokes.soft[~near]
     if rest.size > MIN_REST:
-        spread = float(np.percentile(np.abs(rest - np.median(rest)), ONE_SIGMA))
+        (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
@@ -144,7 +145,7 @@ class Components:
 
     def _combine(self, operation: np.ufunc, values: Ints, start: int) -> Ints:
         """Combine the values of each component's runs, one of each run, with start."""
-        result = np.full(self.label.max() + 1, start)
+        result = np.full(int(self.label.max()) + 1, start)
         operation.at(result, self.label, values)
         return result
 

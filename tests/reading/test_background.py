@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.reading.background import otsu, separate_ink
+from service.reading.background import separate_ink
 from service.reading.errors import InvalidImage
 
 H = 96
@@ -97,13 +97,6 @@ def test_a_background_without_ink_is_refused(shape):
     for levels in (np.full(shape, 0.4, np.float32), slope):
         with pytest.raises(InvalidImage, match="blank"):
             separate_ink(levels)
-
-
-def test_otsu_separates_two_classes_at_a_level_between_them():
-    generator = np.random.default_rng(0)
-    dark, light = generator.normal(0.2, 0.05, 900), generator.normal(0.8, 0.05, 100)
-
-    assert 0.3 < otsu(np.concatenate([dark, light]).reshape(40, 25)) < 0.7
 
 
 FAT_STROKES = {
