@@ -7,7 +7,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.reading.morphology import Grey, Mask, bounding_box, dilation, opening, stroke_width
+from service.reading.morphology import (
+    Grey,
+    Mask,
+    bounding_box,
+    dilation,
+    opening,
+    padded,
+    stroke_width,
+)
 from service.reading.order_statistics import quantiles
 
 # LeCun, Cortes, Burges, "The MNIST database of handwritten digits"
@@ -124,10 +132,10 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
     before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
-    fine = np.pad(fine, (before, MAX_RADIUS * FINE + -before % FINE))
+    fine = padded(fine, before, MAX_RADIUS * FINE + -before % FINE)
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
-    h, w = fine.shape
-    return fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
+    h, w = fine.shape[0] // FINE, fine.shape[1] // FINE
+    return fine.reshape(h, FINE, -1).mean(1).reshape(h, w, FINE).mean(2)
 
 
 def _thickened(fine: Grey, radius: float) -> Grey:

@@ -17,20 +17,25 @@ Pick = Callable[..., npt.NDArray[Any]]
 EDGE_CORRECTION = 1.15
 
 
-def _padded(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
-    """Pad (h, w) by one pixel of zeros or of its own edge, much faster than np.pad."""
+def padded(a: npt.NDArray[Any], before: int = 1, after: int = 1) -> npt.NDArray[Any]:
+    """Pad (h, w) with zeros on all sides, much faster than np.pad."""
     h, w = a.shape
-    p = np.zeros((h + 2, w + 2), a.dtype)
-    p[1:-1, 1:-1] = a
-    if repeat:
-        p[0], p[-1] = p[1], p[-2]
-        p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
+    p = np.zeros((before + h + after, before + w + after), a.dtype)
+    p[before : before + h, before : before + w] = a
+    return p
+
+
+def _repeated(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pad (h, w) by one pixel of its own edge."""
+    p = padded(a)
+    p[0], p[-1] = p[1], p[-2]
+    p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
     return p
 
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    p = _padded(grey, repeat=True)
+    p = _repeated(grey)
     p = p[:-2] + 2 * p[1:-1] + p[2:]
     return (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
 
@@ -40,7 +45,7 @@ def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
 
     Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
-    p = _padded(a, repeat=True)
+    p = _repeated(a)
     if corners:
         p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
         return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
@@ -80,7 +85,7 @@ def despeckle(grey: Grey) -> Grey:
     Isolated pixels vanish. Lines stay, because each of their pixels has two neighbours
     on the line.
     """
-    p = _padded(grey, repeat=True)
+    p = _repeated(grey)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -90,7 +95,7 @@ def despeckle(grey: Grey) -> Grey:
 
 def count_isolated(mask: Mask) -> int:
     """Count the set pixels of a mask (h, w) without a set pixel among 8 neighbours."""
-    p = _padded(mask).astype(np.int8)
+    p = padded(mask).astype(np.int8)
     p = p[:-2] + p[1:-1] + p[2:]
     return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
 
@@ -112,7 +117,7 @@ def stroke_width(mask: Mask) -> float:
 
     At least one pixel of the mask must be set.
     """
-    p = _padded(mask)
+    p = padded(mask)
     level, upright = p[1:] != p[:-1], p[:, 1:] != p[:, :-1]
     perimeter = np.count_nonzero(level) + np.count_nonzero(upright)
     return 2 * np.count_nonzero(mask) / perimeter * EDGE_CORRECTION
@@ -137,7 +142,7 @@ class Runs(NamedTuple):
 def horizontal_runs(mask: Mask) -> Runs:
     """Find the horizontal runs of a mask (h, w)."""
     stride = mask.shape[1] + 2
-    flat = _padded(mask).reshape(-1)
+    flat = padded(mask).reshape(-1)
     edges = (flat[1:] != flat[:-1]).nonzero()[0] - stride  # of the padding above
     row = edges[::2] // stride
     return Runs(row, edges[::2] - row * stride, edges[1::2] - row * stride)
@@ -151,8 +156,8 @@ def label_runs(runs: Runs, width: int) -> Ints:
     stride = width + 2  # keeps the runs of one row from touching those of the next
     start, end = runs.row * stride + runs.start, runs.row * stride + runs.end
     # runs of the next row touch this one unless they end before it or start after it
-    first = np.searchsorted(end, start + stride, "left")
-    count = np.maximum(np.searchsorted(start, end + stride, "right") - first, 0)
+    first = end.searchsorted(start + stride, "left")
+    count = np.maximum(start.searchsorted(end + stride, "right") - first, 0)
     own = np.arange(len(start))
     a = own.repeat(count)
     b = np.arange(len(a)) + (first - count.cumsum() + count)[a]
@@ -183,6 +188,8 @@ def propagation(seeds: Mask, mask: Mask) -> Mask:
 
 def select_runs(mask: Mask, runs: Runs, chosen: npt.NDArray[np.bool_]) -> Mask:
     """Return a mask (h, w) with only the chosen ones of its runs."""
+    if chosen.all():
+        return mask
     result = np.zeros_like(mask)
     result[mask] = np.repeat(chosen, runs.length)
     return result

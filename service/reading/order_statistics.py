@@ -50,11 +50,10 @@ def otsu(grey: npt.NDArray[np.float32]) -> float:
     """Compute the threshold of levels that best separates two classes: Otsu, 1979."""
     low, high = float(grey.min()), float(grey.max())
     bins = ((grey - low) * ((OTSU_BINS - 0.01) / (high - low))).astype(np.uint8)
-    count = np.bincount(bins.ravel(), minlength=OTSU_BINS).astype(float)
-    below, mass = np.cumsum(count), np.cumsum(count * np.arange(OTSU_BINS))
-    above = below[-1] - below
-    # the variance between the classes; above the last cut there is no pixel
-    between = (mass[-1] * below - mass * below[-1]) ** 2 / np.maximum(below * above, 1)
-    between[above == 0] = 0
-    best = np.flatnonzero(between >= between.max() * OTSU_TIE)
-    return low + (float(best.mean()) + 1) * (high - low) / OTSU_BINS
+    count = np.bincount(bins.reshape(-1), minlength=OTSU_BINS).astype(float)
+    below, mass = count.cumsum(), (count * np.arange(OTSU_BINS)).cumsum()
+    # the variance between the classes, but for a factor; above the last cut is no pixel
+    between = mass[-1] * below - mass * below[-1]
+    between *= between / np.maximum(below * (below[-1] - below), 1)
+    best = (between >= between.max() * OTSU_TIE).nonzero()[0]
+    return low + (float(best.sum()) / len(best) + 1) * (high - low) / OTSU_BINS

@@ -115,8 +115,11 @@ def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
         raise NoDigit("no ink stands out from the background")
     parts = Components(mask)
     possible, main = choose_main(parts, plane[mask])
-    kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
-    kept[main] = True
+    if len(possible) == 1:
+        kept = np.ones(1, bool)
+    else:
+        kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
+        kept[main] = True
     total = parts.area[kept].sum()
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
@@ -134,26 +137,27 @@ class Components:
         h, w = self.shape = mask.shape
         self.runs = runs = morphology.horizontal_runs(mask)
         self.label = morphology.label_runs(runs, w)
-        self.area = self._combine(np.add, runs.length, 0)
-        self.top = self._combine(np.minimum, runs.row, h)
-        self.bottom = self._combine(np.maximum, runs.row + 1, 0)
-        self.left = self._combine(np.minimum, runs.start, w)
-        self.right = self._combine(np.maximum, runs.end, 0)
+        self.area = self._sum(runs.length)
+        # of the values for one index, the last is assigned; runs are in reading order
+        self.top, self.bottom = np.empty_like(self.area), np.empty_like(self.area)
+        self.top[self.label[::-1]] = runs.row[::-1]
+        self.bottom[self.label] = runs.row + 1
+        self.left, self.right = np.full_like(self.area, w), np.zeros_like(self.area)
+        np.minimum.at(self.left, self.label, runs.start)
+        np.maximum.at(self.right, self.label, runs.end)
         self.size = np.maximum(self.bottom - self.top, self.right - self.left)
         # whether each touches the border of the picture
         self.touches = (self.top == 0) | (self.left == 0) | (self.bottom == h) | (self.right == w)
 
-    def _combine(self, operation: np.ufunc, values: Ints, start: int) -> Ints:
-        """Combine the values of each component's runs, one of each run, with start."""
-        result = np.full(int(self.label.max()) + 1, start)
-        operation.at(result, self.label, values)
-        return result
+    def _sum(self, values: Ints) -> Ints:
+        """Sum the values of each component's runs."""
+        return np.bincount(self.label, values).astype(np.intp)
 
     def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
         """Count the pixels of each component within a box whose ends are exclusive."""
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
-        return self._combine(np.add, np.where(inside, np.maximum(length, 0), 0), 0)
+        return self._sum(np.where(inside, np.maximum(length, 0), 0))
 
 
 def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
@@ -182,9 +186,13 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
 def _not_frames(parts: Components) -> Mask:
     """Return which components are neither frames at the border nor printed boxes."""
     h, w = parts.shape
-    band = max(1, round(EDGE_BAND * min(h, w)))
-    inside = parts.area_within(band, h - band, band, w - band)
-    result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
+    result = np.ones(len(parts.area), bool)
+    if parts.touches.any():
+        band = max(1, round(EDGE_BAND * min(h, w)))
+        inside = parts.area_within(band, h - band, band, w - band)
+        result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
+    elif len(result) == 1:
+        return result
     large = parts.size >= BOX_SIZE * parts.size.max()
     largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
     for i in largest[large[largest]] if len(large) > 1 else ():
@@ -210,6 +218,8 @@ def _main(parts: Components, possible: Mask, ink: Grey) -> int:
 
     ink: as in choose_main.
     """
+    if len(possible) == 1:
+        return 0
     h, w = parts.shape
     y = (parts.top + parts.bottom) / 2 / h - 0.5
     x = (parts.left + parts.right) / 2 / w - 0.5
