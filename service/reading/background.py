@@ -8,7 +8,7 @@ from service.reading import morphology
 from service.reading.colour import ink_direction
 from service.reading.errors import NoDigit
 from service.reading.morphology import Grey, Mask
-from service.reading.order_statistics import median, otsu, quantiles, strongest
+from service.reading.order_statistics import median, otsu, quantiles, strongest, within
 from service.reading.stages import Show, ignore
 
 # Levels and contrasts are in [0, 1], reaches and widths in parts of a side.
@@ -17,7 +17,8 @@ SAME_COLOUR = 2.5 / 255  # colours no further apart count as one
 # In a picture of two colours, so many of the pixels have just these, and a third colour
 # fits between them; in a faint gradient none does.
 TWO_COLOURS, APART = 0.8, 3 * SAME_COLOUR
-FIT_POINTS, FIT_ROUNDS = 32, 10  # points per side that the background is fitted to
+FIT_POINTS = 32  # points per side that the background is fitted to
+FIT_ROUNDS, FITTED = 10, 0.05 / 255  # most rounds, and the change of a term that ends them
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
@@ -106,7 +107,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     is_light = _ink_is_light(bright, difference, may_be_fat=background.size == len(planes))
     mask = bright if is_light else ~bright
     ink: Grey = difference if is_light else -difference
-    ink = ink - np.float32(median(ink[~mask]))
+    ink = ink - np.float32(median(within(ink, ~mask)))
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, mask):
         return Ink(_remove_shadows(_along(direction, planes), is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
@@ -141,11 +142,14 @@ def _estimate_background(planes: Grey) -> Grey:
     terms = y[:, rows, np.newaxis][POWERS[0], :] * x[:, np.newaxis, columns][POWERS[1], :]
     terms = terms.reshape(len(RIDGE), -1)
     ridge = np.diag(RIDGE).astype(np.float32) * values.shape[1]
+    coefficients = np.zeros((len(planes), len(RIDGE)), np.float32)
     residual = values - common
     for _ in range(FIT_ROUNDS):
-        weight = 1 / np.maximum(np.sqrt((residual * residual).sum(0)), MIN_RESIDUAL)
-        left = terms * weight
-        coefficients = np.linalg.solve(left @ terms.T + ridge, left @ values.T).T
+        left = terms / np.maximum(np.sqrt((residual * residual).sum(0)), MIN_RESIDUAL)
+        before, normal = coefficients, left @ terms.T + ridge
+        coefficients = np.linalg.solve(normal, left @ values.T).T
+        if float(np.abs(coefficients - before).max()) < FITTED:
+            break
         residual = values - coefficients @ terms
     quadratic: Grey = np.zeros((len(planes), 3, 3), np.float32)
     quadratic[:, *POWERS] = coefficients
@@ -239,7 +243,7 @@ def _is_even(ink: Grey, mask: Mask) -> bool:
 
 def _has_two_levels(ink: Grey, mask: Mask) -> bool:
     """Return whether nearly all pixels are near a level of the mask or one of the rest."""
-    paper, pen = ink[~mask], ink[mask]
+    paper, pen = within(ink, ~mask), within(ink, mask)
     low, high = median(paper), median(pen)
     near, far = LEVEL * (high - low), (high - low) / 2
     # a level far above the ink or below the background makes the other one a shadow

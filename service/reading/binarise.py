@@ -7,7 +7,7 @@ import numpy as np
 from service.reading.background import MIN_CONTRAST, SPECK, Ink
 from service.reading.errors import NoDigit
 from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
-from service.reading.order_statistics import median
+from service.reading.order_statistics import from_top, median
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
@@ -88,8 +88,7 @@ def _ink_level(seen: Grey, noise: float) -> float:
     """
     rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
     beyond = rank + min(SPECK, int(MAX_SPECK * seen.size))
-    ranked = np.partition(seen, (-beyond, -rank), axis=None)
-    common, strongest = float(ranked[-beyond]), float(ranked[-rank])
+    common, strongest = from_top(seen, beyond, rank)
     least = max(MIN_CONTRAST, MIN_SIGNAL * noise)
     if least < common < STRONG * strongest:
         strongest = common

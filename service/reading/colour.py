@@ -27,7 +27,7 @@ def ink_direction(differences: Grey) -> Grey:
     colours, shape = differences.reshape(3, -1), differences.shape[1:]
     energy = np.einsum("cn,cn->n", colours, colours)
     rank = max(STRONGEST_RANK, len(energy) // PIXELS_PER_RANK)
-    most = from_top(energy, rank)
+    (most,) = from_top(energy, rank)
     strong = colours.compress(energy >= STRONG_ENERGY * most, axis=1)
     direction = np.linalg.eigh(strong @ strong.T)[1][:, -1]
     seen = energy >= GRID_ENERGY * most

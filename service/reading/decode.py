@@ -120,16 +120,6 @@ def read_mnist_png(upload: bytes) -> npt.NDArray[np.uint8] | None:
     return levels if is_mnist_shaped(levels) else None
 
 
-def levels_of(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Return a picture's levels: (h, w) if all of it is grey, else (h, w, 3)."""
-    levels = np.asarray(picture)
-    if levels.ndim == 2:
-        return levels
-    red, green, blue = levels.transpose(2, 0, 1)
-    is_grey = (red == green).all() and (red == blue).all()
-    return red if is_grey else levels
-
-
 class _Metered(io.BytesIO):
     """A file whose read() raises after a deadline, which ends the decoder's work."""
 

@@ -10,7 +10,7 @@ from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.errors import MaybeRow, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
-from service.reading.order_statistics import median, quantiles
+from service.reading.order_statistics import median, quantiles, within
 from service.reading.ruled_lines import remove_ruled_lines
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
@@ -85,8 +85,8 @@ def refuse_other_shapes(digit: Digit) -> None:
     if n_pixels < MIN_PIXELS:
         raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
     near = morphology.dilation(morphology.dilation(digit.mask | digit.lines))
-    rest = digit.strokes.soft[~near]
-    if rest.size > MIN_REST:
+    rest = within(digit.strokes.soft, ~near)
+    if len(rest) > MIN_REST:
         (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")

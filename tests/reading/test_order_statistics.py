@@ -20,13 +20,13 @@ def test_quantiles_are_those_of_numpy(values, share):
 def test_a_rank_from_the_top_is_that_of_a_sort(values, data):
     rank = data.draw(st.integers(1, len(values)))
 
-    assert from_top(values, rank) == sorted(values.tolist())[-rank]
+    assert from_top(values, rank, 1) == [sorted(values.tolist())[-rank], values.max()]
 
 
 def test_the_median_of_a_large_picture_of_noise_is_found_to_within_a_few_percent():
     noise = np.random.default_rng(0).normal(0, 1, (300, 10 * SAMPLE // 300)).astype(np.float32)
 
-    assert median(noise) == pytest.approx(float(np.median(noise)), abs=0.05)
+    assert median(noise) == pytest.approx(float(np.median(noise)), abs=0.1)
 
 
 def test_otsu_separates_two_classes_at_a_level_between_them():
