@@ -20,10 +20,13 @@ TWO_COLOURS, APART = 0.8, 3 * SAME_COLOUR
 FIT_POINTS = 32  # points per side that the background is fitted to
 FIT_ROUNDS, FITTED = 10, 0.05 / 255  # most rounds, and the change of a term that ends them
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
+# noisy paper has one colour if so many of its pixels have just this colour, and in all but
+# one of 3 x 3 parts of the picture at least EVEN of the mean
+NOISY_SHARE, PARTS, EVEN = 0.15, 3, 0.5
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
 POWERS = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
-RIDGE = (0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2)
+RIDGE = np.diag(np.array((0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2), np.float32))
 
 POLARITY_REACH = 1 / 9  # of the longer side: strokes are narrower
 # A vote so close to a tie is in doubt; a fat brush covers more than this of the picture;
@@ -128,9 +131,10 @@ def _estimate_background(planes: Grey) -> Grey:
     """
     h, w = planes.shape[1:]
     rows, columns = (slice(step // 2, None, step) for step in (_fit_step(h), _fit_step(w)))
-    values = planes[:, rows, columns].reshape(len(planes), -1)
+    points = planes[:, rows, columns]
+    values = points.reshape(len(planes), -1)
     common = np.array([[median(plane)] for plane in values], np.float32)
-    if _share_near(values, common) > 0.5:
+    if _have_one_colour(points, common):
         return common[..., np.newaxis]
     order = values.sum(0).argsort()  # of two colours, each holds one of these quartiles
     dark, light = (values[:, [order[at]]] for at in (len(order) // 4, -len(order) // 4))
@@ -141,7 +145,7 @@ def _estimate_background(planes: Grey) -> Grey:
     y, x = _powers(h), _powers(w)
     terms = y[:, rows, np.newaxis][POWERS[0], :] * x[:, np.newaxis, columns][POWERS[1], :]
     terms = terms.reshape(len(RIDGE), -1)
-    ridge = np.diag(RIDGE).astype(np.float32) * values.shape[1]
+    ridge = RIDGE * np.float32(values.shape[1])
     coefficients = np.zeros((len(planes), len(RIDGE)), np.float32)
     residual = values - common
     for _ in range(FIT_ROUNDS):
@@ -154,6 +158,20 @@ def _estimate_background(planes: Grey) -> Grey:
     quadratic: Grey = np.zeros((len(planes), 3, 3), np.float32)
     quadratic[:, *POWERS] = coefficients
     return np.matmul(y.T, quadratic @ x)
+
+
+def _have_one_colour(points: Grey, common: Grey) -> bool:
+    """Return whether points (1 or 3, h, w) are of a common colour but for ink and noise."""
+    is_near = np.abs(points - common[..., np.newaxis]).max(0) < SAME_COLOUR
+    share = np.count_nonzero(is_near) / is_near.size
+    if not NOISY_SHARE < share <= 0.5:
+        return share > 0.5
+    shares = sorted(
+        np.count_nonzero(part) / max(1, part.size)
+        for rows in np.array_split(is_near, PARTS)
+        for part in np.array_split(rows, PARTS, axis=1)
+    )
+    return shares[1] >= EVEN * share
 
 
 def _fit_step(side: int) -> int:

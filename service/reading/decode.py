@@ -79,7 +79,11 @@ def decode(
     try:
         container = open_container(upload)
         _refuse_large(container, max_pixels)
-        picture = _pixels(container.kind, container.content, clock, deadline)
+        if container.plain:  # Pillow would take ten times as long to read the file
+            mode, rows = container.plain
+            picture = Image.frombytes(mode, container.size, rows, "zip", mode)
+        else:
+            picture = _pixels(container.kind, container.content, clock, deadline)
         if not container.has_end:
             other = _pixels(container.kind, padded(container.content), clock, deadline)
             if other.tobytes() != picture.tobytes():
@@ -204,6 +208,11 @@ def _on_background(picture: Image.Image) -> Image.Image:
     If all visible pixels have one colour, the opacity itself is the ink. Otherwise dark
     and very pale colours are placed on white, all others on black.
     """
+    # four bytes of a pixel at once: all of an opaque grey one are its level but the last
+    words = np.asarray(picture).view("<u4")[..., 0]
+    grey = words & 0xFF
+    if (words == grey * 0x010101 + 0xFF000000).all():
+        return Image.fromarray(grey.astype(np.uint8))
     alpha = picture.getchannel("A")
     least, most = np.asarray(alpha.getextrema()).tolist()
     if least == MAX_GREY:

@@ -76,7 +76,8 @@ def find_plate(picture: Image.Image) -> Corners | None:
     if max(picture.size) <= CUT_OUT:
         return None
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
-    small = picture.reduce(factor).convert("L")
+    small = picture.reduce(factor) if factor > 1 else picture
+    small = small if small.mode == "L" else small.convert("L")
     levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
     if min(levels.shape) < MIN_SIDE or np.ptp(levels) < MIN_CONTRAST:
         return None

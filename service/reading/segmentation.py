@@ -172,14 +172,16 @@ def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
 
 def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     """Return whether the kept components, or others beside the main one, may be digits."""
+    width = parts.right[kept].max() - parts.left[kept].min()
+    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
+    if len(kept) == 1:
+        return Doubt.SHAPE if is_wide else Doubt.NONE
     height = parts.bottom - parts.top
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
     others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
     if (others & ~kept).any():
         return Doubt.OTHERS
-    width = parts.right[kept].max() - parts.left[kept].min()
-    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
 
 
