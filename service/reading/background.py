@@ -20,8 +20,8 @@ TWO_COLOURS, APART = 0.8, 3 * SAME_COLOUR
 FIT_POINTS = 32  # points per side that the background is fitted to
 FIT_ROUNDS, FITTED = 10, 0.05 / 255  # most rounds, and the change of a term that ends them
 MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
-# noisy paper has one colour if so many of its pixels have just this colour, and in all but
-# one of 3 x 3 parts of the picture at least EVEN of the mean
+# Noisy paper has one colour if so many of its pixels have just this colour, and in all but
+# one of 3 x 3 parts of the picture at least EVEN of the mean.
 NOISY_SHARE, PARTS, EVEN = 0.15, 3, 0.5
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
@@ -134,10 +134,12 @@ def _estimate_background(planes: Grey) -> Grey:
     points = planes[:, rows, columns]
     values = points.reshape(len(planes), -1)
     common = np.array([[median(plane)] for plane in values], np.float32)
-    if _have_one_colour(points, common):
+    if _have_one_colour(points, common, (h, w)):
         return common[..., np.newaxis]
-    order = values.sum(0).argsort()  # of two colours, each holds one of these quartiles
-    dark, light = (values[:, [order[at]]] for at in (len(order) // 4, -len(order) // 4))
+    # of two colours, each holds one of these quartiles
+    quartiles = len(values[0]) // 4, -len(values[0]) // 4
+    order = values.sum(0).argpartition(quartiles)
+    dark, light = (values[:, [order[at]]] for at in quartiles)
     dark_share, light_share = _share_near(values, dark), _share_near(values, light)
     are_apart = float(np.abs(light - dark).max()) > APART
     if are_apart and dark_share + light_share > TWO_COLOURS:
@@ -160,11 +162,14 @@ def _estimate_background(planes: Grey) -> Grey:
     return np.matmul(y.T, quadratic @ x)
 
 
-def _have_one_colour(points: Grey, common: Grey) -> bool:
-    """Return whether points (1 or 3, h, w) are of a common colour but for ink and noise."""
+def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
+    """Return whether points (1 or 3, h, w) are of a common colour but for ink and noise.
+
+    size: of the picture, in pixels. In a small one, shadows are not looked for later.
+    """
     is_near = np.abs(points - common[..., np.newaxis]).max(0) < SAME_COLOUR
     share = np.count_nonzero(is_near) / is_near.size
-    if not NOISY_SHARE < share <= 0.5:
+    if not NOISY_SHARE < share <= 0.5 or min(size) < MIN_SHADOW_SIDE:
         return share > 0.5
     shares = sorted(
         np.count_nonzero(part) / max(1, part.size)

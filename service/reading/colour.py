@@ -15,6 +15,7 @@ STRONG_ENERGY, STRONGEST_RANK, PIXELS_PER_RANK = 0.25, 8, 200
 # lines' are within NEAR_GRID radians of one colour. Along the border they have at least
 # GRID_BORDER of their density. Without their colour, MIN_KEPT of the ink's is left.
 GRID_ENERGY, MAX_SEEN, NEAR_GRID, GRID_BORDER, MIN_KEPT = 0.04, 0.3, 0.1, 0.3, 1 / 3
+TINY = np.finfo(np.float32).tiny
 MIN_GRID_SIDE = 48  # pixels: in less, lines and strokes look the same
 
 
@@ -48,7 +49,7 @@ def _direction_without_grid(colours: Grey, seen: Mask, direction: Grey) -> Grey:
     second, first = np.linalg.eigh(colours @ colours.T)[1].T[1:]
     x, y = first @ colours, second @ colours
     # light and dark differences of one colour have the same angle
-    angle = np.arctan(y / np.where(x == 0, np.finfo(x.dtype).tiny, x))
+    angle = np.arctan(y / np.where(x == 0, TINY, x))
     if np.ptp(angle) < NEAR_GRID:
         return direction
     above = angle > otsu(angle)

@@ -81,6 +81,7 @@ def decode(
         _refuse_large(container, max_pixels)
         if container.plain:  # Pillow would take ten times as long to read the file
             mode, rows = container.plain
+            rows = _Metered(rows, clock, deadline).read()
             picture = Image.frombytes(mode, container.size, rows, "zip", mode)
         else:
             picture = _pixels(container.kind, container.content, clock, deadline)
