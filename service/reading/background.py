@@ -91,15 +91,15 @@ class Hat(NamedTuple):
 
 
 def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
-    """Separate the ink of levels (h, w) or (h, w, 3) in [0, 1] from the background.
+    """Separate the ink of levels (h, w) or (3, h, w) in [0, 1] from the background.
 
     Raises InvalidImage where nothing differs from the background.
     """
-    # one plane after the other, (1 or 3, h, w): much faster than pixel after pixel
-    planes = levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)
-    planes = np.ascontiguousarray(planes)
+    planes = levels.reshape(-1, *levels.shape[-2:])  # (1 or 3, h, w)
     background = _estimate_background(planes)
-    show("background", np.broadcast_to(background, planes.shape).transpose(1, 2, 0).squeeze())
+    if show is not ignore:
+        shown = np.broadcast_to(background, planes.shape)
+        show("background", shown.transpose(1, 2, 0).squeeze())
     differences = planes - background
     direction = ink_direction(differences) if len(planes) > 1 else np.ones(1, np.float32)
     difference = _along(direction, differences)
@@ -176,7 +176,7 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
         for rows in np.array_split(is_near, PARTS)
         for part in np.array_split(rows, PARTS, axis=1)
     )
-    return shares[1] >= EVEN * share
+    return bool(shares[1] >= EVEN * share)
 
 
 def _fit_step(side: int) -> int:
@@ -207,7 +207,7 @@ def _ink_is_light(bright: Mask, difference: Grey, may_be_fat: bool) -> bool:
     of a fat brush does none of this, but its strokes are of even width. Where the cut
     is in the noise, the side with the stronger difference is the ink.
     """
-    border = float(morphology.border_pixels(bright).mean())
+    border = morphology.border_share(bright)
     share = np.count_nonzero(bright) / bright.size
     is_fat = FAT_INK < share < 1 - FAT_INK
     # what stays when opened is less than the share: most pictures need no opening
@@ -269,13 +269,13 @@ def _has_two_levels(ink: Grey, mask: Mask) -> bool:
     paper, pen = within(ink, ~mask), within(ink, mask)
     low, high = median(paper), median(pen)
     near, far = LEVEL * (high - low), (high - low) / 2
+    if np.count_nonzero(np.abs(paper - low) < near) <= NEAR_PAPER * len(paper):
+        return False
+    if np.count_nonzero(np.abs(pen - high) < near) <= NEAR_PEN * len(pen):
+        return False
     # a level far above the ink or below the background makes the other one a shadow
-    third = ((ink > high + far) | (ink < low - far)).mean()
-    return bool(
-        (np.abs(paper - low) < near).mean() > NEAR_PAPER
-        and (np.abs(pen - high) < near).mean() > NEAR_PEN
-        and third < THIRD
-    )
+    n_third = np.count_nonzero(ink > high + far) + np.count_nonzero(ink < low - far)
+    return bool(n_third < THIRD * ink.size)
 
 
 def _has_sheet(mask: Mask) -> bool:
@@ -283,12 +283,13 @@ def _has_sheet(mask: Mask) -> bool:
 
     The desk is the class along the border; the sheet is large and fills its box.
     """
-    border = morphology.border_pixels(mask).mean()
+    border = morphology.border_share(mask)
     sheet = ~mask if border > 0.5 else mask
     if max(border, 1 - border) < DESK_BORDER or not sheet.any():
         return False
     box = sheet[morphology.bounding_box(sheet)]
-    return bool(min(box.shape) > SHEET_SIDE * min(mask.shape) and box.mean() > SHEET_FILLED)
+    is_large = min(box.shape) > SHEET_SIDE * min(mask.shape)
+    return bool(is_large and np.count_nonzero(box) > SHEET_FILLED * box.size)
 
 
 def _remove_shadows(raw: Grey, seems_light: bool, show: Show) -> Grey:

@@ -4,7 +4,7 @@ from math import cos, sin
 
 import numpy as np
 
-from service.reading.morphology import Grey, Mask, border_pixels
+from service.reading.morphology import Grey, Mask, border_share
 from service.reading.order_statistics import STRAY_PIXELS, from_top, median, otsu, strongest
 
 # The ink's colour is taken from the pixels with this part of the strongest difference's
@@ -65,7 +65,7 @@ def _direction_without_grid(colours: Grey, seen: Mask, direction: Grey) -> Grey:
     if (
         kept < MIN_KEPT
         or (np.abs(angle[is_grid] - turn) < NEAR_GRID).mean() < 0.5
-        or border_pixels(grid).mean() < GRID_BORDER * grid.mean()
+        or border_share(grid) < GRID_BORDER * grid.mean()
     ):
         return direction
     return across

@@ -79,7 +79,7 @@ def find_plate(picture: Image.Image) -> Corners | None:
     small = picture.reduce(factor) if factor > 1 else picture
     small = small if small.mode == "L" else small.convert("L")
     levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
-    if min(levels.shape) < MIN_SIDE or np.ptp(levels) < MIN_CONTRAST:
+    if min(levels.shape) < MIN_SIDE or levels.max() - levels.min() < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)
     corners = _plate_of_class(bright)
