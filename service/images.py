@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import MAX_GREY
+from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
-from service.reading.decode import MAX_PIXELS, decode, levels_of, read_mnist_png
+from service.reading.decode import MAX_PIXELS, decode, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
-from service.reading.scale import View, closer_crop, closer_row, reduced
+from service.reading.scale import Levels, View, closer_crop, closer_row, levels_of, reduced
 from service.reading.segmentation import FAINT, Digit, Doubt, refuse_other_shapes, select_digit
 from service.reading.stages import Show, ignore
 
@@ -61,8 +61,7 @@ def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], Doubt]:
     """Return a picture as an image (28, 28), and whether it may hold several digits."""
-    levels = levels_of(picture)
-    if is_mnist_shaped(levels):
+    if picture.size == IMAGE_SIZE and is_mnist_shaped(levels := levels_of(picture)):
         return levels, Doubt.NONE
     found = find_digit(picture, show)
     return to_mnist_format(found.ink, found.mask), found.doubt
@@ -92,10 +91,10 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
     for view in reversed(plates):
         show("plate", view.picture)
         with contextlib.suppress(InvalidImage):
-            found = _find_at(view.picture, view.working, show)
+            found = _find_at(view.picture, view.levels, show)
             if has_strokes(found.mask):
                 return found
-    return _find_at(whole.picture, whole.working, show)
+    return _find_at(whole.picture, whole.levels, show)
 
 
 def _views(picture: Image.Image) -> list[View]:
@@ -106,37 +105,37 @@ def _views(picture: Image.Image) -> list[View]:
     return list(nested_plates(picture))
 
 
-def _find_at(picture: Image.Image, working: Image.Image, show: Show) -> Found:
+def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
     """Find the digit in a picture, without a search for plates.
 
-    A small digit in a large picture is found at working size, then read from a crop.
+    levels: of the picture at working size. A small digit in a large picture is found at
+    this size, then read from a crop.
     """
-    digit = _segment(working, show)
+    digit = _segment(levels, show)
     box = bounding_box(digit.ink > FAINT)
     crop = closer_crop(picture, box)
     if crop is not None:
         show("crop", crop)
         # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            found = _find_at(crop, reduced(crop), show)
+            found = _find_at(crop, levels_of(reduced(crop)), show)
             # the crop may leave out other digits
             return found._replace(doubt=digit.doubt) if digit.doubt == Doubt.OTHERS else found
     refuse_other_shapes(digit)
     return Found(digit.ink[box], digit.mask[box], digit.doubt)
 
 
-def _segment(picture: Image.Image, show: Show) -> Digit:
+def _segment(levels: Levels, show: Show) -> Digit:
     """Segment a picture of working size: background, ink, mask, digit."""
-    strokes = _strokes(picture, show)
+    strokes = _strokes(levels, show)
     digit = select_digit(strokes)
     show("digit", digit.ink)
     return digit
 
 
-def _strokes(picture: Image.Image, show: Show) -> Strokes:
+def _strokes(levels: Levels, show: Show) -> Strokes:
     """Find the ink in a picture of working size, and which pixels it covers."""
-    levels = np.asarray(picture, np.float32) / np.float32(MAX_GREY)
-    ink = separate_ink(levels, show)
+    ink = separate_ink(np.asarray(levels, np.float32) / np.float32(MAX_GREY), show)
     show("ink", ink.plane)
     strokes = binarise(ink)
     show("mask", strokes.mask)
@@ -160,10 +159,10 @@ def find_row(picture: Image.Image) -> tuple[Row, View]:
 
 def _row_at(view: View) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
-    row = select_row(_strokes(view.working, ignore))
+    row = select_row(_strokes(view.levels, ignore))
     crop = closer_row(view, bounding_box(row.label > 0))
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return select_row(_strokes(crop.working, ignore)), crop
+            return select_row(_strokes(crop.levels, ignore)), crop
     return row, view

@@ -10,12 +10,12 @@ from PIL import Image
 from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
-from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
+from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment
-from service.reading.scale import Corners
+from service.reading.scale import Corners, levels_of
 from service.reading.segmentation import Doubt
 from service.reading.stages import Show, ignore
 

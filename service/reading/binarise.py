@@ -7,6 +7,7 @@ import numpy as np
 from service.reading.background import MIN_CONTRAST, SPECK, Ink
 from service.reading.errors import NoDigit
 from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
+from service.reading.order_statistics import from_top, median
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
@@ -34,6 +35,7 @@ class Strokes(NamedTuple):
     mask: Mask  # (h, w): which pixels are ink
     level: float  # of strong ink
     floor: float  # the level up to which ink is black in the image
+    soft: Grey  # (h, w): the smoothed ink
 
 
 def binarise(ink: Ink) -> Strokes:
@@ -45,7 +47,8 @@ def binarise(ink: Ink) -> Strokes:
     """
     plane = ink.plane
     noise = estimate_noise(plane)
-    seen = smooth(plane) if noise > 0 else plane
+    soft = smooth(plane)
+    seen = soft if noise > 0 else plane
     level = _ink_level(seen, noise)
     weak, threshold = (
         min(max(ink.threshold * level, deviations * noise), MAX_THRESHOLD * level)
@@ -56,13 +59,14 @@ def binarise(ink: Ink) -> Strokes:
     # counted before smoothing, which spreads grains and joins them
     if may_have_salt and count_isolated(plane > threshold) > MAX_ISOLATED:
         plane = despeckle(plane)
+        soft = smooth(plane)
         mask = plane > threshold
     elif weak < threshold:
         mask = propagation(mask, seen > weak)
-    if mask.mean() > MAX_INK:
+    if np.count_nonzero(mask) > MAX_INK * mask.size:
         raise NoDigit("nearly all is ink; leave some background around the digit")
     floor = (NOISY_FLOOR if noise else FLOOR) * threshold
-    return Strokes(plane, mask, level, floor)
+    return Strokes(plane, mask, level, floor, soft)
 
 
 def estimate_noise(plane: Grey) -> float:
@@ -73,7 +77,7 @@ def estimate_noise(plane: Grey) -> float:
     """
     p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
     p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
-    deviation = float(np.median(np.abs(p))) if p.size else 0.0
+    deviation = median(np.abs(p)) if p.size else 0.0
     return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
 
 
@@ -84,11 +88,10 @@ def _ink_level(seen: Grey, noise: float) -> float:
     """
     rank = max(STRONGEST_RANK, seen.size // PIXELS_PER_RANK)
     beyond = rank + min(SPECK, int(MAX_SPECK * seen.size))
-    ranked = np.partition(seen, (-beyond, -rank), axis=None)
-    common, strongest = float(ranked[-beyond]), float(ranked[-rank])
+    common, strongest = from_top(seen, beyond, rank)
     least = max(MIN_CONTRAST, MIN_SIGNAL * noise)
     if least < common < STRONG * strongest:
         strongest = common
     if strongest < least:
         raise NoDigit("the picture is blank (no ink stands out from its noise)")
-    return float(np.median(seen[seen > STRONG * strongest]))
+    return median(seen[seen > STRONG * strongest])

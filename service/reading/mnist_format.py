@@ -7,7 +7,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import IMAGE_SIZE, MAX_GREY
-from service.reading.morphology import Grey, Mask, bounding_box, dilation, opening, stroke_width
+from service.reading.morphology import (
+    Grey,
+    Mask,
+    bounding_box,
+    dilation,
+    opening,
+    padded,
+    stroke_width,
+)
+from service.reading.order_statistics import quantiles
 
 # LeCun, Cortes, Burges, "The MNIST database of handwritten digits"
 BOX = 20
@@ -24,10 +33,10 @@ THICK, THICK_TO = 4.6, 4.0
 MAX_RADIUS = 2  # pixels: the most that either side of a stroke moves
 FINE = 4  # subpixels per pixel while widths change
 OPENING = 3  # subpixels: the width that strokes, while thickened, leave between them
-# Ink above a share of its strongest is a stroke's; this percentile of it becomes white.
-STROKE_SHARE, WHITE_PERCENTILE, MIN_WHITE = 0.3, 75, 0.05
-# the level of a thin stroke after scaling: this percentile of the ink above a level
-MIN_THIN_INK, THIN_PERCENTILE, MIN_THIN_LEVEL = 0.1, 60, 0.3
+# Ink above a share of its strongest is a stroke's; this quantile of it becomes white.
+STROKE_SHARE, WHITE_QUANTILE, MIN_WHITE = 0.3, 0.75, 0.05
+# the level of a thin stroke after scaling: this quantile of the ink above a level
+MIN_THIN_INK, THIN_QUANTILE, MIN_THIN_LEVEL = 0.1, 0.6, 0.3
 BLOCK = 256  # images that are checked at once: their bytes fit into a CPU's cache
 MIDDLE = IMAGE_SIZE[0] // 2
 # 1, and the indices of the row and of the column, of every pixel: (784, 3)
@@ -97,7 +106,7 @@ def to_mnist_format(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:
         small = _redraw(ink, shape, width)
     # strokes reach white, as MNIST's do
     strokes = small[small > STROKE_SHARE * small.max()]
-    white = max(float(np.percentile(strokes, WHITE_PERCENTILE)), MIN_WHITE)
+    white = max(*quantiles(strokes, WHITE_QUANTILE), MIN_WHITE)
     return _centre(np.clip(small / np.float32(white), 0, 1))
 
 
@@ -118,15 +127,15 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     fine = _resize(ink, (height, breadth), resampling)
     if thickens:
         # resizing makes a thin stroke pale: restore its level before thickening it
-        level = float(np.percentile(fine[fine > MIN_THIN_INK], THIN_PERCENTILE))
+        (level,) = quantiles(fine[fine > MIN_THIN_INK], THIN_QUANTILE)
         fine = np.clip(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)), 0, 1)
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
     before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
-    fine = np.pad(fine, (before, MAX_RADIUS * FINE + -before % FINE))
+    fine = padded(fine, before, MAX_RADIUS * FINE + -before % FINE)
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
-    h, w = fine.shape
-    return fine.reshape(h // FINE, FINE, w // FINE, FINE).mean((1, 3))
+    h, w = fine.shape[0] // FINE, fine.shape[1] // FINE
+    return fine.reshape(h, FINE, -1).mean(1).reshape(h, w, FINE).mean(2)
 
 
 def _thickened(fine: Grey, radius: float) -> Grey:

@@ -17,22 +17,34 @@ Pick = Callable[..., npt.NDArray[Any]]
 EDGE_CORRECTION = 1.15
 
 
-def _padded(a: npt.NDArray[Any], repeat: bool = False) -> npt.NDArray[Any]:
-    """Pad (h, w) by one pixel of zeros or of its own edge, much faster than np.pad."""
+def padded(a: npt.NDArray[Any], before: int = 1, after: int = 1) -> npt.NDArray[Any]:
+    """Pad (h, w) with zeros on all sides, much faster than np.pad."""
     h, w = a.shape
-    p = np.zeros((h + 2, w + 2), a.dtype)
-    p[1:-1, 1:-1] = a
-    if repeat:
-        p[0], p[-1] = p[1], p[-2]
-        p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
+    p = np.zeros((before + h + after, before + w + after), a.dtype)
+    p[before : before + h, before : before + w] = a
+    return p
+
+
+def _repeated(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pad (h, w) by one pixel of its own edge."""
+    p = padded(a)
+    p[0], p[-1] = p[1], p[-2]
+    p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
     return p
 
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    p = _padded(grey, repeat=True)
-    p = p[:-2] + 2 * p[1:-1] + p[2:]
-    return (p[:, :-2] + 2 * p[:, 1:-1] + p[:, 2:]) * np.float32(1 / 16)
+    p = _repeated(grey)
+    # adding in place saves the memory of four copies
+    rows = 2 * p[1:-1]
+    rows += p[:-2]
+    rows += p[2:]
+    soft: Grey = 2 * rows[:, 1:-1]
+    soft += rows[:, :-2]
+    soft += rows[:, 2:]
+    soft *= np.float32(1 / 16)
+    return soft
 
 
 def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
@@ -40,7 +52,7 @@ def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
 
     Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
-    p = _padded(a, repeat=True)
+    p = _repeated(a)
     if corners:
         p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
         return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
@@ -80,7 +92,7 @@ def despeckle(grey: Grey) -> Grey:
     Isolated pixels vanish. Lines stay, because each of their pixels has two neighbours
     on the line.
     """
-    p = _padded(grey, repeat=True)
+    p = _repeated(grey)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -90,20 +102,22 @@ def despeckle(grey: Grey) -> Grey:
 
 def count_isolated(mask: Mask) -> int:
     """Count the set pixels of a mask (h, w) without a set pixel among 8 neighbours."""
-    p = _padded(mask).astype(np.int8)
+    p = padded(mask).astype(np.int8)
     p = p[:-2] + p[1:-1] + p[2:]
     return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
 
 
 def bounding_box(mask: Mask) -> Box:
     """Return the rows and the columns of the box around the set pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    # searching so few bytes takes a tenth of the time of an array operation
+    rows, columns = mask.any(1).tobytes(), mask.any(0).tobytes()
+    return slice(rows.find(1), rows.rfind(1) + 1), slice(columns.find(1), columns.rfind(1) + 1)
 
 
-def border_pixels(mask: Mask) -> Mask:
-    """Return the pixels along the four sides of (h, w) as one row, corners twice."""
-    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+def border_share(mask: Mask) -> float:
+    """Return the share of set pixels among those along the four sides, corners twice."""
+    sides = mask[0], mask[-1], mask[:, 0], mask[:, -1]
+    return sum(map(np.count_nonzero, sides)) / sum(map(len, sides))
 
 
 def stroke_width(mask: Mask) -> float:
@@ -111,7 +125,7 @@ def stroke_width(mask: Mask) -> float:
 
     At least one pixel of the mask must be set.
     """
-    p = _padded(mask)
+    p = padded(mask)
     level, upright = p[1:] != p[:-1], p[:, 1:] != p[:, :-1]
     perimeter = np.count_nonzero(level) + np.count_nonzero(upright)
     return 2 * np.count_nonzero(mask) / perimeter * EDGE_CORRECTION
@@ -136,7 +150,8 @@ class Runs(NamedTuple):
 def horizontal_runs(mask: Mask) -> Runs:
     """Find the horizontal runs of a mask (h, w)."""
     stride = mask.shape[1] + 2
-    edges = np.flatnonzero(np.diff(_padded(mask)[1:-1].ravel()))
+    flat = padded(mask).reshape(-1)
+    edges = (flat[1:] != flat[:-1]).nonzero()[0] - stride  # of the padding above
     row = edges[::2] // stride
     return Runs(row, edges[::2] - row * stride, edges[1::2] - row * stride)
 
@@ -149,20 +164,19 @@ def label_runs(runs: Runs, width: int) -> Ints:
     stride = width + 2  # keeps the runs of one row from touching those of the next
     start, end = runs.row * stride + runs.start, runs.row * stride + runs.end
     # runs of the next row touch this one unless they end before it or start after it
-    first = np.searchsorted(end, start + stride, "left")
-    count = np.maximum(np.searchsorted(start, end + stride, "right") - first, 0)
-    a = np.repeat(np.arange(len(start)), count)
-    b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + first[a]
-    label = np.arange(len(start))
-    while len(a):
-        one, other = label[a], label[b]
-        apart = one != other
-        a, b, one, other = a[apart], b[apart], one[apart], other[apart]
+    first = end.searchsorted(start + stride, "left")
+    count = np.maximum(start.searchsorted(end + stride, "right") - first, 0)
+    own = np.arange(len(start))
+    a = own.repeat(count)
+    b = np.arange(len(a)) + (first - count.cumsum() + count)[a]
+    label, one, other = own.copy(), a, b
+    while (one != other).any():
         np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
-        # replace every label by its root
-        while (label[label] != label).any():
+        # replace every label by its root, which is twice as near after each step
+        for _ in range(len(own).bit_length()):
             label = label[label]
-    return np.unique(label, return_inverse=True)[1]
+        one, other = label[a], label[b]
+    return ((label == own).cumsum() - 1)[label]
 
 
 def largest_share(mask: Mask) -> float:
@@ -182,6 +196,8 @@ def propagation(seeds: Mask, mask: Mask) -> Mask:
 
 def select_runs(mask: Mask, runs: Runs, chosen: npt.NDArray[np.bool_]) -> Mask:
     """Return a mask (h, w) with only the chosen ones of its runs."""
+    if chosen.all():
+        return mask
     result = np.zeros_like(mask)
     result[mask] = np.repeat(chosen, runs.length)
     return result

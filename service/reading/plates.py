@@ -9,12 +9,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.features import MAX_GREY
-from service.reading.background import MIN_CONTRAST, otsu
+from service.reading.background import MIN_CONTRAST
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
+from service.reading.order_statistics import otsu
 from service.reading.scale import Corners, View, corners_of, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
+CUT_OUT = 28  # pixels: no larger picture is a digit that was cut out, without a plate
 MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
 # of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
@@ -71,10 +73,13 @@ def find_plate(picture: Image.Image) -> Corners | None:
     Return its corners (4, 2) as x, y in parts of the picture's sides: top left, bottom
     left, bottom right, top right; or None.
     """
+    if max(picture.size) <= CUT_OUT:
+        return None
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
-    small = picture.reduce(factor).convert("L")
+    small = picture.reduce(factor) if factor > 1 else picture
+    small = small if small.mode == "L" else small.convert("L")
     levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
-    if min(levels.shape) < MIN_SIDE or np.ptp(levels) < MIN_CONTRAST:
+    if min(levels.shape) < MIN_SIDE or levels.max() - levels.min() < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)
     corners = _plate_of_class(bright)

@@ -17,6 +17,7 @@ CROP_MARGIN = 3  # pixels of working size around a crop, besides half the digit'
 ROW_HEIGHT = 72  # pixels: the crop of a row is averaged down to about this height
 ROW_MARGIN = 0.4  # of the height of a row, around its crop
 
+Levels = npt.NDArray[np.uint8]
 Corners = npt.NDArray[np.float64]  # (4, 2) of x, y: top left, bottom left, bottom right, top right
 
 
@@ -28,6 +29,7 @@ class View(NamedTuple):
 
     picture: Image.Image
     working: Image.Image
+    levels: Levels  # of the working size: (h, w) if all of it is grey, else (3, h, w)
     factor: int  # by which the working size is smaller
     corners: Corners
 
@@ -50,8 +52,21 @@ class View(NamedTuple):
 
 def view_of(picture: Image.Image, corners: Corners) -> View:
     """Return a view of a picture that shows what is within corners of the whole one."""
-    factor = reduction(picture.size)
-    return View(picture, reduced(picture), factor, corners)
+    working = reduced(picture)
+    levels = levels_of(working)
+    if working.mode != "L" and levels.ndim == 2:
+        working = Image.fromarray(levels)
+    return View(picture, working, levels, reduction(picture.size), corners)
+
+
+def levels_of(picture: Image.Image) -> Levels:
+    """Return a picture's levels: (h, w) if all of it is grey, else (3, h, w)."""
+    if picture.mode == "L":
+        return np.asarray(picture)
+    # work on one plane after the other is much faster than on one pixel after the other
+    planes = np.stack([np.asarray(band) for band in picture.split()])
+    is_grey = (planes[0] == planes[1]).all() and (planes[0] == planes[2]).all()
+    return planes[0] if is_grey else planes
 
 
 def corners_of(box: tuple[int, int, int, int]) -> Corners:
@@ -106,4 +121,5 @@ def closer_row(view: View, box: Box) -> View | None:
         return None
     crop = view.picture.crop(corners.ravel().tolist())
     within = corners_of(corners.ravel().tolist()) / view.picture.size
-    return View(crop, crop.reduce(factor), factor, view.within(within))
+    working = crop.reduce(factor)
+    return View(crop, working, levels_of(working), factor, view.within(within))

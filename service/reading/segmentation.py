@@ -10,6 +10,7 @@ from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.errors import MaybeRow, NoDigit
 from service.reading.morphology import Grey, Ints, Mask
+from service.reading.order_statistics import median, quantiles, within
 from service.reading.ruled_lines import remove_ruled_lines
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
@@ -30,11 +31,11 @@ SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
 FAINT = 0.05  # ink fainter than this does not widen the digit's box
-WHITE = 85  # percentile of the digit's ink that becomes white
+WHITE = 0.85  # quantile of the digit's ink that becomes white
 MIN_PIXELS = 4  # of strokes
 # of the ink's level: the most that the rest of the picture, of more than so many
-# pixels, varies by at this percentile, one standard deviation of a normal variable
-MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 68
+# pixels, varies by at this quantile, one standard deviation of a normal variable
+MAX_SPREAD, MIN_REST, ONE_SIGMA = 0.2, 16, 0.68
 MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
@@ -74,7 +75,7 @@ def select_digit(strokes: Strokes) -> Digit:
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
     """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
-    white = float(np.percentile(plane[mask], WHITE))
+    (white,) = quantiles(plane[mask], WHITE)
     return np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
 
 
@@ -84,9 +85,9 @@ def refuse_other_shapes(digit: Digit) -> None:
     if n_pixels < MIN_PIXELS:
         raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
     near = morphology.dilation(morphology.dilation(digit.mask | digit.lines))
-    rest = morphology.smooth(digit.strokes.plane)[~near]
-    if rest.size > MIN_REST:
-        spread = float(np.percentile(np.abs(rest - np.median(rest)), ONE_SIGMA))
+    rest = within(digit.strokes.soft, ~near)
+    if len(rest) > MIN_REST:
+        (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
@@ -114,8 +115,11 @@ def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
         raise NoDigit("no ink stands out from the background")
     parts = Components(mask)
     possible, main = choose_main(parts, plane[mask])
-    kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
-    kept[main] = True
+    if len(possible) == 1:
+        kept = np.ones(1, bool)
+    else:
+        kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
+        kept[main] = True
     total = parts.area[kept].sum()
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
@@ -133,26 +137,27 @@ class Components:
         h, w = self.shape = mask.shape
         self.runs = runs = morphology.horizontal_runs(mask)
         self.label = morphology.label_runs(runs, w)
-        self.area = self._combine(np.add, runs.length, 0)
-        self.top = self._combine(np.minimum, runs.row, h)
-        self.bottom = self._combine(np.maximum, runs.row + 1, 0)
-        self.left = self._combine(np.minimum, runs.start, w)
-        self.right = self._combine(np.maximum, runs.end, 0)
+        self.area = self._sum(runs.length)
+        # of the values for one index, the last is assigned; runs are in reading order
+        self.top, self.bottom = np.empty_like(self.area), np.empty_like(self.area)
+        self.top[self.label[::-1]] = runs.row[::-1]
+        self.bottom[self.label] = runs.row + 1
+        self.left, self.right = np.full_like(self.area, w), np.zeros_like(self.area)
+        np.minimum.at(self.left, self.label, runs.start)
+        np.maximum.at(self.right, self.label, runs.end)
         self.size = np.maximum(self.bottom - self.top, self.right - self.left)
         # whether each touches the border of the picture
         self.touches = (self.top == 0) | (self.left == 0) | (self.bottom == h) | (self.right == w)
 
-    def _combine(self, operation: np.ufunc, values: Ints, start: int) -> Ints:
-        """Combine the values of each component's runs, one of each run, with start."""
-        result = np.full(self.label.max() + 1, start)
-        operation.at(result, self.label, values)
-        return result
+    def _sum(self, values: Ints) -> Ints:
+        """Sum the values of each component's runs."""
+        return np.bincount(self.label, values).astype(np.intp)
 
     def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
         """Count the pixels of each component within a box whose ends are exclusive."""
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
-        return self._combine(np.add, np.where(inside, np.maximum(length, 0), 0), 0)
+        return self._sum(np.where(inside, np.maximum(length, 0), 0))
 
 
 def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
@@ -167,23 +172,29 @@ def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
 
 def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     """Return whether the kept components, or others beside the main one, may be digits."""
+    width = parts.right[kept].max() - parts.left[kept].min()
+    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
+    if len(kept) == 1:
+        return Doubt.SHAPE if is_wide else Doubt.NONE
     height = parts.bottom - parts.top
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
     others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
     if (others & ~kept).any():
         return Doubt.OTHERS
-    width = parts.right[kept].max() - parts.left[kept].min()
-    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
 
 
 def _not_frames(parts: Components) -> Mask:
     """Return which components are neither frames at the border nor printed boxes."""
     h, w = parts.shape
-    band = max(1, round(EDGE_BAND * min(h, w)))
-    inside = parts.area_within(band, h - band, band, w - band)
-    result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
+    result = np.ones(len(parts.area), bool)
+    if parts.touches.any():
+        band = max(1, round(EDGE_BAND * min(h, w)))
+        inside = parts.area_within(band, h - band, band, w - band)
+        result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
+    elif len(result) == 1:
+        return result
     large = parts.size >= BOX_SIZE * parts.size.max()
     largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
     for i in largest[large[largest]] if len(large) > 1 else ():
@@ -209,6 +220,8 @@ def _main(parts: Components, possible: Mask, ink: Grey) -> int:
 
     ink: as in choose_main.
     """
+    if len(possible) == 1:
+        return 0
     h, w = parts.shape
     y = (parts.top + parts.bottom) / 2 / h - 0.5
     x = (parts.left + parts.right) / 2 / w - 0.5

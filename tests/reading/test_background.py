@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.reading.background import otsu, separate_ink
+from service.reading.background import Ink, separate_ink
 from service.reading.errors import InvalidImage
 
 H = 96
@@ -17,8 +17,14 @@ def strokes() -> np.ndarray:
     return mask
 
 
+def ink_of(levels: np.ndarray) -> Ink:
+    """Separate the ink of levels (h, w) or (h, w, 3)."""
+    planes = levels if levels.ndim == 2 else levels.transpose(2, 0, 1)
+    return separate_ink(planes.astype(np.float32))
+
+
 def is_separated(levels: np.ndarray, strokes: np.ndarray) -> bool:
-    ink, share = separate_ink(levels.astype(np.float32))
+    ink, share = ink_of(levels)
     return bool(((ink > share * np.median(ink[strokes])) == strokes).mean() > 0.99)
 
 
@@ -73,7 +79,7 @@ def test_lines_whose_colour_is_at_right_angles_to_the_pens_vanish(strokes):
     levels[8::16, :, 2] = levels[:, 5::16, 2] = 0.7
     levels[strokes] = (0.95, 0.3, 0.9)
 
-    ink, _ = separate_ink(levels.astype(np.float32))
+    ink, _ = ink_of(levels)
 
     assert np.abs(ink[~strokes]).max() < 1e-5
 
@@ -84,7 +90,7 @@ def test_lines_of_nearly_the_colour_of_the_pen_leave_the_ink_its_contrast(stroke
     levels[8::16] = levels[:, 5::16] = (0.6, 0.68, 0.9)
     levels[strokes] = pen
 
-    ink, _ = separate_ink(levels.astype(np.float32))
+    ink, _ = ink_of(levels)
 
     assert np.median(ink[strokes]) > 0.9 * np.abs(paper - pen).mean()
 
@@ -96,14 +102,7 @@ def test_a_background_without_ink_is_refused(shape):
 
     for levels in (np.full(shape, 0.4, np.float32), slope):
         with pytest.raises(InvalidImage, match="blank"):
-            separate_ink(levels)
-
-
-def test_otsu_separates_two_classes_at_a_level_between_them():
-    generator = np.random.default_rng(0)
-    dark, light = generator.normal(0.2, 0.05, 900), generator.normal(0.8, 0.05, 100)
-
-    assert 0.3 < otsu(np.concatenate([dark, light]).reshape(40, 25)) < 0.7
+            ink_of(levels)
 
 
 FAT_STROKES = {
@@ -140,7 +139,7 @@ def test_a_speck_of_the_other_polarity_does_not_make_a_faint_line_background(is_
     ink[30:32, 30:32] = -0.35
     levels = 0.5 + (ink if is_light else -ink) + noise
 
-    plane, _ = separate_ink(levels.astype(np.float32))
+    plane, _ = ink_of(levels)
 
     assert plane[strokes].mean() > 0.05
 
@@ -164,7 +163,7 @@ def test_ink_is_separated_from_a_sheet_that_lies_on_a_desk(desk):
     strokes[70:130, 90:96] = strokes[70:76, 75:115] = True
     levels[strokes] = 0.15
 
-    ink, share = separate_ink(levels)
+    ink, share = ink_of(levels)
 
     inside = np.s_[45:150, 45:150]
     mask = ink > share * np.median(ink[strokes])

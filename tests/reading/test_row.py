@@ -9,7 +9,8 @@ SIDE = 60
 
 
 def row_of(mask: np.ndarray):
-    return select_row(Strokes(mask.astype(np.float32), mask, 1.0, 0.0))
+    ink = mask.astype(np.float32)
+    return select_row(Strokes(ink, mask, 1.0, 0.0, ink))
 
 
 def ring(width: int = 24, height: int = 40, pen: int = 5) -> np.ndarray:

@@ -21,6 +21,8 @@ class Container(NamedTuple):
     # more bytes of memory, where counting them takes time
     extra_memory: Callable[[], int] = int
     has_end: bool = True  # False for a JPEG without its end marker
+    # Pillow's mode and the compressed rows of a small PNG that needs nothing else
+    plain: tuple[str, bytes] | None = None
 
 
 def too_many(parts: str, limit: int) -> InvalidImage:

@@ -22,7 +22,8 @@ EXIF_NAME, XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 JFIF_BYTES = 12  # without the size of its thumbnail
 COMPONENT_BYTES = 3  # in a frame: number, sampling factors, quantisation table
 COEFFICIENT_BYTES = 2  # of each sample, where several scans describe a block
-KEPT_SIDE, SHRINKS = 1024, (1, 2, 4, 8)  # least side in pixels, and the decoder's scales
+# pixels that the longer side keeps at least, and the decoder's scales
+KEPT_SIDE, SHRINKS = 1024, (1, 2, 4, 8)
 # A progressive file has 10 scans and 10 tables, or 18 of each in CMYK. A scan of a few
 # bytes takes 0.7 ns a pixel.
 MAX_SCANS, MAX_TABLES, MAX_SCAN_PIXELS = 100, 1_000, 500_000_000
@@ -75,7 +76,7 @@ def _memory(frame: bytes, has_buffer: bool) -> int:
     samplings = [frame[i] for i in range(FRAME.size + 1, len(frame), COMPONENT_BYTES)]
     blocks = [(each >> 4) * (each & 15) for each in samplings[:n_components]]
     most = max(each >> 4 for each in samplings) * max(each & 15 for each in samplings)
-    shrink = max(1, min(width, height) // KEPT_SIDE)
+    shrink = max(1, max(width, height) // KEPT_SIDE)
     shrink = max(n for n in SHRINKS if n <= shrink)
     memory = width * height // shrink**2 * (1 if n_components == 1 else 4)
     if has_buffer:

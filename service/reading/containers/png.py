@@ -9,10 +9,12 @@ from service.reading.containers.orientation import exif_orientation, xmp_orienta
 from service.reading.errors import InvalidImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER = struct.Struct(">II2B")  # width, height, bits per sample, colour type
+HEADER = struct.Struct(">II2B2xB")  # width, height, bits a sample, colour type, interlacing
 HEAD_BYTES, CHECKSUM_BYTES = 8, 4  # of a chunk: length and kind before its content
 END = b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 ONE_CHANNEL = (0, 3)  # colour types: grey and palette; others are decoded to 4 bytes
+MODES = {0: "L", 2: "RGB", 6: "RGBA"}  # of colour types with 8 bits a sample
+MAX_PLAIN = 2**18  # pixels that are decoded at once, in less than 5 ms
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 MAX_XMP = 2**16  # bytes searched for an orientation
 
@@ -34,7 +36,9 @@ def walk(upload: bytes) -> Container:
             xmp = xmp or upload[start + HEAD_BYTES + len(XMP_KEYWORD) : end - CHECKSUM_BYTES]
     if b"IHDR" not in kept or not pixels:
         raise InvalidImage("the picture is damaged: the PNG has no header or no pixels")
-    width, height, bits, colour = HEADER.unpack_from(kept[b"IHDR"], HEAD_BYTES)
+    width, height, bits, colour, interlacing = HEADER.unpack_from(kept[b"IHDR"], HEAD_BYTES)
+    is_plain = bits == 8 and colour in MODES and not interlacing and b"tRNS" not in kept
+    is_plain = is_plain and width * height <= MAX_PLAIN
     pixel_bytes = max(1, bits // 8) if colour in ONE_CHANNEL else 4
     return Container(
         "PNG",
@@ -42,6 +46,9 @@ def walk(upload: bytes) -> Container:
         (width, height),
         memory=width * height * pixel_bytes,
         orientation=exif or _xmp_orientation(xmp),
+        plain=(MODES[colour], b"".join(each[HEAD_BYTES:-CHECKSUM_BYTES] for each in pixels))
+        if is_plain
+        else None,
     )
 
 
