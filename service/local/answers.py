@@ -38,8 +38,11 @@ def format_of(suffix: str, is_several: bool, classes: Sequence[int]) -> Format:
     )
 
     def as_csv(names: Sequence[str], results: Sequence[Result]) -> bytes:
-        rows = (cells(result, classes).values() for result in results)
-        return _csv([name, *row] for name, row in zip(names, rows, strict=True))
+        rows = [cells(result, classes) for result in results]
+        for row in rows:
+            if row.get("digits"):  # a list: as JSON
+                row["digits"] = json.dumps(row["digits"])
+        return _csv([name, *row.values()] for name, row in zip(names, rows, strict=True))
 
     def as_json(names: Sequence[str], results: Sequence[Result]) -> bytes:
         rows = (cells(result, classes) for result in results)
@@ -108,11 +111,8 @@ def _record(result: Result, n_classes: int) -> tuple[Any, ...]:
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Write rows of CSV; a list becomes JSON."""
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    for row in rows:
-        writer.writerow(json.dumps(cell) if isinstance(cell, list) else cell for cell in row)
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue().encode()
 
 

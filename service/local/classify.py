@@ -18,8 +18,9 @@ import numpy as np
 
 from service import __version__
 from service.classifier import load_first
+from service.features import IMAGE_SIZE, Images
 from service.local.answers import Format, Result, format_of, shown
-from service.local.digits import Digits, InvalidImage
+from service.local.digits import Answer, Digits, InvalidImage
 from service.local.output import File, Stream
 from service.local.progress import Progress
 from service.local.tasks import ARRAY, Task, open_images, tasks
@@ -29,6 +30,7 @@ from service.settings import Settings, allowed_cpus
 
 SOME_INVALID = 1  # exit status: some pictures could not be read
 SIGNALLED = 128  # exit status, plus the number of the signal
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILLED = "two processes were killed while they read it; it may take too much memory"
 
 
@@ -54,9 +56,15 @@ class Work:
             for i, path in enumerate(task.paths):
                 begin(i)
                 read.append(InvalidImage(KILLED) if i in fatal else self._read(path))
-            results += read if self.is_several else self.digits.score(read)
+            results += read if self.is_several else self._scored(read)
         n_errors = sum(isinstance(result, InvalidImage) for result in results)
         return Done(self.form.rows(names, results), n_errors)
+
+    def _scored(self, read: list[Images | InvalidImage]) -> list[Answer | InvalidImage]:
+        """Classify images (28, 28) together; keep the errors among them in their places."""
+        images = [each for each in read if not isinstance(each, InvalidImage)]
+        answers = iter(self.digits.score(np.array(images, np.uint8).reshape(-1, *IMAGE_SIZE)))
+        return [each if isinstance(each, InvalidImage) else next(answers) for each in read]
 
     def _read(self, path: str) -> Any:
         """Read a picture file as an image (28, 28) or as a number; return any error."""
@@ -82,13 +90,16 @@ def classify(flags: argparse.Namespace, settings: Settings) -> int:
     work = Work(digits, form, settings.limits.max_bytes, flags.several)
     named = partial(tasks, flags.pictures, os.path.abspath(flags.output or ""))
     output = File(flags.output, form, _identity(flags, work)) if flags.output else Stream(form)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
         _write(named, work, output)
-    finally:
+    except BaseException as error:
         output.save()
+        if isinstance(error, SystemExit) and flags.output:
+            _report("stopped; the same command continues")
+        raise
     output.finish()
     if n := output.state.n_errors:
         _report(f"{n:,} of {output.state.rows:,} could not be read: see the column 'error'")
@@ -135,7 +146,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """End the program after a signal; a second one changes nothing."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     sys.exit(SIGNALLED + number)
 

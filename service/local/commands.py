@@ -35,7 +35,9 @@ def run(flags: argparse.Namespace) -> int:
     except (Busy, InvalidSetting, InvalidWeights, InvalidImage, WorkersKilled) as error:
         print(f"digits: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"digits: {error.filename}: {error.strerror}", file=sys.stderr)
+        # an error of writing has no file name
+        name = error.filename or getattr(flags, "output", None) or "standard output"
+        print(f"digits: {name}: {error.strerror}", file=sys.stderr)
     return FAILED[flags.command]
 
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -67,7 +66,7 @@ class Digits:
         says why, and OSError for a file that cannot be read.
         """
         image = self.image_of(_upload_of(picture), show)
-        (answer,) = self.score([image])
+        (answer,) = self.score(image[np.newaxis])
         if isinstance(answer, InvalidImage):
             raise answer
         return answer
@@ -80,35 +79,31 @@ class Digits:
     def read_images(self, images: Images) -> list[Answer | InvalidImage]:
         """Read the digit in each of some images (n, 28, 28) of grey levels.
 
-        Images that are not in MNIST's format are read as pictures. Errors take the place
-        of answers.
+        Images that are not in MNIST's format are read as pictures. An error takes the
+        place of an answer.
         """
-        read: list[Images | InvalidImage] = list(images)
-        for i in np.flatnonzero(~are_mnist_shaped(images)).tolist():
+        unusual = np.flatnonzero(~are_mnist_shaped(images)).tolist()
+        images, errors = images.copy(), {}
+        for i in unusual:
             try:
-                read[i] = read_levels(images[i])
+                images[i] = read_levels(images[i])
             except InvalidImage as error:
-                read[i] = error
-        return self.score(read)
+                errors[i] = error
+        return [errors.get(i, answer) for i, answer in enumerate(self.score(images))]
 
-    def score(self, read: Sequence[Images | InvalidImage]) -> list[Answer | InvalidImage]:
-        """Classify images (28, 28) in MNIST's format; keep errors in their places."""
-        images = [each for each in read if not isinstance(each, InvalidImage)]
-        scored: list[Answer | InvalidImage] = []
+    def score(self, images: Images) -> list[Answer | InvalidImage]:
+        """Classify images (n, 28, 28) in MNIST's format; NotADigit takes places of answers."""
+        answers: list[Answer | InvalidImage] = []
         for first in range(0, len(images), BLOCK):
-            scored += self._score(np.stack(images[first : first + BLOCK]))
-        answers = iter(scored)
-        return [each if isinstance(each, InvalidImage) else next(answers) for each in read]
-
-    def _score(self, images: Images) -> list[Answer | InvalidImage]:
-        scores = self.classifier.score(images)
-        n, probabilities = len(images), scores.probabilities
-        digits = np.array(self.classifier.classes)[probabilities.argmax(axis=1)].tolist()
-        is_digit: list[Any] = [None] * n if scores.is_digit is None else scores.is_digit.tolist()
-        columns = digits, probabilities.max(axis=1).tolist(), probabilities, is_digit
-        answers: list[Answer | InvalidImage] = [*map(Answer, *columns)]
-        for i in self.classifier.refused(scores):
-            answers[i] = NotADigit(digits[i], is_digit[i])
+            scores = self.classifier.score(images[first : first + BLOCK])
+            n, probabilities = len(scores.probabilities), scores.probabilities
+            digits = np.array(self.classifier.classes)[probabilities.argmax(axis=1)].tolist()
+            is_digit: list[Any] = [None] * n
+            if scores.is_digit is not None:
+                is_digit = scores.is_digit.tolist()
+            answers += map(Answer, digits, probabilities.max(1).tolist(), probabilities, is_digit)
+            for i in self.classifier.refused(scores):
+                answers[first + i] = NotADigit(digits[i], is_digit[i])
         return answers
 
 

@@ -102,6 +102,7 @@ class File:
     def write(self, task: Task, done: Done) -> None:
         """Write the rows of a task, and once in a while the record."""
         self.file.write(done.rows)
+        self.file.flush()
         n_errors, size = self.state.n_errors + done.n_errors, self.state.size + len(done.rows)
         self.state = State(self.state.run, task.end, n_errors, task.digest, size)
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
