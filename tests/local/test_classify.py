@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -410,12 +411,11 @@ def test_progress_is_shown_on_a_terminal_only(many):
 
 
 def test_console_script_is_the_same_command(tmp_path):
-    script = (
-        "import sys; from service.__main__ import digits_classify; "
-        f"sys.argv[1:] = [{str(DIGIT)!r}]; digits_classify()"
-    )
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["digits-classify"].partition(":")
+    script = f"from {module} import {function}; {function}()"
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", script, DIGIT], capture_output=True, text=True, cwd=ROOT, check=True
     )
 
     assert result.stdout == run(tmp_path, DIGIT).stdout == f"{HEAD}\n{DIGIT},{FIVE}\n"
