@@ -50,11 +50,14 @@ class Classify:
 
 
 def _columns(answers: list[Any]) -> Batch:
-    """Return the columns of answers: of a refused picture, the error and P(digit)."""
-    errors = [str(each) if isinstance(each, ValueError) else None for each in answers]
-    names = "digit", "probability", "is_digit"
-    return {name: [getattr(each, name, None) for each in answers] for name in names} | {
-        "error": errors
+    """Return the columns of answers: of a refused picture, P(digit) and the error."""
+    is_read = [not isinstance(each, ValueError) for each in answers]
+    pairs = list(zip(answers, is_read, strict=True))
+    return {
+        "digit": [each.digit if read else None for each, read in pairs],
+        "probability": [each.probability if read else None for each, read in pairs],
+        "is_digit": [getattr(each, "is_digit", None) for each in answers],
+        "error": [None if read else str(each) for each, read in pairs],
     }
 
 

@@ -29,7 +29,7 @@ def answers(*files: Path) -> list[tuple[str, ...]]:
     def plain(cell: str) -> str:
         return f"{float(cell):.7g}" if cell.replace(".", "").replace("e-", "").isdigit() else cell
 
-    rows = [row for file in files for row in csv.DictReader(file.open())]
+    rows = [row for file in files for row in csv.DictReader(file.read_text().splitlines())]
     return [(Path(row["file"]).name, *map(plain, list(row.values())[1:])) for row in rows]
 
 
