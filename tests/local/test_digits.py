@@ -129,7 +129,7 @@ def test_importing_the_package_loads_no_library():
         _ = service.Digit
 
 
-def test_script_that_the_readme_shows_prints_the_digit():
+def test_a_script_of_two_lines_prints_the_digit():
     script = "from service import Digits\n\nprint(Digits.load().read('docs/digit.png').digit)"
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
