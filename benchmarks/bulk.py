@@ -91,7 +91,7 @@ def _compare_classify(server: Server, images: Images, folder: Path) -> None:
     np.save(path, images[np.arange(N_FILE) % len(images)])
     answers, posted = folder / "answers.csv", folder / "posted.csv"
     ways: dict[str, tuple[Callable[[], object], Callable[[], float]]] = {
-        "classify": (lambda: _classify(path, answers), _cpu_of_children),
+        "classify": (lambda: _start(path, answers).wait(), _cpu_of_children),
         "one connection": (lambda: _post_file(server, path, posted, 1), server.cpu),
         f"{CONNECTIONS} connections": (
             lambda: _post_file(server, path, posted, CONNECTIONS),
@@ -115,18 +115,21 @@ def _compare_classify(server: Server, images: Images, folder: Path) -> None:
     assert answers.read_bytes() == posted.read_bytes()
     few = folder / "few.npy"
     np.save(few, np.load(path)[: N_FILE // 10])
-    memory = ", ".join(f"{_classify(file, answers) / 1e6:.0f}" for file in (few, path))
+    memory = ", ".join(f"{_most_memory(_start(file, answers)):.0f}" for file in (few, path))
     print(f"memory of classify for {N_FILE // 10:,} and {N_FILE:,} images: {memory} MB")
 
 
-def _classify(path: Path, answers: Path) -> int:
-    """Run the command; return the largest memory of all its processes in bytes (PSS)."""
+def _start(path: Path, answers: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "service", "classify", str(path), "--output", str(answers)]
-    process, most = subprocess.Popen(command), 0
-    server = Server(process.pid, "")
+    return subprocess.Popen(command)
+
+
+def _most_memory(process: subprocess.Popen[bytes]) -> float:
+    """Return the largest proportional set size of a process and its children in MB."""
+    most, family = 0.0, Server(process.pid, "")
     while process.poll() is None:
         with suppress(FileNotFoundError, ProcessLookupError):
-            most = max(most, int(server.pss() * 1e6))
+            most = max(most, family.pss())
         time.sleep(POLL_SECONDS)
     return most
 
