@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from service.images import InvalidImage
 
 PICTURES, IMAGES = 32, 1_000  # of a task, which takes a process up to a second
 ARRAY = ".npy"
+SHAPES = (IMAGE_SIZE, (IMAGE_SIZE[0] * IMAGE_SIZE[1],))  # of an image in an array
 
 
 class Task(NamedTuple):
@@ -31,21 +32,30 @@ def tasks(named: Sequence[str], output: str) -> Iterator[Task]:
     The file `output` is no picture, and a hidden file in a folder is none.
     """
     digest, n = hashlib.sha256(), 0
-    for name in named:
-        if name.endswith(ARRAY):
-            digest.update(_signature(name))
-            n_images = len(open_images(name))
-            for first in range(0, n_images, IMAGES):
-                images = range(first, min(first + IMAGES, n_images))
-                n += len(images)
-                yield Task([name], images, n, digest.hexdigest())
+    for is_array, names in groupby(named, lambda name: name.endswith(ARRAY)):
+        if is_array:
+            for name in names:
+                digest.update(_signature(name))
+                n_images = len(open_images(name))
+                for first in range(0, n_images, IMAGES):
+                    images = range(first, min(first + IMAGES, n_images))
+                    n += len(images)
+                    yield Task([name], images, n, digest.hexdigest())
         else:
-            pictures = _files(name, output) if os.path.isdir(name) else iter([name])
+            pictures = _pictures(names, output)
             while paths := list(islice(pictures, PICTURES)):
                 for path in paths:
                     digest.update(_signature(path))
                 n += len(paths)
                 yield Task(paths, range(0), n, digest.hexdigest())
+
+
+def _pictures(names: Iterable[str], output: str) -> Iterator[str]:
+    for name in names:
+        if os.path.isdir(name):
+            yield from _files(name, output)
+        else:
+            yield name
 
 
 def _files(folder: str, output: str) -> Iterator[str]:
@@ -84,7 +94,7 @@ def open_images(path: str) -> Images:
     # the header is a Python literal: a malformed one raises many types of errors
     except Exception as error:
         raise InvalidImage(f"{path}: not an .npy file of images: {error}") from None
-    if array.dtype != np.uint8 or array.shape[1:] not in (IMAGE_SIZE, (28 * 28,)):
+    if array.dtype != np.uint8 or array.shape[1:] not in SHAPES:
         raise InvalidImage(
             f"{path}: the array is {array.dtype} {array.shape}; save uint8 (N, 28, 28) of grey "
             "levels from 0 to 255"

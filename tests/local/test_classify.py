@@ -20,7 +20,7 @@ from PIL import Image
 from service.app import create_app
 from service.classifier import load
 from service.local.answers import NO_DIGIT
-from service.local.tasks import IMAGES, PICTURES
+from service.local.tasks import IMAGES, PICTURES, tasks
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT, encode, wait_until
 from tests.web.test_several import picture_of
@@ -87,6 +87,20 @@ def test_answers_are_written_in_the_order_of_the_names(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     names = ["b/10.png", "b/2.png", "b/c/1.png", "a.png", "b/2.png", "a.png"]
     assert result.stdout.splitlines() == [HEAD, *(f"{name},{FIVE}" for name in names)]
+
+
+def test_pictures_arrays_and_folders_are_tasks_in_the_order_of_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for i in range(3):
+        (tmp_path / "folder" / f"{i}.png").symlink_to(DIGIT)
+    np.save("images.npy", np.zeros((IMAGES + 1, 28, 28), np.uint8))
+    many = ["a.png"] * PICTURES
+
+    found = [(task.paths, len(task.images)) for task in tasks([*many, "folder", "images.npy"], "")]
+
+    folder = [f"folder/{i}.png" for i in range(3)]
+    assert found == [(many, 0), (folder, 0), (["images.npy"], IMAGES), (["images.npy"], 1)]
 
 
 def test_images_of_an_array_have_the_answers_of_a_bulk_request(tmp_path, client, drawn):
