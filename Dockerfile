@@ -38,8 +38,10 @@ ENV DIGITS_HOST=0.0.0.0 PORT=8000
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
-    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/readyz\", timeout=2)"]
+# /livez and not /readyz: Swarm replaces a container that is unhealthy, and one that has too
+# much work is not ready. The service listens only after the weights are loaded.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s \
+    CMD ["python3", "-IS", "-c", "import os, socket as s; c = s.create_connection(('127.0.0.1', os.environ['PORT']), 4); c.sendall(b'GET /livez HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in c.recv(99))"]
 CMD ["gunicorn", "-c", "service/gunicorn.conf.py", "service.app:create_app()"]
 
 FROM serving-venv AS training-venv

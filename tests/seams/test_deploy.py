@@ -69,9 +69,9 @@ def ask(weights, tmp_path_factory) -> Iterator[Callable[[str], list]]:
     """Return a function that queries a Prometheus with the shipped configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        config = (DEPLOY / "prometheus.yml").read_text()
-        target = service.url.removeprefix("http://")
-        config = config.replace("service:8000", target).replace("15s", "1s")
+        config = (DEPLOY / "prometheus.yml").read_text().replace("15s", "1s")
+        host, _, there = service.url.removeprefix("http://").partition(":")
+        config = config.replace("[service]", f"[{host}]").replace("8000", there)
         (folder / "prometheus.yml").write_text(config)
         shutil.copy(DEPLOY / "alerts.yml", folder)
         port = free_port()
