@@ -8,14 +8,13 @@ from the program on this machine.
 import json
 import os
 import re
-import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import ROOT, answers, free_port, wait_until
+from tests.conftest import answers, free_port, wait_until
+from tests.seams.containers import PICTURE, docker, prometheus_image
 
 # the first test builds the images
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
@@ -25,16 +24,6 @@ FILES = [
     for name in ("", ".training", ".monitoring")
     for argument in ("--file", f"docker-compose{name}.yml")
 ]
-PICTURE = ROOT / "docs" / "digit.png"
-
-
-def docker(*arguments: str, **settings: str) -> str:
-    command = ["docker", *arguments]
-    run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings
-    )
-    assert run.returncode == 0, f"{command}\n{run.stdout}\n{run.stderr}"
-    return run.stdout
 
 
 class Stack:
@@ -116,35 +105,9 @@ def test_service_runs_without_privileges_on_a_read_only_system(stack):
         stack.compose("exec", "-T", "service", "python3", "-c", script)
 
 
-@pytest.fixture
-def prometheus_image(tmp_path) -> str:
-    """Return the image that compose names, or build one from the local program."""
-    (named,) = [
-        service["image"]
-        for name, service in json.loads(docker("compose", *FILES, "config", "--format", "json"))[
-            "services"
-        ].items()
-        if name == "prometheus"
-    ]
-    pull = ["docker", "pull", "--quiet", named]
-    if subprocess.run(pull, capture_output=True, check=False).returncode == 0:
-        return named
-    program = shutil.which("prometheus")
-    if not program:
-        pytest.skip(f"{named} cannot be pulled, and there is no local prometheus")
-    shutil.copy(program, tmp_path)
-    (tmp_path / "Dockerfile").write_text(
-        f"FROM {os.environ.get('BASE', 'python:3.13-slim')}\n"
-        "COPY prometheus /bin/prometheus\n"
-        "RUN install --directory --owner nobody /prometheus\n"
-        'USER nobody\nENTRYPOINT ["/bin/prometheus"]\n'
-    )
-    docker("build", "--tag", "digits-test-prometheus", str(tmp_path))
-    return "digits-test-prometheus"
-
-
-def test_prometheus_of_the_stack_scrapes_the_service(stack, prometheus_image):
-    stack.images["PROMETHEUS_IMAGE"] = prometheus_image
+def test_prometheus_of_the_stack_scrapes_the_service(stack, tmp_path):
+    services = json.loads(docker("compose", *FILES, "config", "--format", "json"))["services"]
+    stack.images["PROMETHEUS_IMAGE"] = prometheus_image(tmp_path, services["prometheus"]["image"])
     stack.compose("up", "--detach", "service", "prometheus")
     api = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
 
