@@ -70,10 +70,12 @@ def ask(weights, tmp_path_factory) -> Iterator[Callable[[str], list]]:
     """Return a function that queries a Prometheus with the shipped configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        config = (DEPLOY / "prometheus.yml").read_text().replace("15s", "1s")
-        host, _, there = service.url.removeprefix("http://").partition(":")
-        config = config.replace("[service]", f"[{host}]").replace("8000", there)
-        (folder / "prometheus.yml").write_text(config)
+        config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text().replace("15s", "1s"))
+        # by address: the name is one of Docker's DNS
+        (job,) = config["scrape_configs"]
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [service.url.removeprefix("http://")]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         shutil.copy(DEPLOY / "alerts.yml", folder)
         port = free_port()
         prometheus = subprocess.Popen(
