@@ -73,7 +73,7 @@ drills: $(VENV)/training ## count lost requests during stops, reloads, kills and
 	$(BIN)/python -m benchmarks.mixed
 	$(BIN)/python -m benchmarks.overhead
 
-docker-test: $(VENV)/development ## build the images, run the stack, train in it, stop it
+docker-test: $(VENV)/development ## operate the images with compose, Swarm and systemd
 	$(BIN)/python -m pytest -m container
 
 $(VENV)/bin/python:
