@@ -301,3 +301,19 @@ def test_podman_compose_reads_the_compose_files(path):
     (created,) = re.findall(r"podman (?:create|run) --name=.*", printed)
     for flag in ("--read-only", "--cap-drop ALL", "no-new-privileges"):
         assert flag in created, flag
+
+
+def test_stack_replaces_a_replica_only_when_a_new_one_is_healthy():
+    services = yaml.safe_load((DEPLOY / "stack.yml").read_text())["services"]
+    service, deploy = services["service"], services["service"]["deploy"]
+
+    assert (deploy["replicas"], deploy["endpoint_mode"]) == (3, "dnsrr")
+    for config in (deploy["update_config"], deploy["rollback_config"]):
+        assert (config["order"], config["parallelism"]) == ("start-first", 1)
+    assert deploy["update_config"]["failure_action"] == "rollback"
+    assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
+    # longer than gunicorn waits for in-flight requests
+    assert int(service["stop_grace_period"].removesuffix("s")) > 30
+    for name, there in services.items():
+        assert there["read_only"] is True, name
+        assert there["deploy"]["resources"]["limits"]["memory"], name
