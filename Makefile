@@ -76,7 +76,7 @@ drills: $(VENV)/training ## count lost requests during stops, reloads, kills and
 
 ray: $(RAY)/installed ## install Ray for examples/ray_classify.py, and the tests of it
 
-docker-test: $(VENV)/development ## build the images, run the stack, train in it, stop it
+docker-test: $(VENV)/development ## operate the images with compose, Swarm and systemd
 	$(BIN)/python -m pytest -m container
 
 $(VENV)/bin/python:

@@ -5,36 +5,30 @@ none under the usual name. Where the image of Prometheus cannot be pulled, one i
 from the program on this machine.
 """
 
+import hashlib
 import json
 import os
 import re
-import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import ROOT, answers, free_port, wait_until
+from service.classifier import load
+from tests.conftest import ROOT, answers, curl, free_port, wait_until
+from tests.seams.containers import PICTURE, docker, other_weights, output, prometheus_image, steps
 
 # the first test builds the images
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 PROJECT = "digits-test"
+(PROMETHEUS,) = re.findall(
+    r"PROMETHEUS_IMAGE:-([^}]+)", (ROOT / "docker-compose.monitoring.yml").read_text()
+)
 FILES = [
     argument
     for name in ("", ".training", ".monitoring")
     for argument in ("--file", f"docker-compose{name}.yml")
 ]
-PICTURE = ROOT / "docs" / "digit.png"
-
-
-def docker(*arguments: str, **settings: str) -> str:
-    command = ["docker", *arguments]
-    run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings
-    )
-    assert run.returncode == 0, f"{command}\n{run.stdout}\n{run.stderr}"
-    return run.stdout
 
 
 class Stack:
@@ -116,35 +110,8 @@ def test_service_runs_without_privileges_on_a_read_only_system(stack):
         stack.compose("exec", "-T", "service", "python3", "-c", script)
 
 
-@pytest.fixture
-def prometheus_image(tmp_path) -> str:
-    """Return the image that compose names, or build one from the local program."""
-    (named,) = [
-        service["image"]
-        for name, service in json.loads(docker("compose", *FILES, "config", "--format", "json"))[
-            "services"
-        ].items()
-        if name == "prometheus"
-    ]
-    pull = ["docker", "pull", "--quiet", named]
-    if subprocess.run(pull, capture_output=True, check=False).returncode == 0:
-        return named
-    program = shutil.which("prometheus")
-    if not program:
-        pytest.skip(f"{named} cannot be pulled, and there is no local prometheus")
-    shutil.copy(program, tmp_path)
-    (tmp_path / "Dockerfile").write_text(
-        f"FROM {os.environ.get('BASE', 'python:3.13-slim')}\n"
-        "COPY prometheus /bin/prometheus\n"
-        "RUN install --directory --owner nobody /prometheus\n"
-        'USER nobody\nENTRYPOINT ["/bin/prometheus"]\n'
-    )
-    docker("build", "--tag", "digits-test-prometheus", str(tmp_path))
-    return "digits-test-prometheus"
-
-
-def test_prometheus_of_the_stack_scrapes_the_service(stack, prometheus_image):
-    stack.images["PROMETHEUS_IMAGE"] = prometheus_image
+def test_prometheus_of_the_stack_scrapes_the_service(stack, tmp_path):
+    stack.images["PROMETHEUS_IMAGE"] = prometheus_image(tmp_path, PROMETHEUS)
     stack.compose("up", "--detach", "service", "prometheus")
     api = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
 
@@ -183,3 +150,50 @@ def test_service_exits_with_status_0_when_it_is_stopped(stack):
     state = stack.container()["State"]
     assert state["ExitCode"] == 0
     assert not state["OOMKilled"]
+
+
+def test_steps_for_a_person_on_call_work_as_they_stand(tmp_path):
+    script = steps("Compose")
+    port, prometheus = str(free_port()), str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    new = other_weights(tmp_path, 0.5)
+    digests = [hashlib.sha256(key.encode()).hexdigest() for key in ("old", "new")]
+    settings = {
+        "COMPOSE_PROJECT_NAME": "digits",
+        "PORT": port,
+        "PROMETHEUS_PORT": prometheus,
+        "PROMETHEUS_IMAGE": prometheus_image(tmp_path, PROMETHEUS),
+    }
+
+    def follow(step: str) -> str:
+        text = script[step].replace("OLD NEW", " ".join(digests))
+        text = text.replace("< digits.safetensors", f"< {new}")
+        out = output(["bash", "-euo", "pipefail", "-c", text], **settings)
+        wait_until(lambda: answers(f"{url}/readyz"))
+        return out
+
+    def version() -> str:
+        identity = docker("compose", "ps", "--quiet", "service", **settings).strip()
+        labels = json.loads(docker("inspect", identity))[0]["Config"]["Labels"]
+        return labels["org.opencontainers.image.version"]
+
+    try:
+        follow("run it")
+        docker(
+            "build", "--quiet", "--build-arg", "VERSION=0.3.0", "-t", "digits-service:0.3.0", "."
+        )
+        before = version()
+        follow("scale it")
+        assert "\ndigits_workers 4" in curl(f"{url}/metrics")[2]
+        follow("roll it")
+        assert version() == "0.3.0" != before
+        follow("roll it back")
+        assert version() == before
+        follow("give it new weights")
+        wait_until(lambda: load(new).version in curl(f"{url}/model")[2])
+        follow("rotate keys")
+        statuses = [curl("-H", f"X-API-Key: {key}", f"{url}/model")[0] for key in ("old", "x")]
+        assert statuses == [200, 401]
+        assert "DigitsDown" not in follow("read its alerts")
+    finally:
+        docker("compose", *FILES, "down", "--volumes", **settings)

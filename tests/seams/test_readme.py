@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from service.classifier import load
 from service.settings import EMBEDDED_WEIGHTS
-from tests.conftest import ROOT, Service, answers, free_port, running_service, wait_until
+from tests.conftest import ROOT, Service, running_service
 from tests.seams.documents import (
     API,
     BATCH,
@@ -139,29 +137,3 @@ def test_citation_names_the_newest_version():
     (version,) = re.findall(r"^version: (.+)$", citation, re.MULTILINE)
     assert re.findall(r"^## \[([\d.]+)\]", changelog, re.MULTILINE)[0] == version
     assert re.search(r"^cff-version: 1\.2\.0$", citation, re.MULTILINE)
-
-
-@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
-def test_the_proxy_that_is_shown_passes_requests_on(service, tmp_path):
-    (location,) = (b.text for b in blocks(OPERATIONS) if b.kind == "nginx")
-    port = free_port()
-    location = location.replace(HERE, service.url)
-    (tmp_path / "nginx.conf").write_text(
-        f"""daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}
-        http {{ access_log off; client_body_temp_path {tmp_path}/body;
-        proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/fastcgi;
-        uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
-        server {{ listen 127.0.0.1:{port}; {location} }} }}"""
-    )
-    nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf")])
-    try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
-        command = f"curl -s -i -F image=@docs/digit.png http://127.0.0.1:{port}/predict"
-        replies = [output_of(command, ROOT) for _ in range(3)]
-    finally:
-        nginx.terminate()
-        nginx.wait(timeout=30)
-
-    for reply in replies:
-        assert "200 OK" in reply
-        assert re.search(r"X-Request-ID: [0-9a-f]{32}\b", reply)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from service.classifier import Classifier
+from service.classifier import Classifier, load
+from service.settings import EMBEDDED_WEIGHTS
 from training.results.evaluation import evaluate, precision_and_recall
 from training.results.model_card import model_card
 from training.results.run_files import Trained
@@ -33,6 +35,41 @@ def test_card_shows_the_training_metadata_of_the_weights_file(card, classifier):
         assert f"| {value} |" in card
     assert "| rule | descent |" in card  # a default that the file leaves out
     assert "| parameters | 31510 |" in card
+
+
+def head_of(card: str) -> dict:
+    return yaml.safe_load(re.fullmatch("---\n(.*?)^---\n.*", card, re.DOTALL | re.MULTILINE)[1])
+
+
+def test_head_is_what_model_hubs_read(card, classifier, figures):
+    head = head_of(card)
+
+    (model,) = head["model-index"]
+    (result,) = model["results"]
+    assert head["license"] == "mit"
+    assert head["pipeline_tag"] == result["task"]["type"] == "image-classification"
+    assert model["name"] == f"digits-{classifier.version}"
+    assert result["dataset"] == {"name": "drawn test", "type": "synthetic"}
+    assert result["metrics"] == [{"type": "accuracy", "value": figures["accuracy"]}]
+
+
+def test_head_claims_no_licence_for_other_peoples_data(classifier, figures):
+    own = dataclasses.replace(classifier, training={"data": "own: 'a\" #b"})
+
+    head = head_of(model_card(Trained(Path("w"), own, []), figures))
+
+    assert head["license"] == "other"
+    assert head["model-index"][0]["results"][0]["dataset"]["type"] == "own: 'a\" #b"
+
+
+def test_shipped_weights_have_their_card():
+    classifier = load(EMBEDDED_WEIGHTS)
+
+    card = model_card(Trained(EMBEDDED_WEIGHTS, classifier, []), classifier.evaluation)
+
+    # make report ARGS="service/weights/digits.safetensors --output report.html"
+    # mv model-card.md service/weights/README.md
+    assert EMBEDDED_WEIGHTS.with_name("README.md").read_text() == card
 
 
 def test_card_shows_every_figure_of_the_evaluation(card, figures):

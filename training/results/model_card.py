@@ -13,16 +13,26 @@ from training.results.run_files import Trained
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 DATA_FACTS = ("data", "rows", "sha256")
+# data sets that allow the licence of this project, by their names on model hubs
+PUBLIC_DATA = {"MNIST": "ylecun/mnist", "synthetic": "synthetic"}
 
 
 def model_card(run: Trained, figures: Mapping[str, Any]) -> str:
-    """Return the card of a run and of `figures`, its evaluation, in Markdown."""
+    """Return the card of a run and of `figures`, its evaluation, in Markdown.
+
+    The YAML head is that of model hubs: https://huggingface.co/docs/hub/model-cards
+    """
     classifier, training = run.classifier, run.training()
     data = {name: training.pop(name) for name in DATA_FACTS if name in training}
+    name = str(data.get("data", "unknown"))
     versions = training.pop("versions", {})
     # the first of the two columns of a binary model is zero
     n_columns = len(classifier.classes) if len(classifier.classes) > 2 else 1
     return TEMPLATE.read_text(encoding="utf-8").format(
+        license="mit" if name in PUBLIC_DATA else "other",
+        dataset=json.dumps(PUBLIC_DATA.get(name, name)),
+        test_data=json.dumps(figures["data"]),
+        accuracy=figures["accuracy"],
         classifier=classifier,
         path=run.path.name,
         file=json.dumps(run.path.name),
