@@ -16,7 +16,7 @@ TEXTBOOK = (
     *("training.descent", "training.gradient_check"),
 )
 CONTRACT = (  # what training uses of the service
-    *("service.features", "service.classifier", "service.images"),
+    *("service.features", "service.classifier", "service.images", "service.settings"),
     *("service.reading.mnist_format", "service.reading.morphology"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
