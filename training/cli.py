@@ -13,6 +13,7 @@ import torch
 
 from service.classifier import ALL_CLASSES
 from service.features import FEATURES
+from service.settings import EMBEDDED_WEIGHTS
 from training.descent import MAX_SEED
 from training.design.augment import AUGMENTATIONS
 from training.design.rows import CPU
@@ -90,7 +91,7 @@ OUTPUT: Options = {"metavar": "FILE", "type": _output}
 WEIGHTS = OUTPUT | {"default": "digits.safetensors"}
 FOLDER: Options = {"metavar": "FOLDER", "type": Path, "default": "sweep"}
 RECIPE: Options = {"choices": RECIPES}
-INIT: Options = {"metavar": "FILE", "type": Path}
+INIT: Options = {"metavar": "FILE", "type": Path, "nargs": "?", "const": EMBEDDED_WEIGHTS}
 OVER: Options = {"metavar": "FLAG=V,V,...", "type": _over, "action": "append"}
 COUNT = _whole(1, 2**31 - 1)
 SEED = _whole(0, MAX_SEED - 1, default=0)
@@ -133,7 +134,7 @@ RUN: Flags = (
     ("--checkpoint-every", SECONDS, "seconds between checkpoints (default: %(default)g)"),
     ("--shards", COUNT, "shards of each batch (default: 1, or one for each rank)"),
     ("--device", DEVICE, "where gradients are computed (default: %(default)s)"),
-    ("--init", INIT, "start from this weights file and keep its P(digit)"),
+    ("--init", INIT, "start from a weights file (default: the one that ships), keep its P(digit)"),
     (
         "--recipe",
         RECIPE,

@@ -77,7 +77,7 @@ RECIPES = {
     OWN: dataclasses.replace(DEFAULT, drawn=0, non_digits=0),
     # few short steps stay near the initial weights; augmented copies lead further away
     FINE_TUNING: dataclasses.replace(
-        DEFAULT, drawn=0, augment=0, calibrate=False, epochs=30, learning_rate=0.02, non_digits=0
+        DEFAULT, drawn=0, augment=0, calibrate=False, epochs=50, learning_rate=0.02, non_digits=0
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),

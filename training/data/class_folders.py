@@ -16,16 +16,15 @@ from tqdm import tqdm
 from service.classifier import ALL_CLASSES
 from service.features import Images
 from service.images import InvalidImage, read_image
-from service.settings import allowed_cpus
-from training.data.dataset import DataSet, Digits, InvalidData
+from service.settings import DEFAULT_LIMITS, allowed_cpus
+from training.data.dataset import TEST_DIVISOR, DataSet, Digits, InvalidData
 
 CLASS_NAMES = tuple(map(str, ALL_CLASSES))
-TEST_DIVISOR = 5  # 1/5 of the pictures of each class are the test set
 MIN_PICTURES = 3  # of a class: one each to train, to validate and to test on
 MAX_PICTURE_BYTES = 64 * 2**20
 # From this many pictures on, processes share the work: starting one takes as long as
 # reading 20 to 200 pictures.
-MIN_PARALLEL = 200
+MIN_PARALLEL = 400
 CHUNK = 16  # pictures that a process reads at a time
 MAX_LISTED = 20  # unreadable pictures
 
@@ -79,7 +78,7 @@ def _read(path: Path) -> Images | str:
             content = file.read(MAX_PICTURE_BYTES + 1)
         if len(content) > MAX_PICTURE_BYTES:
             return f"larger than {MAX_PICTURE_BYTES:,} bytes"
-        return read_image(content)
+        return read_image(content, DEFAULT_LIMITS.max_pixels)
     except OSError as error:
         return error.strerror or str(error)
     except InvalidImage as error:

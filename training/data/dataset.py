@@ -12,6 +12,7 @@ from service.classifier import ALL_CLASSES
 from service.features import IMAGE_SIZE, MAX_GREY, Images
 
 Labels = npt.NDArray[np.uint8]
+TEST_DIVISOR = 5  # 1/5 of each class is the test set, where a source has none
 
 
 class InvalidData(ValueError):

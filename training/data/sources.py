@@ -26,7 +26,7 @@ MNIST_FOLDERS = ("", "raw", "MNIST/raw")  # torchvision's, in MNIST's folder and
 # files of other libraries and tutorials, in a folder of their own
 FILES = ("mnist.npz", "train.csv", "train.csv.gz", "mnist.pkl.gz")
 HEAD = 16  # bytes or characters of a file that decide what it is
-ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
+ZIP_MAGIC = b"PK"
 SHOWN = 5  # names or kinds of files that a message lists
 MAX_SHOWN_FILES = 10_000  # that are counted for a message
 ACCEPTED = """accepted are

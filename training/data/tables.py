@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from service.classifier import ALL_CLASSES
 from service.features import IMAGE_SIZE
-from training.data.dataset import DataSet, Digits, InvalidData, to_digits
+from training.data.dataset import TEST_DIVISOR, DataSet, Digits, InvalidData, to_digits
 from training.data.mnist import GZIP_MAGIC
 
 KERAS_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -22,7 +22,6 @@ N_COLUMNS = 1 + IMAGE_SIZE[0] * IMAGE_SIZE[1]  # the label and the grey levels
 MAX_LINE = 2**14  # characters: 785 numbers of 3 digits have 3,140
 EMPTY = np.empty((0, N_COLUMNS), np.uint8)
 BLOCK = 2_000  # lines that are parsed at a time
-TEST_DIVISOR = 5  # 1/5 of the digits of each class are the test set
 
 
 def load_npz(path: Path) -> DataSet:
@@ -55,24 +54,31 @@ def load_csv(path: Path, seed: int) -> DataSet:
     The file may be gzipped. A fifth of each class, chosen by the seed, is the test set.
     Raises InvalidData with the path and the line.
     """
-    blocks = []
     try:
-        with open_text(path) as file:
-            lines = enumerate(_lines(file), 1)
-            with tqdm(desc=path.name, unit=" lines", disable=None, leave=False) as bar:
-                while block := list(itertools.islice(lines, BLOCK)):
-                    blocks.append(_parsed(block))
-                    bar.update(len(block))
+        table = _table(path)
     except InvalidData as error:
         raise InvalidData(f"{path}, {error}") from error
     except (OSError, EOFError, ValueError) as error:
         raise InvalidData(f"{path}: {error}") from error
-    table = np.concatenate(blocks) if blocks else EMPTY
     if len(table) == 0:
         raise InvalidData(f"{path}: no line with a label and {N_COLUMNS - 1} grey levels")
     images = table[:, 1:].reshape(-1, *IMAGE_SIZE)
     train, test = Digits(images, table[:, 0]).parted(TEST_DIVISOR, seed)
     return DataSet(path.name, train, test)
+
+
+def _table(path: Path) -> npt.NDArray[np.uint8]:
+    """Parse all lines of a file: (n, 785)."""
+    blocks = [EMPTY]
+    with (
+        open_text(path) as file,
+        tqdm(desc=path.name, unit=" lines", disable=None, leave=False) as bar,
+    ):
+        lines = enumerate(_lines(file), 1)
+        while block := list(itertools.islice(lines, BLOCK)):
+            blocks.append(_parsed(block))
+            bar.update(len(block))
+    return np.concatenate(blocks)
 
 
 def open_text(path: Path) -> IO[str]:
