@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,17 @@ from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, tempe
 from training.results.evaluation import digit_probabilities, evaluate, logits, probabilities
 from training.results.export import export, of_classes, to_classifier, to_theta
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
-from training.runs.detection import Mixture, fit_detector, mixed, with_threshold
+from training.runs.detection import REFUSED, Mixture, fit_detector, mixed, with_threshold
 from training.runs.distributed import InvalidShards, Shards, refuse_shards
 from training.runs.progress import Progress
 from training.runs.state import KEPT, Run
 
 SAMPLE = 1000  # rows whose mean brightness is checked
+TINY = np.finfo(np.float64).eps
 RARE_COPIES = 1  # augmented copies of each digit in a rare shape
 COPIED_SHARE = 3  # 1/3 of the non-digits get augmented copies
 VALIDATION_SHARE = 6  # 1/6 of the training rows: of MNIST's 60,000 the last 10,000
 MAX_SHUFFLED = 2**30  # bytes of images: of more, the last rows are the validation set
-OWN_REFUSED = 0.01  # the share of your own digits that kept detectors may refuse
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,13 +295,16 @@ def _completed(job: Job, run: Run, planned: Plan, cache: Path) -> Classifier:
 
 
 def _keeping(detector: Detector, classifier: Classifier, known: Digits) -> Classifier:
-    """Return the classifier with a detector that accepts nearly all of some digits.
+    """Return the classifier with a detector that accepts digits like some known ones.
 
-    Its weights stay, and its threshold is only ever lowered.
+    Its weights stay. Its threshold is lowered, if necessary, to the P(digit) below which a
+    share REFUSED of such digits falls. The known ones are too few to count so rare a case:
+    their log odds are taken for normally distributed.
     """
     is_digit = digit_probabilities(replace(classifier, detector=detector), known.images)
-    quantile = float(np.quantile(is_digit, OWN_REFUSED, method="lower"))
-    threshold = min(detector.threshold, float(f"{quantile:.3g}"))
+    log_odds = np.log(np.maximum(is_digit, TINY) / np.maximum(1 - is_digit, TINY))
+    lowest = log_odds.mean() + NormalDist().inv_cdf(REFUSED) * log_odds.std()
+    threshold = min(detector.threshold, float(f"{1 / (1 + np.exp(-lowest)):.3g}"))
     print(f"P(digit) as before; refused below {threshold}, before {detector.threshold}")
     return replace(classifier, detector=replace(detector, threshold=threshold))
 
