@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from service.classifier import Detector, load, save
+from service.classifier import load, save
+from service.settings import EMBEDDED_WEIGHTS
 from tests.training.conftest import write_arrays
 from training.__main__ import main
 from training.data.dataset import DataSet
 from training.results.export import of_classes, to_classifier, to_theta
 
+STRICT = 0.9  # a threshold of P(digit)
+
 
 @pytest.fixture(scope="module")
 def own(drawn, tmp_path_factory) -> str:
-    """A folder of 200 digits that lean far to the left."""
+    """A folder of digits that lean by 45°."""
     folder = tmp_path_factory.mktemp("own")
     parts = [leaning(part.rows(0, n)) for part, n in ((drawn.train, 160), (drawn.test, 200))]
     write_arrays(DataSet("own", *parts), folder)
@@ -23,20 +26,16 @@ def own(drawn, tmp_path_factory) -> str:
 
 
 def leaning(digits):
-    rows = [np.roll(digits.images[:, y], round((y - 14) * 0.4), axis=1) for y in range(28)]
+    rows = [np.roll(digits.images[:, y], y - 14, axis=1) for y in range(28)]
     return dataclasses.replace(digits, images=np.stack(rows, axis=1))
 
 
 @pytest.fixture
-def initial(weights, tmp_path):
-    """A weights file with a detector that accepts half of the images, at random."""
-    classifier = load(weights)
-    d, k = classifier.weight.shape
-    weight = np.random.default_rng(0).integers(-127, 128, (k, d), dtype=np.int8)
-    scale, bias = np.full(k, 1e-3, np.float32), np.zeros(k, np.float32)
-    path = tmp_path / "initial.safetensors"
-    detector = Detector(weight, scale, bias, threshold=0.4)
-    save(dataclasses.replace(classifier, detector=detector), path)
+def initial(tmp_path):
+    """The weights that ship, with a threshold that refuses some digits."""
+    shipped, path = load(EMBEDDED_WEIGHTS), tmp_path / "initial.safetensors"
+    detector = dataclasses.replace(shipped.detector, threshold=STRICT)
+    save(dataclasses.replace(shipped, detector=detector), path)
     return path
 
 
@@ -75,8 +74,8 @@ def test_detector_is_kept_and_its_threshold_only_lowered(own, initial, drawn, tm
     for name in ("weight", "scale", "bias"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(before, name))
     assert kept.threshold < before.threshold
-    assert f"refused below {kept.threshold}, before 0.4" in capsys.readouterr().out
-    assert load(path).evaluation["refused"] < 0.1
+    assert f"refused below {kept.threshold}, before {STRICT}" in capsys.readouterr().out
+    assert load(path).evaluation["refused"] < 0.05
 
 
 def test_no_step_leaves_the_weights_as_they_are(own, initial, tmp_path):
@@ -143,8 +142,8 @@ def test_class_that_the_initial_weights_lack_is_refused(own, initial, tmp_path, 
 
 
 @pytest.mark.parametrize("classes", [(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), (7, 2, 5), (3, 8)])
-def test_theta_of_a_classifier_makes_the_classifier_again(classes, classifier, drawn):
-    some = of_classes(classifier, classes)
+def test_theta_of_a_classifier_makes_the_classifier_again(classes, drawn):
+    some = of_classes(load(EMBEDDED_WEIGHTS), classes)
     centre = torch.rand(len(some.weight) + 1, generator=torch.Generator().manual_seed(0))
 
     theta = to_theta(some, centre)
