@@ -63,17 +63,22 @@ def load_pictures(folder: Path, seed: int) -> DataSet:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their names; follow no link to one."""
-    for folder, folders, names in os.walk(top):
+    """Yield the files below a folder in the order of their names, then unreadable folders.
+
+    Links to folders are not followed.
+    """
+    denied: list[Path] = []
+    for folder, folders, names in os.walk(top, onerror=lambda e: denied.append(Path(e.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+    yield from denied
 
 
 def _read(path: Path) -> Images | str:
     """Read one picture as an image (28, 28); return the reason if that fails."""
     try:
         if not path.is_file():
-            return "not a file"
+            return "a folder that cannot be listed" if path.is_dir() else "not a file"
         with path.open("rb") as file:
             content = file.read(MAX_PICTURE_BYTES + 1)
         if len(content) > MAX_PICTURE_BYTES:

@@ -108,7 +108,8 @@ def to_digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
     if not 0 <= low <= high <= MAX_GREY:  # not for NaN
         raise InvalidData(f"images range from {low} to {high}, expected 0 to 1 or 0 to 255")
     scale = 1 if high > 1 else MAX_GREY if high == 1 else MAX_GREY + 1
-    levels = np.rint(images * np.float32(scale)) if scale > 1 else np.rint(images)
+    is_exact = scale == 1 and images.dtype.kind in "ui"
+    levels = images if is_exact else np.rint(images * np.float32(scale))
     return Digits(
         levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.reshape(-1).astype(np.uint8)
     )

@@ -15,7 +15,7 @@ from service.images import begins_like_picture
 from training.data.arrays import has_arrays, load_arrays
 from training.data.class_folders import CLASS_NAMES, class_folders, load_pictures
 from training.data.dataset import DataSet, InvalidData
-from training.data.mnist import IDX_DIMENSIONS, SHA256, load_mnist
+from training.data.mnist import GZIP_MAGIC, IDX_DIMENSIONS, SHA256, load_mnist
 from training.data.pickled import load_pickle
 from training.data.synthetic import draw_digits
 from training.data.tables import load_csv, load_npz, open_text
@@ -27,6 +27,7 @@ MNIST_FOLDERS = ("", "raw", "MNIST/raw")  # torchvision's, in MNIST's folder and
 FILES = ("mnist.npz", "train.csv", "train.csv.gz", "mnist.pkl.gz")
 HEAD = 16  # bytes or characters of a file that decide what it is
 ZIP_MAGIC = b"PK"
+PICKLES = (GZIP_MAGIC, b"\x80", b"(")  # the article's file; of protocols from 2 on, and before
 SHOWN = 5  # names or kinds of files that a message lists
 MAX_SHOWN_FILES = 10_000  # that are counted for a message
 ACCEPTED = """accepted are
@@ -90,11 +91,13 @@ def _file_loader(path: Path, seed: int) -> Callable[[], DataSet]:
     try:
         with open_text(path) as text:
             start = text.read(HEAD)
-    except (OSError, EOFError, ValueError):  # gzip files may be damaged
+    except (OSError, EOFError, ValueError):  # no text, or a damaged gzip file
         start = ""
-    if "," in start and start.isprintable():
+    if "," in start and (start.splitlines() or [""])[0].isprintable():
         return partial(load_csv, path, seed)
-    return partial(load_pickle, path)
+    if head.startswith(PICKLES):
+        return partial(load_pickle, path)
+    raise InvalidData(f"--data: {path} begins with {head!r}; {ACCEPTED}")
 
 
 def _found(folder: Path) -> str:
