@@ -3,9 +3,10 @@
 python -m benchmarks.own_digits [--hands 20]
 
 Each hand writes 20 pictures of every digit into class folders, and 200 others. Hands of an
-even number lean and turn as most do; the others more than any digit of MNIST's. The seed
-of a run is the number of its hand. Prints the accuracy on the 200 others, in which a
-refusal is an error, and on MNIST's test rows (DIGITS_MNIST).
+even number lean and turn as most do; the others more than any digit of MNIST's. The first
+line, "many", is of many hands: 200 of MNIST's validation rows, and the others. The seed of
+a run is the number of its hand. Prints the accuracy on the others, in which a refusal is
+an error, and on MNIST's test rows (DIGITS_MNIST).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.hands import BLOCKS, SHAPES, Hand, any_hand, ink_of, placed, strokes_of
 from benchmarks.handwriting import VARIANTS
@@ -31,6 +33,7 @@ from training.results.corruptions import encoded
 
 N_PICTURES = 20  # of a digit
 SIDE, HEIGHT = (60, 200), (0.5, 0.85)  # pixels; of the side
+FIRST_VALIDATION = 50_000  # of MNIST's training rows, on which no weights are trained
 N_SHAPES = 2  # ways of a hand to write a digit
 
 
@@ -76,6 +79,17 @@ def write_folders(number: int, folder: Path) -> Digits:
     return Digits(np.stack(images), np.array(labels, np.uint8))
 
 
+def write_rows(digits: Digits, folder: Path) -> Digits:
+    """Write the first pictures of each digit into class folders; return the others."""
+    chosen = [np.flatnonzero(digits.labels == k)[:N_PICTURES] for k in range(10)]
+    for k, rows in enumerate(chosen):
+        (folder / str(k)).mkdir(parents=True)
+        for i in rows:
+            Image.fromarray(digits.images[i]).save(folder / str(k) / f"{i}.png")
+    rest = np.setdiff1d(np.arange(len(digits)), np.concatenate(chosen))
+    return Digits(digits.images[rest], digits.labels[rest])
+
+
 def accuracy(classifier: Classifier, digits: Digits) -> float:
     """Return the share of digits that are read right and not refused."""
     scores = classifier.score(digits.images)
@@ -90,27 +104,29 @@ def main() -> None:
     parser.add_argument("--hands", type=int, default=20)
     n_hands = parser.parse_args().hands
     torch.set_num_threads(1)
-    mnist = load_data(os.environ.get("DIGITS_MNIST", ""), cache_folder(os.environ)).test
+    data = load_data(os.environ.get("DIGITS_MNIST", ""), cache_folder(os.environ))
+    mnist, validation = data.test, data.train.rows(FIRST_VALIDATION, len(data.train))
     ways = {"shipped": None, "alone": [], "with --init": ["--init", str(EMBEDDED_WEIGHTS)]}
     print(f"{'hand':<6}" + "".join(f"{way:>12}{'MNIST':>8}" for way in ways))
     table = []
-    for number in range(n_hands):
+    for number in range(-1, n_hands):
         row = []
         with tempfile.TemporaryDirectory() as folder:
             own, path = Path(folder, "own"), Path(folder, "digits.safetensors")
-            others = write_folders(number, own)
+            others = write_rows(validation, own) if number < 0 else write_folders(number, own)
             for flags in ways.values():
                 if flags is None:
                     classifier = load(EMBEDDED_WEIGHTS)
                 else:
-                    given = ["--data", str(own), "--seed", str(number), *flags]
+                    given = ["--data", str(own), "--seed", str(max(number, 0)), *flags]
                     with contextlib.redirect_stdout(io.StringIO()):
                         if train([*given, "--output", str(path)]):
                             raise SystemExit(f"hand {number}: not trained")
                     classifier = load(path)
                 row += [accuracy(classifier, others), accuracy(classifier, mnist)]
-        table.append(row)
-        print(f"{number:<6}" + "".join(f"{a:>12.3f}{m:>8.4f}" for a, m in _pairs(row)), flush=True)
+        table += [row] if number >= 0 else []
+        name = "many" if number < 0 else str(number)
+        print(f"{name:<6}" + "".join(f"{a:>12.3f}{m:>8.4f}" for a, m in _pairs(row)), flush=True)
     for name, summary in (("median", np.median), ("least", np.min)):
         pairs = _pairs(summary(table, axis=0).tolist())
         print(f"{name:<6}" + "".join(f"{a:>12.3f}{m:>8.4f}" for a, m in pairs))
