@@ -96,16 +96,9 @@ class ServerSettings(NamedTuple):
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the application's settings, and the file of API keys if one is set.
 
-    Raises InvalidSetting for an invalid value, and for an unknown name that begins
-    with DIGITS_, unless an orchestrator injects it.
+    Raises InvalidSetting for an invalid value or an unknown name.
     """
-    for name in sorted(environment):
-        is_ours = name.startswith(PREFIX) and name not in KNOWN
-        if is_ours and not SERVICE_LINKS.fullmatch(f"{name}={environment[name]}"):
-            bare = name.removeprefix(PREFIX)
-            near = [bare] if bare in UNPREFIXED else difflib.get_close_matches(name, KNOWN, 1, NEAR)
-            hint = f"did you mean {near[0]}?" if near else "see python -m service settings"
-            raise InvalidSetting(f"unknown setting {name}; {hint}")
+    refuse_unknown(environment)
     limits = (
         _number(environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name])
         for name, default in DEFAULT_LIMITS._asdict().items()
@@ -115,6 +108,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(*limits),
     )
+
+
+def refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raise InvalidSetting for an unknown name that begins with DIGITS_.
+
+    Those that an orchestrator injects are ignored.
+    """
+    for name in sorted(environment):
+        is_ours = name.startswith(PREFIX) and name not in KNOWN
+        if is_ours and not SERVICE_LINKS.fullmatch(f"{name}={environment[name]}"):
+            bare = name.removeprefix(PREFIX)
+            near = [bare] if bare in UNPREFIXED else difflib.get_close_matches(name, KNOWN, 1, NEAR)
+            hint = f"did you mean {near[0]}?" if near else "see python -m service settings"
+            raise InvalidSetting(f"unknown setting {name}; {hint}")
 
 
 def read_server_settings(environment: Mapping[str, str]) -> ServerSettings:

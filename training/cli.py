@@ -13,6 +13,7 @@ import torch
 
 from service.classifier import ALL_CLASSES
 from service.features import FEATURES
+from service.settings import EMBEDDED_WEIGHTS
 from training.descent import MAX_SEED
 from training.design.augment import AUGMENTATIONS
 from training.design.rows import CPU
@@ -89,7 +90,8 @@ SOURCE: Options = {"metavar": "SOURCE"}
 OUTPUT: Options = {"metavar": "FILE", "type": _output}
 WEIGHTS = OUTPUT | {"default": "digits.safetensors"}
 FOLDER: Options = {"metavar": "FOLDER", "type": Path, "default": "sweep"}
-RECIPE: Options = {"choices": RECIPES, "default": "default"}
+RECIPE: Options = {"choices": RECIPES}
+INIT: Options = {"metavar": "FILE", "type": Path, "nargs": "?", "const": EMBEDDED_WEIGHTS}
 OVER: Options = {"metavar": "FLAG=V,V,...", "type": _over, "action": "append"}
 COUNT = _whole(1, 2**31 - 1)
 SEED = _whole(0, MAX_SEED - 1, default=0)
@@ -101,7 +103,6 @@ CLASSES = _value(
     lambda text: tuple(int(digit) for digit in text.split(",")),
     lambda ds: len(set(ds)) == len(ds) > 1 and set(ds) <= set(ALL_CLASSES),
     "two or more different digits, such as 3,8",
-    ALL_CLASSES,
 )
 DEVICE = _value(
     "NAME",
@@ -115,11 +116,16 @@ DATA: Flags = (
     (
         "--data",
         SOURCE,
-        "a folder with MNIST's four files or with .npy arrays, the article's "
-        "mnist.pkl.gz, or 'synthetic' (default: DIGITS_MNIST, the cache, a download)",
+        "pictures in folders 0 to 9, a folder with MNIST's four files or with .npy arrays, "
+        "mnist.npz, train.csv, mnist.pkl.gz, or 'synthetic' (default: DIGITS_MNIST, the "
+        "cache, a download)",
     ),
-    ("--classes", CLASSES, "the digits to classify, such as 3,8 (default: all ten)"),
-    ("--seed", SEED, "seed of the initial θ and of the order of rows (default: %(default)s)"),
+    ("--classes", CLASSES, "the digits to classify, such as 3,8 (default: those of the data)"),
+    (
+        "--seed",
+        SEED,
+        "seed of the initial θ, of the order of rows and of the split (default: %(default)s)",
+    ),
 )
 RUN: Flags = (
     ("--output", WEIGHTS, "the weights file; metrics.jsonl is written beside it"),
@@ -128,7 +134,13 @@ RUN: Flags = (
     ("--checkpoint-every", SECONDS, "seconds between checkpoints (default: %(default)g)"),
     ("--shards", COUNT, "shards of each batch (default: 1, or one for each rank)"),
     ("--device", DEVICE, "where gradients are computed (default: %(default)s)"),
-    ("--recipe", RECIPE, "a set of hyperparameters (default: %(default)s)"),
+    ("--init", INIT, "start from a weights file (default: the one that ships), keep its P(digit)"),
+    (
+        "--recipe",
+        RECIPE,
+        "a set of hyperparameters (default: fine-tuning with --init, own for your own data, "
+        "else default)",
+    ),
 )
 FEATURE_MAP = ("--features", {"choices": FEATURES}, "the feature map φ")
 BATCH_SIZE = ("--batch-size", COUNT, "rows per step")
@@ -204,7 +216,7 @@ def job_flags(given: Sequence[str], data: str) -> argparse.Namespace:
     """Parse the flags of the job; `data` is the default of --data."""
     job = parser("train", data=data)
     flags = job.parse_args(given)
-    recipe = recipe_of(flags.recipe, vars(flags))
+    recipe = recipe_of(flags.recipe or "default", vars(flags))
     if flags.device.type != "cpu" and recipe.gradient == "closed-form":
         job.error("--gradient closed-form runs on the CPU only: omit --device")
     return flags

@@ -1,10 +1,13 @@
 """Hyperparameters of a run, and named recipes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 METRICS = "metrics.jsonl"  # the training curve, beside the weights file
+OWN, FINE_TUNING = "own", "fine-tuning"  # recipes of own data, without and with --init
+MIN_STEPS = 1_000  # of the recipe "own": what a few hundred rows need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,26 +60,39 @@ PIXELS = Recipe(
     schedule="linear",
     shuffle=True,
 )
+DEFAULT = dataclasses.replace(
+    PIXELS,
+    features="stroke-waves",
+    drawn=14000,
+    augment=9,
+    centre=True,
+    calibrate=True,
+    epochs=4,
+    batch_size=100,
+    learning_rate=0.16,
+    non_digits=24000,
+)
 RECIPES = {
-    "default": dataclasses.replace(
-        PIXELS,
-        features="stroke-waves",
-        drawn=14000,
-        augment=9,
-        centre=True,
-        calibrate=True,
-        epochs=4,
-        batch_size=100,
-        learning_rate=0.16,
-        non_digits=24000,
+    "default": DEFAULT,
+    OWN: dataclasses.replace(DEFAULT, drawn=0, non_digits=0),
+    # few short steps stay near the initial weights; augmented copies lead further away
+    FINE_TUNING: dataclasses.replace(
+        DEFAULT, drawn=0, augment=0, calibrate=False, epochs=50, learning_rate=0.02, non_digits=0
     ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),
 }
 
 
-def recipe_of(name: str, changes: Mapping[str, Any]) -> Recipe:
-    """Return the named recipe with the given hyperparameters; None leaves one as is."""
+def recipe_of(name: str, changes: Mapping[str, Any], n_rows: int | None = None) -> Recipe:
+    """Return the named recipe with the given hyperparameters; None leaves one as is.
+
+    With a number of rows, the recipe "own" has at least MIN_STEPS steps.
+    """
     names = {field.name for field in dataclasses.fields(Recipe)}
     given = {n: v for n, v in changes.items() if n in names and v is not None}
-    return dataclasses.replace(RECIPES[name], **given)
+    recipe = dataclasses.replace(RECIPES[name], **given)
+    if name != OWN or n_rows is None or "epochs" in given:
+        return recipe
+    per_epoch = math.ceil(n_rows * (1 + recipe.augment) / recipe.batch_size)
+    return dataclasses.replace(recipe, epochs=max(recipe.epochs, math.ceil(MIN_STEPS / per_epoch)))

@@ -25,6 +25,7 @@ from tests.seams.documents import (
     output_of,
     rows,
 )
+from tests.training.conftest import write_pictures
 from training.__main__ import main
 
 TRAINING_COMMANDS = ([], ["sweep"], ["check"], ["report"])
@@ -58,6 +59,23 @@ def test_every_flag_that_is_shown_exists(capsys):
         known |= set(FLAG.findall(str(steps(section))))
     for page in OF_TODAY:
         assert set(FLAG.findall(page.read_text())) <= known, page.name
+
+
+@pytest.mark.slow
+def test_own_digits_are_trained_on_as_shown(drawn, tmp_path, monkeypatch, capsys):
+    write_pictures(drawn, tmp_path / "digits", 20)
+    monkeypatch.chdir(tmp_path)
+    section = TRAINING.read_text().partition("### Your own digits")[2].partition("### Arrays")[0]
+    alone, tuned = re.findall(r'^make train ARGS="(.+)"$', section, re.MULTILINE)
+    (shown,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+
+    assert main(alone.split()) == 0
+    assert capsys.readouterr().out.startswith(shown)
+    assert main(tuned.split()) == 0
+
+    saved = load(tmp_path / "own" / "digits.safetensors")
+    assert saved.training["init"] == load(EMBEDDED_WEIGHTS).version
+    assert f"{saved.training['epochs']}\nepochs" in TRAINING.read_text()
 
 
 def test_every_flag_of_training_is_in_its_table(capsys):

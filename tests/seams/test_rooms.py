@@ -16,7 +16,7 @@ TEXTBOOK = (
     *("training.descent", "training.gradient_check"),
 )
 CONTRACT = (  # what training uses of the service
-    *("service.features", "service.classifier", "service.images"),
+    *("service.features", "service.classifier", "service.images", "service.settings"),
     *("service.reading.mnist_format", "service.reading.morphology"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
@@ -150,7 +150,9 @@ def test_reading_uses_only_constants_of_the_features():
 
 def test_results_import_no_command_line():
     for module in modules_of("training.results"):
-        assert not {"training.cli", "training.__main__"} & set(imports(module)), module
+        assert not {"training.cli", "training.commands", "training.__main__"} & set(
+            imports(module)
+        ), module
 
 
 LOADED = """

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.uploads import MNIST_FOLDER
-from service.classifier import load
-from tests.conftest import ROOT, encode
+from tests.conftest import ROOT
 from training.__main__ import main
 
 FOLDER = ROOT / "docs"
@@ -64,23 +63,6 @@ def test_every_picture_command_and_flag_exists(capsys):
         assert importlib.util.find_spec(module), module
     for flag in set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", TUTORIAL)):
         assert flag in known, flag
-
-
-def test_script_converts_pictures_to_training_data(drawn, tmp_path, monkeypatch):
-    (script,) = re.findall(r"```py\n(.*?)```", TUTORIAL, re.DOTALL)
-    for i, (image, label) in enumerate(
-        zip(drawn.train.images[:450], drawn.train.labels, strict=False)
-    ):
-        folder = tmp_path / "digits" / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{i}.png").write_bytes(encode(image))
-    monkeypatch.chdir(tmp_path)
-
-    exec(script, {})  # as the tutorial shows it
-    assert main(["--data", "own", "--recipe", "pixels", "--epochs", "9"]) == 0
-
-    training = load(tmp_path / "digits.safetensors").training
-    assert (training["data"], training["rows"]) == ("own", 300)
 
 
 def test_gradient_check_of_mnist_is_as_shown(mnist, capsys):

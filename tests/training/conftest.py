@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.conftest import encode
 from training.data.dataset import DataSet, Digits
 from training.data.synthetic import draw_digits
 
@@ -33,3 +35,15 @@ def write_arrays(data: DataSet, folder: Path) -> None:
     for part, digits in (("train", data.train), ("test", data.test)):
         np.save(folder / f"{part}-images.npy", digits.images)
         np.save(folder / f"{part}-labels.npy", digits.labels)
+
+
+def write_pictures(data: DataSet, folder: Path, n: int, classes=range(10), side=28) -> Path:
+    """Write n pictures of each class into class folders, dark on light if they are larger."""
+    for label in classes:
+        (folder / str(label)).mkdir(parents=True)
+        for i in np.flatnonzero(data.train.labels == label)[:n]:
+            image = data.train.images[i]
+            if side > len(image):
+                image = Image.fromarray(255 - image).resize((side, side))
+            (folder / str(label) / f"{i}.png").write_bytes(encode(image))
+    return folder

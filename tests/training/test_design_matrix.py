@@ -73,6 +73,23 @@ def test_damaged_cache_is_computed_again(few, tmp_path):
     assert torch.equal(values, again.values)
 
 
+@pytest.mark.parametrize("at", [0.01, 0.5, 1.0])
+def test_cache_with_a_changed_byte_is_computed_again(at, few, tmp_path, capsys):
+    values = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()
+    (kept,) = tmp_path.iterdir()
+    content = bytearray(kept.read_bytes())
+    kept.unlink()  # not changed in place, because it may still be mapped
+    content[int(at * (len(content) - 1))] ^= 0xFF
+    kept.write_bytes(content)
+
+    again = design_matrix([few], "stroke-edges", 1, tmp_path)
+
+    assert torch.equal(values, again.values)
+    assert capsys.readouterr().err == f"{kept} is damaged: computing it again\n"
+    design_matrix([few], "stroke-edges", 1, tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("damage", ["shape", "dtype", "order", "header", "zip", "pipe"])
 def test_cache_of_another_kind_is_computed_again(damage, few, tmp_path):
     matrix = design_matrix([few], "stroke-edges", 1, tmp_path).values.clone()

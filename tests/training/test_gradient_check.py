@@ -67,7 +67,7 @@ def test_check_without_rows_is_an_error(tmp_path, drawn, capsys):
 
 
 def test_command_fails_if_an_error_exceeds_the_tolerance(synthetic, monkeypatch, capsys):
-    monkeypatch.setattr("training.__main__.TOLERANCE", 1e-30)
+    monkeypatch.setattr("training.commands.TOLERANCE", 1e-30)
 
     assert main(["check", "--data", synthetic, "--derivatives", "9"]) == 1
     assert "autograd and closed-form: off by more than" in capsys.readouterr().err

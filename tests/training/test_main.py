@@ -231,11 +231,11 @@ def test_bad_flag_is_an_error_with_its_value(flags, words, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--data", "/absent"], "/absent is not a folder, a file or 'synthetic'"),
+        (["--data", "/absent"], "/absent is neither a file nor a folder; accepted are"),
         (["--data", "/dev/null"], "/dev/null"),
-        (["--data", str(ROOT / "docs")], "docs has neither MNIST's four files nor .npy files"),
-        (["--data", "~nobody/here"], "~nobody/here is not a folder"),
-        (["--rows", "3"], "3 training rows lack the digits 0, 1, 2, 3, 5, 7, 8, 9; the last sixth"),
+        (["--data", str(ROOT / "docs")], ".svg; accepted are"),
+        (["--data", "~nobody/here"], "~nobody/here is neither a file nor a folder"),
+        (["--rows", "3"], "the 3 training rows lack the digits"),
         (["--learning-rate", "9e37"], "lower --learning-rate"),
     ],
 )
@@ -470,6 +470,7 @@ def test_job_on_cuda_learns_the_weights_of_the_cpu(run, tmp_path):
 def test_default_recipe_augments_centres_calibrates_and_detects(synthetic, tmp_path, capsys):
     path = tmp_path / "w.safetensors"
     flags = ["--data", synthetic, "--rows", "500", "--epochs", "2", "--non-digits", "900"]
+    flags += ["--recipe", "default"]
 
     assert main([*flags, "--output", str(path)]) == 0
 
@@ -479,7 +480,9 @@ def test_default_recipe_augments_centres_calibrates_and_detects(synthetic, tmp_p
     assert training["drawn"] == 14000
     assert training["rows"] == 14500
     assert training["centre"] is training["calibrate"] is True
-    assert f"temperature {training['temperature']}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "with 14,000 synthetic digits and 14,300 augmented copies" in out
+    assert f"temperature {training['temperature']}" in out
     assert load(path).evaluation["accuracy"] > 0.98
     assert recipe_of("default", {}).non_digits == 24000
     assert 0 < load(path).detector.threshold < 0.5
@@ -526,5 +529,53 @@ def test_classes_without_test_rows_are_refused(tmp_path, drawn, capsys):
 
     assert status == 1
     lacking = ", ".join(str(digit) for digit in range(10) if digit not in few.labels)
-    assert f"the 3 test rows lack the digits {lacking}\n" in capsys.readouterr().err
+    assert f"the 3 test rows lack the digits {lacking}; add rows" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch._C", "training.cli"])
+def test_interrupt_during_the_imports_prints_one_line(module):
+    job = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "training", "check"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        for line in job.stderr:
+            if line.split("|")[-1].strip() == module:  # it is imported
+                break
+        job.send_signal(signal.SIGINT)
+        _, err = job.communicate(timeout=60)
+    finally:
+        job.kill()
+
+    assert job.returncode == 130
+    assert err.endswith("\ndigits-train: stopped; nothing was saved\n")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "check", "report"])
+def test_unknown_setting_is_refused_with_what_was_meant(command, monkeypatch, capsys):
+    monkeypatch.setenv("DIGITS_MNITS", "/data")
+
+    assert main([command]) == 1
+
+    expected = "digits-train: unknown setting DIGITS_MNITS; did you mean DIGITS_MNIST?\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("batch_size", ["64", "2000000000"])
+def test_more_shards_than_rows_in_a_batch_are_refused(batch_size, quick, tmp_path, capsys):
+    flags = [*quick, "--shards", "2000000000", "--batch-size", batch_size]
+
+    assert main([*flags, "--output", str(tmp_path / "w")]) == 1
+
+    n = {"64": "64", "2000000000": "2,500"}[batch_size]
+    expected = f"--shards 2000000000: a batch has only {n} rows; use at most so many"
+    assert expected in capsys.readouterr().err
+
+
+def test_as_many_shards_as_rows_in_a_batch_are_accepted(run):
+    run("--shards", "64", "--epochs", "1")

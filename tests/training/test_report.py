@@ -89,7 +89,8 @@ def test_missing_weights_are_named(given, tmp_path, monkeypatch, capsys):
     assert main(["report", *given]) == 1
 
     (name,) = given or ["digits.safetensors"]
-    assert f"{name}: No such file" in capsys.readouterr().err
+    expected = f"{name}: no such file; train first, or name a weights file"
+    assert expected in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.classifier import ALL_CLASSES
-from service.features import IMAGE_SIZE, MAX_GREY
-from training.data.dataset import DataSet, Digits, InvalidData
+from training.data.dataset import DataSet, InvalidData, to_digits
 from training.data.mnist import gunzip
 
 MAX_PICKLE_BYTES = 512 * 2**20  # the article's file has 220 million
@@ -22,14 +20,16 @@ NUMBER_TYPES = ("u1", "i4", "i8", "f4", "f8")
 def load_pickle(path: Path) -> DataSet:
     """Read ((images, labels) to train, the same to validate, the same to test).
 
-    Images are (n, 784) float32, grey levels divided by 256 or 255. The validation rows
+    Images are (n, 784): grey levels, or these divided by 256 or 255. The validation rows
     are appended to the training rows. Raises InvalidData with the path.
     """
     try:
         with path.open("rb") as file:
             content = gunzip(file, MAX_PICKLE_BYTES)
         parts = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        train, validation, test = (_digits(images.array, labels.array) for images, labels in parts)
+        train, validation, test = (
+            to_digits(images.array, labels.array) for images, labels in parts
+        )
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}") from error
     except OSError as error:
@@ -40,18 +40,6 @@ def load_pickle(path: Path) -> DataSet:
             f"{path}: not a pickle of three (images, labels) pairs ({error!r})"
         ) from error
     return DataSet("MNIST, pickled", train + validation, test)
-
-
-def _digits(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Digits:
-    """Convert rows (n, 784) in [0, 1] to images (n, 28, 28) of grey levels."""
-    levels = np.rint(images * (MAX_GREY + 1 if images.max() < 1 else MAX_GREY))
-    if not (levels.min() >= 0 and levels.max() <= MAX_GREY):
-        raise InvalidData(f"images range from {images.min()} to {images.max()}, expected 0 to 1")
-    if labels.shape != images.shape[:1] or not np.isin(labels, ALL_CLASSES).all():
-        raise InvalidData(
-            f"labels {labels.shape} are not digits from 0 to 9 of images {images.shape}"
-        )
-    return Digits(levels.astype(np.uint8).reshape(-1, *IMAGE_SIZE), labels.astype(np.uint8))
 
 
 class _Type:

@@ -3,9 +3,13 @@
 import contextlib
 import hashlib
 import math
+import os
+import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +30,7 @@ BLOCK = 1000  # images that are computed at a time
 MAX_HELD = 64 * 2**20  # bytes: a larger matrix is mapped from the cache
 MAX_SHUFFLED = 2**30  # bytes: a larger matrix is shuffled in blocks
 SHUFFLED_ROWS = 256  # rows of such a block
+CHECKSUM_BYTES = 4  # of the CRC-32 behind the matrix: 1/4 s per GiB
 PARTIAL_EXPIRY = 3600  # seconds without a write, after which a partial file is deleted
 Matrix = npt.NDArray[np.float32 | np.float16 | np.uint8]
 
@@ -48,7 +53,8 @@ def design_matrix(
     Pixels stay uint8. Other features are float32, or float16 with copies. A matrix
     with copies, or of more than `max_held` bytes, is written to the cache and mapped,
     so that its size does not add to the memory of the process. The cache keeps one
-    matrix for each purpose and identifies it by a digest of its inputs and code.
+    matrix for each purpose, identifies it by a digest of its inputs and code, and
+    verifies it by a checksum.
     """
     source = _Source(parts, features, (n_copies, n_rare_copies))
     n_bytes = math.prod(source.shape) * source.dtype.itemsize
@@ -162,9 +168,23 @@ def _mapped(source: _Source, path: Path) -> Matrix | None:
     with contextlib.suppress(Exception):  # any error is possible in a damaged header
         matrix = np.lib.format.open_memmap(path, mode="c")
         is_same = (matrix.shape, matrix.dtype) == (source.shape, source.dtype)
-        if is_same and matrix.flags.c_contiguous:
+        if is_same and matrix.flags.c_contiguous and _checksum(matrix) == _stored_checksum(path):
             return matrix
+    print(f"{path} is damaged: computing it again", file=sys.stderr)
     return None
+
+
+def _checksum(matrix: Matrix) -> int:
+    """Compute the CRC-32 of a matrix."""
+    starts = range(0, len(matrix), BLOCK)
+    return reduce(lambda crc, start: zlib.crc32(matrix[start : start + BLOCK].data, crc), starts, 0)
+
+
+def _stored_checksum(path: Path) -> int:
+    """Read the CRC-32 at the end of a file."""
+    with path.open("rb") as file:
+        file.seek(-CHECKSUM_BYTES, os.SEEK_END)
+        return int.from_bytes(file.read(), "big")
 
 
 def _write(source: _Source, path: Path) -> None:
@@ -177,7 +197,10 @@ def _write(source: _Source, path: Path) -> None:
             partial.unlink()
     descr = np.lib.format.dtype_to_descr(source.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": source.shape}
+    checksum = 0
     with replacing(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in source.blocks():
             file.write(block.data)
+            checksum = zlib.crc32(block.data, checksum)
+        file.write(checksum.to_bytes(CHECKSUM_BYTES, "big"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.classifier import Classifier, load, save
+from service.classifier import Classifier, InvalidWeights, load, save
 from training.data.atomic import replacing
 from training.data.dataset import Digits
 from training.results.evaluation import evaluate, probabilities, refused
@@ -36,6 +36,32 @@ def to_classifier(
     if centre is not None:
         bias = bias - weight @ centre[:-1].cpu()
     return Classifier(weight.T.numpy(), bias.numpy(), classes, features, training)
+
+
+def to_theta(classifier: Classifier, centre: Tensor | None = None) -> Tensor:
+    """Convert a classifier to the θ (K, D + 1) from which to_classifier makes it.
+
+    The centre μ (D + 1,) of the features is taken out of the biases again: b + W μ. Two
+    classes become one row, the difference of their two.
+    """
+    weight, bias = torch.from_numpy(classifier.weight).T, torch.from_numpy(classifier.bias)
+    if centre is not None:
+        bias = bias + weight @ centre[:-1].cpu()
+    theta = torch.hstack([weight, bias[:, None]])
+    return theta[1:] - theta[:1] if len(theta) == 2 else theta
+
+
+def of_classes(classifier: Classifier, classes: tuple[int, ...]) -> Classifier:
+    """Return the classifier of some of the classes; raise InvalidWeights if one is unknown."""
+    unknown = sorted(set(classes) - set(classifier.classes))
+    if unknown:
+        raise InvalidWeights(f"the initial weights have no class {unknown[0]}")
+    k = [classifier.classes.index(label) for label in classes]
+    own = classifier.detector
+    if own is not None:
+        own = dataclasses.replace(own, weight=own.weight[k], scale=own.scale[k], bias=own.bias[k])
+    weight, bias = classifier.weight[:, k], classifier.bias[k]
+    return dataclasses.replace(classifier, weight=weight, bias=bias, classes=classes, detector=own)
 
 
 def export(classifier: Classifier, test: Digits, data: str, path: Path) -> Classifier:

@@ -29,6 +29,8 @@ def read_trained(paths: Sequence[Path]) -> list[Trained]:
     """Read runs by their weights files; raise InvalidData if two are the same run."""
     runs: dict[str, Trained] = {}
     for path in paths:
+        if not path.exists():
+            raise InvalidData(f"{path}: no such file; train first, or name a weights file")
         classifier, curve = load(path), read_curve(path.with_name(METRICS))
         version = classifier.version
         if curve and curve[-1].get("model") != version:

@@ -83,6 +83,14 @@ class Shards:
             all_gather(torch.zeros(1))
 
 
+def refuse_shards(shards: Shards, n_rows: int) -> None:
+    """Raise InvalidShards if there are more shards than rows in a batch."""
+    if shards.n > n_rows:
+        raise InvalidShards(
+            f"--shards {shards.n}: a batch has only {n_rows:,} rows; use at most so many"
+        )
+
+
 def split(batch: Batch, n: int) -> list[Batch]:
     """Split a batch into n parts of nearly equal size, in order."""
     length = _length(batch)

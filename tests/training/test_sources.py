@@ -1,0 +1,108 @@
+import gzip
+import pickle
+import shutil
+
+import pytest
+
+from benchmarks.uploads import MNIST_FOLDER
+from tests.conftest import ROOT, encode
+from training.data.dataset import InvalidData
+from training.data.mnist import SHA256
+from training.data.sources import load_data
+
+ACCEPTED = ["folders named 0 to 9", "train-images.npy", "torchvision", "mnist.npz", "train.csv"]
+
+
+@pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
+def test_torchvisions_root_is_read_at_every_level(below, mnist, tmp_path):
+    folder = tmp_path / "data" / below
+    folder.mkdir(parents=True)
+    for name in SHA256:
+        for path in MNIST_FOLDER.glob(f"{name}*"):
+            shutil.copy(path, folder)
+
+    data = load_data(str(tmp_path / "data"), tmp_path / "cache")
+
+    assert data.sha256() == mnist.sha256()
+    assert not data.is_own
+
+
+def test_path_that_does_not_exist_is_answered_with_what_is_accepted(tmp_path):
+    with pytest.raises(InvalidData) as caught:
+        load_data(str(tmp_path / "absent"), tmp_path)
+
+    message = str(caught.value)
+    assert f"{tmp_path}/absent is neither a file nor a folder" in message
+    assert all(words in message for words in ACCEPTED)
+
+
+def test_folder_of_other_files_is_answered_with_what_is_in_it(tmp_path):
+    for name in ("scans", "photos"):
+        (tmp_path / name).mkdir()
+    for name in ("a.jpg", "b.jpg", "notes.txt", "README"):
+        (tmp_path / name).write_bytes(b"")
+
+    with pytest.raises(InvalidData) as caught:
+        load_data(str(tmp_path), tmp_path)
+
+    message = str(caught.value)
+    assert "has 2 folders (photos, scans) and 2 .jpg and 1 README and 1 .txt" in message
+    assert all(words in message for words in ACCEPTED)
+
+
+def test_list_of_what_is_in_a_folder_is_short(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i:02}-folder").mkdir()
+        (tmp_path / f"file.{i}").write_bytes(b"")
+
+    with pytest.raises(InvalidData) as caught:
+        load_data(str(tmp_path), tmp_path)
+
+    assert "has 30 folders (00-folder, 01-folder" in str(caught.value)
+    assert len(str(caught.value).splitlines()[0]) < 300
+
+
+@pytest.mark.parametrize(("given", "meant"), [("", "digits"), ("digits/7", "digits")])
+def test_folder_beside_the_class_folders_is_answered_with_theirs(given, meant, tmp_path):
+    (tmp_path / "digits" / "7").mkdir(parents=True)
+    (tmp_path / "digits" / "7" / "scan.png").write_bytes(b"")
+
+    with pytest.raises(InvalidData, match=f"did you mean {tmp_path / meant}\\?"):
+        load_data(str(tmp_path / given), tmp_path / "cache")
+
+
+def test_picture_is_answered_with_where_to_put_it(drawn, tmp_path):
+    (tmp_path / "7.png").write_bytes(encode(drawn.train.images[0]))
+
+    with pytest.raises(InvalidData, match="is a picture; put it into a folder named by its digit"):
+        load_data(str(tmp_path / "7.png"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 99,
+        b"some text",
+        pickle.dumps(1),
+        gzip.compress(b"a\nb"),
+        b"\x1f\x8bxx",
+        b"PKxx",
+    ],
+)
+def test_other_file_is_refused_with_its_path(content, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidData, match=str(path)):
+        load_data(str(path), tmp_path)
+
+
+def test_digits_are_ones_own_unless_they_are_mnists_or_drawn_here(source, tmp_path):
+    assert load_data(source, tmp_path).is_own
+    assert not load_data("synthetic", tmp_path).is_own
+
+
+def test_docs_are_no_data_set(tmp_path):
+    with pytest.raises(InvalidData, match=r"docs has .*\.md"):
+        load_data(str(ROOT / "docs"), tmp_path)

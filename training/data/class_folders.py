@@ -1,0 +1,129 @@
+"""A data set of pictures in class folders, read as the service reads uploads."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from service.classifier import ALL_CLASSES
+from service.features import Images
+from service.images import InvalidImage, read_image
+from service.settings import DEFAULT_LIMITS, allowed_cpus
+from training.data.dataset import TEST_DIVISOR, DataSet, Digits, InvalidData
+
+CLASS_NAMES = tuple(map(str, ALL_CLASSES))
+MIN_PICTURES = 3  # of a class: one each to train, to validate and to test on
+MAX_PICTURE_BYTES = 64 * 2**20
+# From this many pictures on, processes share the work: starting one takes as long as
+# reading 20 to 200 pictures.
+MIN_PARALLEL = 400
+CHUNK = 16  # pictures that a process reads at a time
+MAX_LISTED = 20  # unreadable pictures
+
+
+def class_folders(folder: Path) -> dict[int, Path]:
+    """Return the folders 0 to 9 in a folder, by their digits."""
+    paths = {label: folder / name for label, name in enumerate(CLASS_NAMES)}
+    return {label: path for label, path in paths.items() if path.is_dir()}
+
+
+def load_pictures(folder: Path, seed: int) -> DataSet:
+    """Read the pictures of all class folders and of the folders below them.
+
+    Names that begin with a dot are skipped. Pictures that cannot be read are listed on
+    stderr. A fifth of each class, chosen by the seed, is the test set. Raises InvalidData
+    if a class has fewer than three pictures that can be read.
+    """
+    found = [(path, k) for k, top in class_folders(folder).items() for path in _files(top)]
+    paths, labels = [path for path, _ in found], [label for _, label in found]
+    read = list(tqdm(_read_all(paths), folder.name, len(paths), disable=None, leave=False))
+    failed = {path: each for path, each in zip(paths, read, strict=True) if isinstance(each, str)}
+    _list_failed(failed, len(paths))
+    kept = [i for i, each in enumerate(read) if not isinstance(each, str)]
+    counts = np.bincount([labels[i] for i in kept], minlength=len(ALL_CLASSES))
+    few = [label for label in class_folders(folder) if counts[label] < MIN_PICTURES]
+    if few:
+        raise InvalidData(
+            f"{folder / str(few[0])}: {counts[few[0]]} pictures that can be read; a digit needs "
+            f"{MIN_PICTURES} or more, to train, to validate and to test"
+        )
+    # in random order, so that --rows takes some of every class
+    order = np.random.default_rng(seed).permutation(kept).tolist()
+    images = np.stack([read[i] for i in order])
+    digits = Digits(images, np.array(labels, np.uint8)[order])
+    return DataSet(folder.resolve().name, *digits.parted(TEST_DIVISOR, seed))
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """Yield the files below a folder in the order of their names, then unreadable folders.
+
+    Links to folders are not followed.
+    """
+    denied: list[Path] = []
+    for folder, folders, names in os.walk(top, onerror=lambda e: denied.append(Path(e.filename))):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+    yield from denied
+
+
+def _read(path: Path) -> Images | str:
+    """Read one picture as an image (28, 28); return the reason if that fails."""
+    try:
+        if not path.is_file():
+            return "a folder that cannot be listed" if path.is_dir() else "not a file"
+        with path.open("rb") as file:
+            content = file.read(MAX_PICTURE_BYTES + 1)
+        if len(content) > MAX_PICTURE_BYTES:
+            return f"larger than {MAX_PICTURE_BYTES:,} bytes"
+        return read_image(content, DEFAULT_LIMITS.max_pixels)
+    except OSError as error:
+        return error.strerror or str(error)
+    except InvalidImage as error:
+        return str(error)
+
+
+def _read_all(paths: Sequence[Path]) -> Iterator[Images | str]:
+    """Yield what `_read` returns of each path, in order; in parallel if they are many."""
+    n = min(allowed_cpus(), len(paths) // (MIN_PARALLEL // 2))
+    if n < 2:
+        yield from map(_read, paths)
+        return
+    # a fork would copy the locks of other threads
+    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"))
+    try:
+        with _ignoring_interrupts():  # the processes inherit it: this one stops them
+            results = pool.map(_read, paths, chunksize=CHUNK)
+        yield from results
+    except BrokenProcessPool as error:
+        message = "a process that read pictures was killed; is there too little memory?"
+        raise InvalidData(message) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C within the block."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _list_failed(failed: dict[Path, str], n: int) -> None:
+    """Print which of n pictures were not read, and why."""
+    if failed:
+        print(f"{len(failed):,} of {n:,} pictures cannot be read:", file=sys.stderr)
+        lines = [f"  {path}: {reason}" for path, reason in failed.items()]
+        print(*lines[:MAX_LISTED], sep="\n", file=sys.stderr)
+        if len(lines) > MAX_LISTED:
+            print(f"  and {len(lines) - MAX_LISTED:,} more", file=sys.stderr)
