@@ -57,7 +57,7 @@ bench: $(VENV)/training ## measure the figures of docs/benchmarks.md (needs wrk:
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.resume
 	$(BIN)/python -m benchmarks.scale
-	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.bulk

@@ -177,7 +177,7 @@ def measure(flags: argparse.Namespace) -> None:
     digits = _scored(classifier, test.images)
     uploads = {name: _drawn(drawing, flags.drawn) for name, drawing in DRAWINGS.items()}
     if flags.omniglot:
-        uploads["Omniglot"] = _omniglot(flags.omniglot, flags.characters)
+        uploads["Omniglot"] = omniglot(flags.omniglot, flags.characters)
     print(("{:<24}" + 5 * "{:>12}").format("no digits", *HEADS, "AUROC"))
     others = []
     for name, files in uploads.items():
@@ -211,7 +211,8 @@ def _drawn(drawing: Drawing, n: int) -> list[bytes]:
     return [drawing(rng) for _ in range(n)]
 
 
-def _omniglot(path: Path, n: int) -> list[bytes]:
+def omniglot(path: Path, n: int) -> list[bytes]:
+    """Read about n pictures at equal distances from Omniglot's zip."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".png")]
         return [archive.read(name) for name in names[:: max(1, len(names) // n)]]

@@ -70,8 +70,8 @@ def measure(flags: argparse.Namespace) -> None:
         f"confident: % with p >= {CONFIDENT}, correct: % of the confident ones"
     )
     print(f"{'':<22}" + "".join(f"{head:>10}" for head in HEADS))
-    corrupted = _of_file(flags.corrupted) if flags.corrupted else {}
-    rows = {**kinds(flags.digits, flags.drawn), **_stretched(flags.stretched), **corrupted}
+    corrupted = of_file(flags.corrupted)
+    rows = {**kinds(flags.digits, flags.drawn), **stretched(flags.stretched), **corrupted}
     named = [name for name in rows if any(part in name for part in flags.rows)]
     answers = {}
     for name in tqdm(named, disable=None, leave=False):
@@ -119,7 +119,7 @@ def _drawn(n: int, drawing: Drawing) -> Uploads:
     return Uploads(list(files), np.array(labels, np.uint8))
 
 
-def _stretched(folder: Path | None) -> dict[str, Kind]:
+def stretched(folder: Path | None) -> dict[str, Kind]:
     """Return what makes the uploads of each data set of a folder."""
     rows: dict[str, Kind] = {}
     for path in sorted(folder.glob("*.npz")) if folder else ():
@@ -129,8 +129,10 @@ def _stretched(folder: Path | None) -> dict[str, Kind]:
     return rows
 
 
-def _of_file(path: Path) -> dict[str, Kind]:
+def of_file(path: Path | None) -> dict[str, Kind]:
     """Return what makes the uploads of each array of images, all of the same labels."""
+    if not path:
+        return {}
     with np.load(path) as arrays:
         images = dict(arrays)
     labels = images.pop("labels")

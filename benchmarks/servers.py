@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+PEERS_BIN = ROOT / ".venv-peers" / "bin"
 POST = ROOT / "benchmarks" / "post.lua"
 STARTUP_TIMEOUT = 60.0  # seconds
 SHUTDOWN_TIMEOUT = 10.0  # seconds

@@ -20,7 +20,7 @@ from benchmarks.rounds import ratios, spread
 from benchmarks.servers import (
     FORM,
     OWN,
-    ROOT,
+    PEERS_BIN,
     Load,
     Server,
     form,
@@ -39,7 +39,6 @@ CONNECTIONS = (1, 4, 16, 64)
 SOME, MANY = 16, 64
 PNG = "image/png"
 N_UPLOADS, N_CHECKED = 1_000, 20
-PEERS_BIN = ROOT / ".venv-peers" / "bin"
 BENTOML_HOME = str(Path(tempfile.gettempdir()) / "digits-bentoml")
 
 
