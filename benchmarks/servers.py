@@ -64,12 +64,15 @@ def service(*flags: str, tree: Path = ROOT) -> list[str]:
     return [str(BIN / "gunicorn"), "-c", config, *flags, "service.app:create_app()"]
 
 
-def gunicorn(reference: str, worker_class: str) -> list[str]:
-    """Return the command that runs an application with the service's worker counts."""
+def gunicorn(reference: str, worker_class: str, folder: Path = BIN) -> list[str]:
+    """Return the command that runs an application with the service's worker counts.
+
+    folder: the programs of an environment
+    """
     # our own worker refuses a number of threads, which has no effect on it
     threads = ("--threads", "4") if worker_class == "gthread" else ()
     return [
-        *(str(BIN / "gunicorn"), "--bind", "127.0.0.1:$PORT", "--workers", "2"),
+        *(str(folder / "gunicorn"), "--bind", "127.0.0.1:$PORT", "--workers", "2"),
         *("--worker-class", worker_class, *threads),
         *("--no-control-socket", f"benchmarks.{reference}"),
     ]

@@ -1,8 +1,9 @@
 """The classifier served by BentoML.
 
-bentoml serve benchmarks.peers.bento:Digits
+bentoml serve benchmarks.peers.bento:Digits    (READING=opencv for pictures of any size)
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import bentoml
 import numpy as np
 from PIL.Image import Image
 
+from benchmarks.peers import opencv
 from service import classifier
 
 WEIGHTS = Path("service/weights/digits.safetensors")
+BY_OPENCV = os.environ.get("READING") == "opencv"
 
 
 @bentoml.service(
@@ -28,8 +31,8 @@ class Digits:
 
     @bentoml.api  # type: ignore[untyped-decorator]  # not installed in .venv
     def predict(self, image: Image) -> dict[str, Any]:
-        """Classify one picture (28, 28)."""
-        pixels = np.asarray(image)
+        """Classify one picture, of 28 x 28 pixels if OpenCV does not read it."""
+        pixels = opencv.find(np.asarray(image.convert("L"))) if BY_OPENCV else np.asarray(image)
         probabilities = self.classifier.predict_proba(pixels[np.newaxis])[0]
         return {
             "digit": int(probabilities.argmax()),

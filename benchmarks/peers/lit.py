@@ -1,6 +1,6 @@
 """The classifier served by LitServe.
 
-PORT=8000 python -m benchmarks.peers.lit
+PORT=8000 python -m benchmarks.peers.lit    (READING=opencv for pictures of any size)
 """
 
 import os
@@ -13,9 +13,11 @@ import numpy.typing as npt
 from fastapi import Request
 from PIL import Image
 
+from benchmarks.peers import opencv
 from service import classifier
 
 WEIGHTS = Path("service/weights/digits.safetensors")
+BY_OPENCV = os.environ.get("READING") == "opencv"
 
 
 class Digits(litserve.LitAPI):  # type: ignore[misc]  # not installed in .venv
@@ -26,8 +28,9 @@ class Digits(litserve.LitAPI):  # type: ignore[misc]  # not installed in .venv
         self.classifier = classifier.load(WEIGHTS)
 
     def decode_request(self, request: Request) -> npt.NDArray[np.uint8]:
-        """Decode the picture (28, 28)."""
-        return np.asarray(Image.open(request["image"].file))
+        """Read the picture as an image (28, 28)."""
+        file = request["image"].file
+        return opencv.read(file.read()) if BY_OPENCV else np.asarray(Image.open(file))
 
     def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Return the probabilities of the ten digits."""

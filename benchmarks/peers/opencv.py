@@ -24,13 +24,18 @@ class NoContour(ValueError):
 
 
 def read(upload: bytes) -> Image:
-    """Read an upload as an image (28, 28): grey, blur, Otsu, contour, crop, resize, centre.
-
-    The ink is what covers less than half of the picture.
-    """
+    """Read an upload as an image (28, 28)."""
     grey = cv2.imdecode(np.frombuffer(upload, np.uint8), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise NoContour("this is no picture")
+    return find(np.asarray(grey, np.uint8))
+
+
+def find(grey: Image) -> Image:
+    """Find the digit in grey levels (h, w): blur, Otsu, contour, crop, resize, centre.
+
+    The ink is what covers less than half of the picture.
+    """
     blurred = cv2.GaussianBlur(grey, BLUR, 0)
     _, mask = cv2.threshold(blurred, 0, MAX_GREY, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     if 2 * cv2.countNonZero(mask) > mask.size:
