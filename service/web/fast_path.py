@@ -1,15 +1,17 @@
-"""WSGI middleware that answers MNIST-shaped PNGs without Flask."""
+"""WSGI middleware that answers requests for one picture without Flask."""
 
 import io
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 
-from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
@@ -19,16 +21,16 @@ from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
 from service.web.nondigits import refusals
+from service.web.one_picture import Result, answer
 from service.web.prediction_json import JSON, prediction
-from service.web.problems import MEDIA_TYPE, SAFETY, Refused, fields, write
+from service.web.problems import MEDIA_TYPE, SAFETY, fields, write
 
 SAFE = list(SAFETY.items())
-STATUS_REFUSED = "422 UNPROCESSABLE ENTITY"  # as Werkzeug writes it
 # Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
 _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
 )
-MAX_FAST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
+MAX_MNIST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
 
 # environ key, read behind this middleware: the contents of the request's files, or
 # None if its form is not plain
@@ -45,11 +47,13 @@ class FastPath:
     Its replies equal the application's byte for byte: it takes the same steps without
     the framework, and passes on a request at the first sign that it is unusual.
 
-    Predictions are micro-batched. An image is scored when its reply is first iterated,
-    together with all images of the same thread whose replies have not been iterated
-    yet. A server that calls the application for several requests before it iterates
-    over the replies gets them scored as one batch; on any other server, each image is
-    scored alone, with the same result.
+    MNIST-shaped PNGs are answered at once and micro-batched. An image is scored when its
+    reply is first iterated, together with all images of the same thread whose replies
+    have not been iterated yet. A server that calls the application for several requests
+    before it iterates over the replies gets them scored as one batch; on any other
+    server, each image is scored alone, with the same result.
+
+    Any other picture, and all that the application does with a POST, takes a thread.
     """
 
     def __init__(self, application: Application, extension: Extension) -> None:
@@ -58,37 +62,41 @@ class FastPath:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """Answer one request."""
-        image = self._image(environ)
-        if image is not None:
-            reply = _Reply(self, image, environ, start_response)
-            self.waiting.append(reply)
-            return reply
+        is_simple = self._is_simple(environ)
+        if is_simple and int(environ["CONTENT_LENGTH"]) <= MAX_MNIST_BYTES:
+            image = read_mnist_png(_only_file(environ) or b"")
+            if image is not None:
+                reply = _Reply(self, image, environ, start_response)
+                self.waiting.append(reply)
+                return reply
+        call = partial(self._answer if is_simple else self.application, environ, start_response)
         if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
-            return environ[DEFER](lambda: self.application(environ, start_response))
-        return self.application(environ, start_response)
+            return environ[DEFER](call)
+        return call()
 
-    def _image(self, environ: Environ) -> Images | None:
-        """Read the image of a simple request; return None for any other request."""
+    def _is_simple(self, environ: Environ) -> bool:
+        """Return whether a request posts a short enough body and asks for nothing unusual."""
         length = environ.get("CONTENT_LENGTH", "")
         if (
             environ["PATH_INFO"] != "/predict"
             or environ["REQUEST_METHOD"] != "POST"
             or environ["QUERY_STRING"]
-            or not (length.isdecimal() and int(length) <= MAX_FAST_BYTES)
+            or not (length.isdecimal() and int(length) <= self.extension.limits.max_bytes)
             or "HTTP_UPGRADE" in environ
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
-            return None
+            return False
         environ[AUTHORIZED] = self.extension.api_keys.authorize(environ)
-        if not environ[AUTHORIZED]:
-            return None
-        body = environ["wsgi.input"].read(int(length))
-        environ["wsgi.input"] = io.BytesIO(body)
-        kind = environ.get("CONTENT_TYPE", "")
-        files = [body] if begins_like_picture(body) else plain_files(kind, body, most=1)
-        environ[UPLOADS] = files
-        return read_mnist_png(files[0]) if files else None
+        return bool(environ[AUTHORIZED])
+
+    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a simple request whose picture is not an MNIST-shaped PNG."""
+        file = _only_file(environ)
+        result = file and answer(self.extension, file, environ)
+        if not result:
+            return self.application(environ, start_response)
+        return [_written(result, start_response)]
 
     @property
     def waiting(self) -> list["_Reply"]:
@@ -125,8 +133,7 @@ class _Reply:
     image: Images
     environ: Environ
     start_response: StartResponse
-    # once the image is scored: its index in the scores, or its refusal
-    result: tuple[Classifier, Scores, int] | Refused | None = None
+    result: Result | None = None  # once the image is scored
 
     def __iter__(self) -> Iterator[bytes]:
         if self in self.fast_path.waiting:
@@ -138,15 +145,35 @@ class _Reply:
             finally:
                 getattr(body, "close", lambda: None)()
             return
-        if isinstance(self.result, Refused):
-            status, media_type, reply = STATUS_REFUSED, MEDIA_TYPE, write(fields(self.result))
-        else:
-            status, media_type, reply = "200 OK", JSON, prediction(*self.result)
-        headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]
-        self.start_response(status, headers + SAFE)
-        yield reply
+        yield _written(self.result, self.start_response)
 
     def close(self) -> None:
         """Drop the image if the server closes the reply before iterating it."""
         if self in self.fast_path.waiting:
             self.fast_path.waiting.remove(self)
+
+
+def _only_file(environ: Environ) -> bytes | None:
+    """Return the picture of a body, or of a plain form with one file; else None."""
+    if UPLOADS not in environ:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = io.BytesIO(body)
+        kind = environ.get("CONTENT_TYPE", "")
+        is_picture = begins_like_picture(body)
+        environ[UPLOADS] = [body] if is_picture else plain_files(kind, body, most=1)
+    files: list[bytes] | None = environ[UPLOADS]
+    return files[0] if files else None
+
+
+def _written(result: Result, start_response: StartResponse) -> bytes:
+    """Start the response to one picture and return its body."""
+    if isinstance(result, HTTPException):
+        code = result.code or 0
+        # as Werkzeug writes it
+        status = f"{code} {HTTP_STATUS_CODES[code].upper()}"
+        media_type, reply = MEDIA_TYPE, write(fields(result))
+    else:
+        status, media_type, reply = "200 OK", JSON, prediction(*result)
+    headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]
+    start_response(status, headers + SAFE)
+    return reply

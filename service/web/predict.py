@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from service.classifier import Classifier, Scores
 from service.explain import explain
 from service.features import IMAGE_SIZE, Images
-from service.images import n_pixels, read_levels
+from service.images import read_levels
 from service.number import read_number, read_one
 from service.settings import Limits
 from service.web import problems
@@ -21,12 +21,10 @@ from service.web.nondigits import refusals
 from service.web.number_json import number, numbers, scores_of
 from service.web.prediction_json import JSON, prediction, predictions
 from service.web.problems import SHOWN, Refused
-from service.web.steps import Errors, admit, read_each, read_files, score, timed
+from service.web.steps import Errors, admit, cost_of, read_each, read_files, score, timed
 from service.web.uploads import bulk_images, pictures, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"
-# bytes of a request, and pixels of its pictures, that take as long as one small picture
-BYTES_PER_COST, PIXELS_PER_COST = 2**16, 100_000
 COST_OF_SEVERAL = 10  # small pictures that take as long as the number in a small picture
 
 
@@ -46,10 +44,7 @@ def predict() -> Response:
         raise BadRequest(
             "several=1 is only for pictures with a JSON reply; send pictures, or omit several"
         )
-    # a picture may claim any size, but more pixels than these are refused unread
-    pixels = min(sum(map(n_pixels, files)), limits.max_pixels_together)
-    n_small = len(files) * (COST_OF_SEVERAL if is_several else 1)
-    admit(n_small + len(body) / BYTES_PER_COST + pixels / PIXELS_PER_COST)
+    admit(cost_of(files, len(body), limits, COST_OF_SEVERAL if is_several else 1))
     if is_several:
         return _answer_numbers(classifier, files, limits, is_explained)
     if bulk is None:

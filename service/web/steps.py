@@ -16,17 +16,28 @@ from werkzeug.exceptions import (
 
 from service.classifier import Classifier, Scores
 from service.features import Images
-from service.images import InvalidImage, SeveralDigits, UnknownFormat
+from service.images import InvalidImage, SeveralDigits, UnknownFormat, n_pixels
+from service.server.metrics import Metrics
 from service.server.wsgi_keys import ADMIT, IS_CANCELLED, RECEIVED_AT
+from service.settings import Limits
 from service.web import problems
 from service.web.extension import extension
 from service.web.hints import hint
 
 BLOCK = 256  # images scored while the lock is held once
+# bytes of a request, and pixels of its pictures, that take as long as one small picture
+BYTES_PER_COST, PIXELS_PER_COST = 2**16, 100_000
 
 Upload = TypeVar("Upload", bytes, Images)
 Result = TypeVar("Result")
 Errors = dict[int, dict[str, object]]  # problem documents by the index of the picture
+
+
+def cost_of(files: list[bytes], n_bytes: int, limits: Limits, cost_of_file: int = 1) -> float:
+    """Return the cost of a request of n_bytes with picture files, in small pictures."""
+    # a picture may claim any size, but more pixels than these are refused unread
+    pixels = min(sum(map(n_pixels, files)), limits.max_pixels_together)
+    return len(files) * cost_of_file + n_bytes / BYTES_PER_COST + pixels / PIXELS_PER_COST
 
 
 def admit(cost: float) -> None:
@@ -97,17 +108,22 @@ def _read(upload: Upload, read: Callable[[Upload], Result]) -> Result:
     try:
         with timed("read"):
             result = read(upload)
-    except UnknownFormat as error:
-        metrics.count("digits_pictures", "unknown")
-        raise UnsupportedMediaType(f"{error}{hint(bytes(upload))}") from error
     except InvalidImage as error:
-        metrics.count("digits_pictures", "refused")
-        if isinstance(error, SeveralDigits):
-            detail = f"{error}: ask with several=1, or send one"
-            raise problems.Refused(detail, n_digits=error.n_digits) from error
-        raise problems.Refused(str(error)) from error
+        raise unreadable(error, upload, metrics) from error
     metrics.count("digits_pictures", "read")
     return result
+
+
+def unreadable(error: InvalidImage, upload: bytes | Images, metrics: Metrics) -> HTTPException:
+    """Count a picture that cannot be read, and return the error to reply with."""
+    if isinstance(error, UnknownFormat):
+        metrics.count("digits_pictures", "unknown")
+        return UnsupportedMediaType(f"{error}{hint(bytes(upload))}")
+    metrics.count("digits_pictures", "refused")
+    if isinstance(error, SeveralDigits):
+        detail = f"{error}: ask with several=1, or send one"
+        return problems.Refused(detail, n_digits=error.n_digits)
+    return problems.Refused(str(error))
 
 
 def score(classifier: Classifier, images: Images) -> Scores:

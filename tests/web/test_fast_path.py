@@ -14,10 +14,10 @@ from PIL import Image, PngImagePlugin
 from service.app import create_app
 from service.classifier import Classifier, Scores
 from service.images import read_image, read_mnist_png
-from service.server.wsgi_keys import DEFER, REQUEST_ID
+from service.server.wsgi_keys import ADMIT, DEFER, IS_CANCELLED, REQUEST_ID
 from service.settings import read_settings
 from service.web.auth import AUTHORIZED
-from service.web.fast_path import MAX_FAST_BYTES, UPLOADS
+from service.web.fast_path import MAX_MNIST_BYTES, UPLOADS
 from tests.conftest import encode
 
 TYPE = "multipart/form-data; boundary=b"
@@ -90,7 +90,7 @@ def test_simple_request_takes_the_fast_path_and_gets_the_reply_of_flask(fast_pat
         assert theirs[0] == "200 OK"
 
 
-def test_unusual_request_is_passed_on_to_flask(fast_path, upload, drawn):
+def test_unusual_request_takes_a_thread_and_gets_the_reply_of_flask(fast_path, upload, drawn):
     image = drawn.test.images[0]
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", "seven")
@@ -105,6 +105,9 @@ def test_unusual_request_is_passed_on_to_flask(fast_path, upload, drawn):
     ]
     uploads = [
         *map(encode, pictures),
+        encode(np.kron(255 - image, np.ones((9, 9), np.uint8)), "JPEG"),
+        encode(np.full((90, 90), 200, np.uint8)),
+        encode(np.hstack([drawn.test.images[1], drawn.test.images[2]] * 2)),
         encode(image, "BMP"),
         encode(image, pnginfo=text),
         encode(image, exif=turned),
@@ -146,8 +149,40 @@ def test_get_requests_run_flask_without_deferring(fast_path, path):
     assert call(fast_path, request)[2] == call(fast_path.application, request)[2]
 
 
+def test_one_picture_of_any_size_is_answered_without_flask(classifier, drawn):
+    fast_path = create_app(classifier).wsgi_app
+    flask = fast_path.application
+    fast_path.application = None
+    canvas = encode(np.kron(drawn.test.images[0], np.ones((10, 10), np.uint8)))
+    photo = encode(np.full((300, 300), 200, np.uint8), "JPEG")
+    assert len(encode(drawn.test.images[0], "BMP")) < MAX_MNIST_BYTES < len(form(canvas) * 9)
+
+    for upload in (canvas, photo, canvas + bytes(MAX_MNIST_BYTES), b"no picture"):
+        for body, kind in ((form(upload), TYPE), (upload, "image/png")):
+            if upload == b"no picture" and kind != TYPE:
+                continue  # it is no picture by its content
+            assert call(fast_path, environ(body, kind)) == call(flask, environ(body, kind))
+
+
+def test_request_that_the_server_does_not_admit_is_refused_by_flask(fast_path, upload):
+    body = form(encode(np.zeros((40, 40), np.uint8)))
+
+    status, headers, _ = call(fast_path, environ(body) | {ADMIT: lambda cost: cost < 1})
+
+    assert status == "503 SERVICE UNAVAILABLE"
+    assert headers["Retry-After"] == "1"
+
+
+def test_picture_of_a_client_that_has_left_is_not_read(fast_path):
+    body = form(encode(np.zeros((40, 40), np.uint8)))
+
+    status, _, _ = call(fast_path, environ(body) | {IS_CANCELLED: lambda: True})
+
+    assert status.startswith("400")  # never sent
+
+
 def test_long_body_is_passed_on_unread(fast_path, upload):
-    request = environ(form(upload + bytes(MAX_FAST_BYTES)))
+    request = environ(form(upload + bytes(MAX_MNIST_BYTES)))
 
     assert not is_fast(fast_path, request)
     assert request["wsgi.input"].tell() == 0
@@ -245,7 +280,9 @@ def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(classifier
         return flask(environ, start_response)
 
     fast_path.application = application
-    status, _, _ = call(fast_path, environ(body, HTTP_X_API_KEY=KEY))
+    has_left = iter([True, False, False])
+    request = environ(body, HTTP_X_API_KEY=KEY) | {IS_CANCELLED: lambda: next(has_left)}
+    status, _, _ = call(fast_path, request)
 
     assert status == "200 OK"
 
