@@ -38,7 +38,7 @@ def timed(step: Callable[[bytes], object]) -> Work:
     def work(uploads: Uploads) -> float:
         start = time.process_time()
         for upload in uploads:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OSError):
                 step(upload)
         return time.process_time() - start
 
