@@ -17,7 +17,7 @@ from service.server.connection import ReceiveLimits
 from service.server.event_loop import EventLoop
 from service.server.http import ErrorReply, plain_error
 from service.server.logs import is_not_probe
-from service.server.memory import return_freed_memory
+from service.server.memory import keep_freed_memory, return_freed_memory
 from service.server.metrics import Metrics
 from service.settings import DEFAULT_LIMITS
 
@@ -59,7 +59,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Tune the worker's own process, and run."""
         sys.setswitchinterval(SWITCH_INTERVAL)
-        return_freed_memory()
+        keep_freed_memory()
         super().init_process()
 
     def run(self) -> None:
@@ -90,6 +90,8 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _on_poll(self) -> None:
         self.notify()
         self.poll()
+        # not after each request: the next one uses the same pages
+        return_freed_memory()
 
 
 def _raise_file_limit() -> int:

@@ -467,7 +467,18 @@ def test_idle_connections_hold_no_memory_of_replies():
         for _ in range(8):
             take()
 
-        assert n_megabytes(service) - before < 8
+        wait_until(lambda: n_megabytes(service) - before < 8)
+
+
+def test_memory_of_large_pictures_is_returned_within_seconds():
+    large = post(encode(np.full((4000, 4000), 200, np.uint8)), headers=CLOSE)
+    with running_service(WEB_CONCURRENCY="1") as service:
+        before = n_megabytes(service)
+
+        assert statuses(service, large) == [422]
+
+        # Pillow, and the buffers that stay
+        wait_until(lambda: n_megabytes(service) - before < 12)
 
 
 def test_slow_requests_over_capacity_are_refused_with_retry_after(service):
