@@ -63,9 +63,11 @@ bench: $(VENV)/training ## measure the figures of docs/benchmarks.md (needs wrk:
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.bulk
 	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python -m benchmarks.steadiness
 
-bench-peers: $(VENV)/training $(PEERS)/installed ## compare the service with BentoML and LitServe
+bench-peers: $(VENV)/training $(PEERS)/installed ## compare with BentoML, LitServe and OpenCV
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.reading
 
 drills: $(VENV)/training ## count lost requests during stops, reloads, kills and attacks
 	$(BIN)/python -m benchmarks.drills
