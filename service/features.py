@@ -185,6 +185,10 @@ _OFFSETS = [dy * _COARSE_RINGED + dx for dy, dx in NEIGHBOURS]
 _INNER = _COARSE_RINGED + 1
 _N_FLAT = _COARSE_RINGED**2
 _N_DIFFERENCES = _N_FLAT - 2 * _INNER
+# numpy compares with an array three times as fast as with a number
+_EDGE_FLOOR = np.full(GRID * _RINGED, RECTIFIER_FLOOR)
+_FLOOR = np.full((len(NEIGHBOURS), _N_DIFFERENCES), RECTIFIER_FLOOR)
+_MINUS_FLOOR = -_FLOOR
 _POOL_CELLS = _constant(np.kron(_CELLS, _CELLS)[_INNER : _N_FLAT - _INNER] * SCALE**2)
 
 
@@ -324,7 +328,7 @@ def _pool_directions(digits: Floats, work: _Workspace) -> Floats:
     squares = gradient[:, :2] * gradient[:, :2]
     np.sqrt(squares[:, 0] + squares[:, 1], out=gradient[:, 2])
     np.matmul(_DIRECTIONS, gradient, out=edges)
-    np.maximum(edges, RECTIFIER_FLOOR, out=edges)
+    np.maximum(edges, _EDGE_FLOOR, out=edges)
     np.matmul(edges.reshape(n, -1, _RINGED), _POOL_X, out=pooled_x)
     maps = pooled_x.reshape(n, DIRECTIONS, GRID, _COARSE_RINGED)
     coarse = np.matmul(_POOL_Y, maps, out=work.coarse[:n])
@@ -341,8 +345,8 @@ def _pool_differences(coarse: Floats, work: _Workspace, features: Floats) -> Non
             coarse[..., _INNER - offset : _N_FLAT - _INNER - offset],
             out=differences[:, :, i],
         )
-    np.maximum(differences, RECTIFIER_FLOOR, out=rectified[:, :, 0])
-    np.minimum(differences, -RECTIFIER_FLOOR, out=rectified[:, :, 1])
+    np.maximum(differences, _FLOOR, out=rectified[:, :, 0])
+    np.minimum(differences, _MINUS_FLOOR, out=rectified[:, :, 1])
     cells = features.reshape(n, -1, CELLS * CELLS)
     np.matmul(rectified.reshape(n, -1, _N_DIFFERENCES), _POOL_CELLS, out=cells)
     np.abs(cells, out=cells)
