@@ -1,23 +1,14 @@
-"""Command line of the service: its settings, and the reading of one picture."""
+"""Command line: the settings of the service, and pictures without a server."""
 
 import argparse
-import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from service.classifier import InvalidWeights, load_first
-from service.features import MAX_GREY
-from service.images import InvalidImage
-from service.number import read_one
-from service.reading.background import MIN_CONTRAST
-from service.reading.stages import Show, Stage, ignore
-from service.settings import PREFIX, InvalidSetting, Settings, read_server_settings, read_settings
-
-SHOWN_SIDE = 280  # pixels: smaller stages are enlarged to about this longer side
+ARRAY = ".npy"
+OUTPUTS = (".csv", ".jsonl", ARRAY)
+CLASSIFY = "write the digits in pictures and in arrays of images, in one process per CPU"
 
 
 def main() -> None:
@@ -30,67 +21,57 @@ def main() -> None:
     read.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     stages = "create this folder and write every intermediate image as a numbered PNG"
     read.add_argument("--stages", type=Path, metavar="FOLDER", help=stages)
-    arguments = parser.parse_args()
-    try:
-        settings = read_settings(os.environ)
-        if arguments.command == "settings":
-            _print_settings(settings)
-        else:
-            _read(arguments.picture, arguments.stages, settings)
-    except (InvalidSetting, InvalidWeights, InvalidImage) as error:
-        sys.exit(f"digits: {error}")
-    except OSError as error:
-        sys.exit(f"digits: {error.filename}: {error.strerror}")
+    _add_flags(commands.add_parser("classify", help=CLASSIFY, description=CLASSIFY))
+    _run(_parsed(parser))
 
 
-def _print_settings(settings: Settings) -> None:
-    """Print the settings in effect, after a check that the weights can be loaded."""
-    load_first(settings.weights)
-    server = read_server_settings(os.environ)
-    print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
-    print(f"DIGITS_HOST={server.host}")
-    print(f"DIGITS_KEEPALIVE={server.keepalive}")
-    print(f"DIGITS_ACCESS_LOG={server.access_log}")
-    print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
-    for name, limit in settings.limits._asdict().items():
-        print(f"{PREFIX}{name.upper()}={limit}")
-    print(f"PORT={server.port}")
-    print(f"WEB_CONCURRENCY={server.workers}")
-    print(f"SCRIPT_NAME={server.script_name}")
+def digits_classify() -> None:
+    """Run the command `classify`, as a program of its own."""
+    parser = argparse.ArgumentParser("digits-classify", description=CLASSIFY)
+    parser.set_defaults(command="classify")
+    _add_flags(parser)
+    _run(_parsed(parser))
 
 
-def _read(path: Path, stages: Path | None, settings: Settings) -> None:
-    """Print the digit in a picture file; write the stages of its reading."""
-    classifier = load_first(settings.weights)
-    show = _writer(stages) if stages else ignore
-    image = read_one(path.read_bytes(), classifier, settings.limits.max_pixels, show)
-    scores = classifier.score(image[np.newaxis])
-    digit = classifier.classes[scores.probabilities[0].argmax()]
-    is_digit = "" if scores.is_digit is None else f"is_digit: {scores.is_digit[0]:.4f}"
-    if classifier.refused(scores):
-        raise InvalidImage(f"this does not look like a digit ({is_digit}; nearest digit: {digit})")
-    print(f"digit: {digit}")
-    print(f"probability: {scores.probabilities[0].max():.4f}")
-    if is_digit:
-        print(is_digit)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    pictures = "picture files, folders of them, and .npy files of uint8 (N, 28, 28)"
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|ARRAY", help=pictures)
+    output = "write .csv, .jsonl or .npy (default: CSV to standard output); if interrupted, "
+    output += "the same command continues"
+    parser.add_argument("--output", type=_output, metavar="FILE", help=output)
+    several = "read the number in each picture, a row of digits"
+    parser.add_argument("--several", action="store_true", help=several)
 
 
-def _writer(folder: Path) -> Show:
-    """Return a function that writes each stage as a numbered PNG into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = itertools.count(1)
+def _output(text: str) -> Path:
+    """Return the path of an output whose suffix is known."""
+    path = Path(text)
+    if path.suffix not in OUTPUTS:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with {', '.join(OUTPUTS)}")
+    return path
 
-    def write(name: str, stage: Stage) -> None:
-        image = np.asarray(stage)
-        if name == "ink":  # of any level: show it from black to white
-            image = image / max(image.max(), MIN_CONTRAST)
-        if image.dtype != np.uint8:
-            image = np.rint(np.clip(image, 0, 1) * MAX_GREY).astype(np.uint8)
-        factor = max(1, SHOWN_SIDE // max(image.shape[:2]))
-        enlarged = image.repeat(factor, 0).repeat(factor, 1)
-        Image.fromarray(enlarged).save(folder / f"{next(numbers)}-{name}.png")
 
-    return write
+def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; exit with its usage if flags exclude each other."""
+    flags = parser.parse_args()
+    if flags.command == "classify":
+        is_array = [name.endswith(ARRAY) for name in flags.pictures]
+        if flags.several and (any(is_array) or (flags.output and flags.output.suffix == ARRAY)):
+            parser.error(f"--several is for pictures, and writes .csv or .jsonl, not {ARRAY}")
+        if flags.output and os.path.realpath(flags.output) in map(os.path.realpath, flags.pictures):
+            parser.error(f"--output: {flags.output} is one of the pictures")
+    return flags
+
+
+def _run(flags: argparse.Namespace) -> None:
+    """Run a command, and exit with its status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from within an import
+    # read by numpy when it is imported: each process computes in one thread
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    from service.local.commands import run
+
+    sys.exit(run(flags))
 
 
 if __name__ == "__main__":

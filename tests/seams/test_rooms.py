@@ -23,7 +23,8 @@ CONTRACT = (  # what training uses of the service
 ARROWS = {
     "service.app": ("service.web", "service.settings"),
     "service.gunicorn.conf": ("service.server", "service.settings"),
-    "service.__main__": (
+    "service.__main__": ("service.local",),
+    "service.local": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
         *("service.number", "service.settings"),
     ),
@@ -51,6 +52,7 @@ ARROWS = {
 FOREIGN = {
     "service": {"torch", "training", "tqdm", "scipy", "matplotlib", "gunicorn"},
     "service.reading": {"flask", "werkzeug", "gunicorn", "torch", "training"},
+    "service.local": {"flask", "werkzeug", "gunicorn", "torch", "training", "tqdm"},
     "service.web": {"gunicorn", "torch", "training"},
     "service.server": {"flask", "werkzeug", "PIL", "safetensors", "torch", "training"},
     "textbook": {"service", "PIL", "matplotlib"},

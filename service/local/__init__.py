@@ -1,0 +1,1 @@
+"""Use without a server: from Python, and from the command line."""

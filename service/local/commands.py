@@ -1,0 +1,57 @@
+"""The commands of `python -m service`, their errors and their exit status."""
+
+import argparse
+import os
+import sys
+
+from service.classifier import InvalidWeights, load_first
+from service.images import InvalidImage
+from service.local.classify import classify
+from service.local.output import Busy
+from service.local.read import read
+from service.local.workers import WorkersKilled
+from service.settings import PREFIX, InvalidSetting, Settings, read_server_settings, read_settings
+
+# Exit statuses. That of a failed `classify` differs from that for unreadable pictures, and
+# that of a closed pipe is a shell's for a program that SIGPIPE has ended.
+FAILED = {"settings": 1, "read": 1, "classify": 2}
+PIPE_CLOSED = 141
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Run the command that is named; print its error in one line. Return the exit status."""
+    try:
+        settings = read_settings(os.environ)
+        if flags.command == "classify":
+            return classify(flags, settings)
+        if flags.command == "read":
+            read(flags.picture, flags.stages, settings)
+        else:
+            _print_settings(settings)
+        return 0
+    except BrokenPipeError:  # the program that read the output has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except (Busy, InvalidSetting, InvalidWeights, InvalidImage, WorkersKilled) as error:
+        print(f"digits: {error}", file=sys.stderr)
+    except OSError as error:
+        # an error of writing has no file name
+        name = error.filename or getattr(flags, "output", None) or "standard output"
+        print(f"digits: {name}: {error.strerror}", file=sys.stderr)
+    return FAILED[flags.command]
+
+
+def _print_settings(settings: Settings) -> None:
+    """Print the settings in effect, after a check that the weights can be loaded."""
+    load_first(settings.weights)
+    server = read_server_settings(os.environ)
+    print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
+    print(f"DIGITS_HOST={server.host}")
+    print(f"DIGITS_KEEPALIVE={server.keepalive}")
+    print(f"DIGITS_ACCESS_LOG={server.access_log}")
+    print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
+    for name, limit in settings.limits._asdict().items():
+        print(f"{PREFIX}{name.upper()}={limit}")
+    print(f"PORT={server.port}")
+    print(f"WEB_CONCURRENCY={server.workers}")
+    print(f"SCRIPT_NAME={server.script_name}")
