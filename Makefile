@@ -5,6 +5,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+RAY := .venv-ray
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Two processes: each test may start a service of two workers, or a run of two ranks.
@@ -12,7 +13,7 @@ PYTEST = -m pytest -n 2 --dist worksteal
 RUN = $(BIN)/python
 
 .PHONY: help serve train report test test-all coverage lint check bench bench-peers \
-	drills docker-test
+	drills docker-test ray
 .DEFAULT_GOAL := help
 
 help:
@@ -73,6 +74,8 @@ drills: $(VENV)/training ## count lost requests during stops, reloads, kills and
 	$(BIN)/python -m benchmarks.mixed
 	$(BIN)/python -m benchmarks.overhead
 
+ray: $(RAY)/installed ## install Ray for examples/ray_classify.py, and the tests of it
+
 docker-test: $(VENV)/development ## build the images, run the stack, train in it, stop it
 	$(BIN)/python -m pytest -m container
 
@@ -104,4 +107,12 @@ $(PEERS)/installed: benchmarks/peers/requirements.txt
 	@echo "installing the peers"
 	@$(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# The packages of a Ray worker; the service itself is found in this folder.
+$(RAY)/installed: examples/requirements.txt
+	@echo "installing Ray"
+	@$(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@echo "$(CURDIR)" >"$$($(RAY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/digits.pth"
 	@touch $@

@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-API, OPERATIONS, TRAINING = (
-    ROOT / "docs" / f"{name}.md" for name in ("api", "operations", "training")
+API, BATCH, OPERATIONS, TRAINING = (
+    ROOT / "docs" / f"{name}.md" for name in ("api", "batch", "operations", "training")
 )
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
 # CHANGELOG and the log of decisions name what there was

@@ -27,9 +27,9 @@ from tests.seams.documents import (
 from training.__main__ import main
 
 TRAINING_COMMANDS = ([], ["sweep"], ["check"], ["report"])
-OF_OTHER_PROGRAMS = {  # curl, docker, torchrun, ruff
+OF_OTHER_PROGRAMS = {  # curl, docker, torchrun, ruff, taskset
     *("--data-binary", "--profile", "--rm"),
-    *("--standalone", "--nproc-per-node", "--check"),
+    *("--standalone", "--nproc-per-node", "--check", "--cpu-list"),
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 
@@ -49,7 +49,8 @@ def help_of_training(capsys: pytest.CaptureFixture[str]) -> str:
 def test_every_flag_that_is_shown_exists(capsys):
     known = {*FLAG.findall(help_of_training(capsys)), *OF_OTHER_PROGRAMS}
     known |= set(FLAG.findall(str([setting.cli for setting in KNOWN_SETTINGS])))
-    for script in [*(ROOT / "benchmarks").glob("*.py"), ROOT / "service/__main__.py"]:
+    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")]
+    for script in [*scripts, ROOT / "service/__main__.py"]:
         known |= set(FLAG.findall(script.read_text()))
     for page in OF_TODAY:
         assert set(FLAG.findall(page.read_text())) <= known, page.name
@@ -156,7 +157,7 @@ def test_every_make_verb_that_is_shown_exists():
 def test_every_path_and_module_that_is_named_exists(page):
     code = re.findall(r"`([^`\n]+)`", page.read_text())
     code += [block.text for block in blocks(page)]
-    top = "service|training|tests|benchmarks|deploy|docs"
+    top = "service|training|tests|benchmarks|deploy|docs|examples"
     for path in re.findall(rf"(?<![\w/.])(?:{top})/[\w./-]*\w", "\n".join(code)):
         assert (ROOT / path).exists(), path
     for module in re.findall(r"python3? -m ([\w.]+)", page.read_text()):

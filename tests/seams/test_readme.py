@@ -16,6 +16,7 @@ from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import ROOT, Service, answers, free_port, running_service, wait_until
 from tests.seams.documents import (
     API,
+    BATCH,
     HERE,
     OF_TODAY,
     OPERATIONS,
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [README, API, OPERATIONS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [README, API, BATCH, OPERATIONS], ids=lambda page: page.stem)
 def test_commands_that_are_shown_have_the_output_that_is_shown(page, service, folder):
     wrong = {}
     for example in examples(page):  # in order: one may read what another has written
