@@ -209,15 +209,11 @@ def _on_background(picture: Image.Image) -> Image.Image:
     If all visible pixels have one colour, the opacity itself is the ink. Otherwise dark
     and very pale colours are placed on white, all others on black.
     """
-    # four bytes of a pixel at once: all of an opaque grey one are its level but the last
-    words = np.asarray(picture).view("<u4")[..., 0]
-    grey = words & 0xFF
-    if (words == grey * 0x010101 + 0xFF000000).all():
-        return Image.fromarray(grey.astype(np.uint8))
-    alpha = picture.getchannel("A")
+    red, green, blue, alpha = picture.split()
     least, most = np.asarray(alpha.getextrema()).tolist()
     if least == MAX_GREY:
-        return picture.convert("RGB")
+        is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
+        return red if is_grey else picture.convert("RGB")
     if most == 0:
         raise NoDigit("the picture is blank (fully transparent)")
     pixels = np.asarray(reduced(picture)).reshape(-1, 4)

@@ -11,6 +11,7 @@ from service.reading.morphology import (
     Grey,
     Mask,
     bounding_box,
+    clipped,
     dilation,
     opening,
     padded,
@@ -107,13 +108,13 @@ def to_mnist_format(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:
     # strokes reach white, as MNIST's do
     strokes = small[small > STROKE_SHARE * small.max()]
     white = max(*quantiles(strokes, WHITE_QUANTILE), MIN_WHITE)
-    return _centre(np.clip(small / np.float32(white), 0, 1))
+    return _centre(clipped(small / np.float32(white)))
 
 
 def _resize(ink: Grey, shape: tuple[float, float], resampling: Image.Resampling) -> Grey:
     height, width = (max(1, round(side)) for side in shape)
     picture = Image.fromarray(np.ascontiguousarray(ink))
-    return np.clip(np.asarray(picture.resize((width, height), resampling)), 0, 1)
+    return clipped(np.asarray(picture.resize((width, height), resampling)))
 
 
 def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
@@ -128,7 +129,7 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     if thickens:
         # resizing makes a thin stroke pale: restore its level before thickening it
         (level,) = quantiles(fine[fine > MIN_THIN_INK], THIN_QUANTILE)
-        fine = np.clip(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)), 0, 1)
+        fine = clipped(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)))
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
     before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
@@ -162,8 +163,8 @@ def _centre(ink: Grey) -> npt.NDArray[np.uint8]:
     image = np.zeros(IMAGE_SIZE, np.uint8)
     place = []
     for axis, side in enumerate(IMAGE_SIZE):
-        mass = levels.sum(1 - axis, dtype=np.float64)  # of each row, then of each column
-        centre = float(mass @ np.arange(len(mass)) / mass.sum())
+        mass = levels.sum(1 - axis).tolist()  # of each row, then of each column
+        centre = sum(at * each for at, each in enumerate(mass)) / sum(mass)
         start = min(max(round(MIDDLE - centre), 0), side - len(mass))
         place.append(slice(start, start + len(mass)))
     image[tuple(place)] = levels

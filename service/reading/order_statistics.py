@@ -50,10 +50,11 @@ def within(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray
 
 def from_top(values: npt.NDArray[np.float32], *ranks: int) -> list[float]:
     """Return the values at these ranks from the largest, which has rank 1."""
-    # much faster than among all values, of which many may be equal
-    top = values[values > values.max() / 2]
-    if len(top) < max(ranks):
-        top = values.reshape(-1)
+    top = values.reshape(-1)
+    if len(top) > SAMPLE:
+        # much faster than among all values, of which many may be equal
+        high = top[top > top.max() / 2]
+        top = high if len(high) >= max(ranks) else top
     # with one position, numpy takes 25 times as long where many values are equal
     ordered = np.partition(top, [-1, *(-rank for rank in ranks)])
     return [float(ordered[-rank]) for rank in ranks]

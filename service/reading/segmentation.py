@@ -76,7 +76,7 @@ def select_digit(strokes: Strokes) -> Digit:
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
     """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
     (white,) = quantiles(plane[mask], WHITE)
-    return np.clip((plane - np.float32(black)) / np.float32(white - black), 0, 1)
+    return morphology.clipped((plane - np.float32(black)) / np.float32(white - black))
 
 
 def refuse_other_shapes(digit: Digit) -> None:
@@ -90,8 +90,9 @@ def refuse_other_shapes(digit: Digit) -> None:
         (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
         if spread > MAX_SPREAD * digit.strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
-    height, width = digit.mask[morphology.bounding_box(digit.mask)].shape
-    if not is_stroke(digit.mask):
+    mask = digit.mask[morphology.bounding_box(digit.mask)]
+    height, width = mask.shape
+    if not is_stroke(mask):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
         raise MaybeRow("the ink is a single horizontal line")

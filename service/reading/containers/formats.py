@@ -56,14 +56,15 @@ def open_container(upload: bytes) -> Container:
     Raises UnknownFormat for bytes that begin like no picture in one of FORMATS, and
     InvalidImage for a file that is damaged or has too many parts.
     """
-    walks = [walk for pattern, walk in WALKS.items() if re.match(pattern, upload, re.DOTALL)]
-    if not walks:
+    walks = (walk for pattern, walk in WALKS.items() if re.match(pattern, upload, re.DOTALL))
+    walk = next(walks, None)
+    if walk is None:
         raise UnknownFormat(
             f"{_described(upload)}, not a picture in a supported format; "
             f"send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         )
     try:
-        return walks[0](upload)
+        return walk(upload)
     except InvalidImage:
         raise
     # what reading beyond the end raises, and the arithmetic on an empty header
