@@ -15,6 +15,7 @@ from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
 from service.web.auth import AUTHORIZED
 from service.web.bulk import NPY
+from service.web.cors import CROSS_SITE
 from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
@@ -30,8 +31,8 @@ _HOST = re.compile(
 )
 MAX_FAST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
 
-# environ key, read behind this middleware: the contents of the request's files, or
-# None if its form is not plain
+# environ key, read behind this middleware: the parts of the request's form, or None if it
+# is not plain
 UPLOADS = "digits.uploads"
 
 Environ = dict[str, Any]
@@ -54,6 +55,7 @@ class FastPath:
 
     def __init__(self, application: Application, extension: Extension) -> None:
         self.application, self.extension = application, extension
+        self.headers = [*SAFE, *extension.cors.headers]
         self._local = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -76,6 +78,8 @@ class FastPath:
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= MAX_FAST_BYTES)
             or "HTTP_UPGRADE" in environ
+            or environ.get("HTTP_SEC_FETCH_SITE") == CROSS_SITE
+            or ("HTTP_ORIGIN" in environ and self.extension.cors.allowed)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
@@ -86,9 +90,10 @@ class FastPath:
         body = environ["wsgi.input"].read(int(length))
         environ["wsgi.input"] = io.BytesIO(body)
         kind = environ.get("CONTENT_TYPE", "")
-        files = [body] if begins_like_picture(body) else plain_files(kind, body, most=1)
-        environ[UPLOADS] = files
-        return read_mnist_png(files[0]) if files else None
+        if begins_like_picture(body):
+            return read_mnist_png(body)
+        environ[UPLOADS] = files = plain_files(kind, body, most=1)
+        return read_mnist_png(files[0].content) if files else None
 
     @property
     def waiting(self) -> list["_Reply"]:
@@ -143,7 +148,7 @@ class _Reply:
         else:
             status, media_type, reply = "200 OK", JSON, prediction(*self.result)
         headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]
-        self.start_response(status, headers + SAFE)
+        self.start_response(status, headers + self.fast_path.headers)
         yield reply
 
     def close(self) -> None:
