@@ -77,9 +77,10 @@ def test_several_pictures_get_predictions_or_errors_in_their_order(client, drawn
     assert list(reply.json) == ["predictions", "model"]
     slots = reply.json["predictions"]
     for i, probabilities in zip(good, expected, strict=True):
-        assert list(slots[i]) == ["digit", "probability", "probabilities"]
+        assert list(slots[i]) == ["digit", "probability", "probabilities", "filename"]
         np.testing.assert_allclose(slots[i]["probabilities"], probabilities, rtol=1e-6)
     assert [slots[i]["error"]["status"] for i in bad] == [415, 422]
+    assert [slot["filename"] for slot in slots] == [f"{i}.png" for i in range(5)]
     assert "not a picture" in slots[1]["error"]["detail"]
     assert "blank" in slots[2]["error"]["detail"]
 
