@@ -14,7 +14,7 @@ _BINARY = {
     "the header of 16 bytes",
 }
 _TEXT = {
-    rb"\s*data:[^,]*,": 'a data: URI; send it as JSON, {"image": "data:…"}, '
+    rb"\s*data:[^,]*,": 'a data: URI of base64; send it as JSON, {"image": "data:…"}, '
     "or decode it and send the bytes",
     rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; send it "
     'as JSON, {"image": "…"}, or decode it and send the bytes',

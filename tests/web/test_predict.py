@@ -282,7 +282,7 @@ def opened(value):
         ),
         ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["boundary"]),
         ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["order"]),
-        ({"data": b"{}", "content_type": "application/json"}, 415, ["application/json"]),
+        ({"data": b"{}", "content_type": "application/json"}, 400, ["members", '"instances"']),
         ({"data": b"x", "content_type": "image/png"}, 415, ["b'x'", "PNG"]),
         ({"data": encode(Image.new("L", (9, 9))), "content_type": "image/png"}, 422, ["blank"]),
         ({"data": TOO_LARGE, "content_type": "image/png"}, 413, [f"{DEFAULT_LIMITS.max_bytes:,}"]),
