@@ -353,8 +353,7 @@ class EventLoop:
         """Log and count a request that has its reply."""
         seconds = now - environ[RECEIVED_AT]
         log_request(self.log, environ, status, seconds)
-        route = str(environ.get(ROUTE, environ["PATH_INFO"]))
-        method = environ["REQUEST_METHOD"]
+        route, method = environ.get(ROUTE) or environ["PATH_INFO"], environ["REQUEST_METHOD"]
         self.metrics.request(route, method, f"{status:d}", seconds)
 
     def flush(self, connection: Connection) -> None:

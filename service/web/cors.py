@@ -9,12 +9,14 @@ from service.settings import ANY_ORIGIN
 from service.web.problems import SHOWN
 
 CROSS_SITE = "cross-site"  # in Sec-Fetch-Site (W3C, Fetch Metadata), which only browsers send
-REQUEST_HEADERS = (
-    "Accept, Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, "
-    "traceparent, X-API-Key, X-Request-ID"
-)
-REPLY_HEADERS = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
-MAX_AGE = 7200  # seconds for which a browser may remember a preflight; Chrome's maximum
+METHOD = "Access-Control-Request-Method"
+PREFLIGHT = {
+    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Encoding, Content-Type, "
+    "Inference-Header-Content-Length, traceparent, X-API-Key, X-Request-ID",
+    # seconds for which a browser may remember a preflight; Chrome's maximum
+    "Access-Control-Max-Age": "7200",
+}
+EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
 
 
 class Cors:
@@ -44,19 +46,14 @@ def init_app(app: Flask, cors: Cors) -> None:
                 "DIGITS_ALLOWED_ORIGINS"
             )
         error = request.routing_exception  # no route has the method OPTIONS
-        is_preflight = (
-            request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        )
+        is_preflight = request.method == "OPTIONS" and METHOD in request.headers
         if not (is_allowed and is_preflight and isinstance(error, MethodNotAllowed)):
             return None
-        return Response(
-            status=HTTPStatus.NO_CONTENT,
-            headers={
-                "Access-Control-Allow-Methods": ", ".join(sorted(error.valid_methods or ())),
-                "Access-Control-Allow-Headers": REQUEST_HEADERS,
-                "Access-Control-Max-Age": str(MAX_AGE),
-            },
-        )
+        headers = {
+            "Access-Control-Allow-Methods": ", ".join(sorted(error.valid_methods or ())),
+            **PREFLIGHT,
+        }
+        return Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
     @app.after_request
     def add_headers(response: Response) -> Response:
@@ -66,5 +63,5 @@ def init_app(app: Flask, cors: Cors) -> None:
             response.headers["Access-Control-Allow-Origin"] = (
                 ANY_ORIGIN if not cors.headers else origin
             )
-            response.headers["Access-Control-Expose-Headers"] = REPLY_HEADERS
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
         return response

@@ -10,21 +10,13 @@ from service import __version__
 from service.classifier import Classifier, Scores
 from service.features import IMAGE_SIZE
 from service.server.wsgi_keys import ROUTE
+from service.web import steps
 from service.web.bulk import BYTES
 from service.web.extension import extension
 from service.web.families import count_predictions
 from service.web.operations import ready
 from service.web.prediction_json import JSON
 from service.web.problems import SHOWN, error_of
-from service.web.steps import (
-    BYTES_PER_COST,
-    admit,
-    admit_files,
-    read_bulk,
-    read_pictures,
-    score,
-    timed,
-)
 from service.web.tensors import INPUT, decompress, parse_inference, write_inference
 from service.web.uploads import read_body
 
@@ -85,19 +77,19 @@ def v2_infer(model_version: str | None = None) -> Response:
     """Classify the images of a tensor."""
     classifier, limits = _model(model_version), extension().limits
     body = read_body(limits)
-    admit(len(body) / BYTES_PER_COST)
-    with timed("read"):
+    steps.admit(len(body) / steps.BYTES_PER_COST)
+    with steps.timed("read"):
         body = decompress(body, request.headers.get("Content-Encoding", "").lower(), limits)
         length = request.headers.get(HEADER_LENGTH)
         inference = parse_inference(body, length, _outputs(classifier), limits)
     if inference.images is not None:
-        images, errors = read_bulk(inference.images, limits)
+        images, errors = steps.read_bulk(inference.images, limits)
     else:
-        admit_files(0, inference.files, limits)
-        images, errors = read_pictures(classifier, inference.files, limits, is_single=False)
+        steps.admit_files(0, inference.files, limits)
+        images, errors = steps.read_pictures(classifier, inference.files, limits, is_single=False)
     for i, error in sorted(errors.items()):  # a tensor has no place for it
         raise error_of(error["status"], f"image {i}: {error['detail']}")
-    scores = score(classifier, images)
+    scores = steps.score(classifier, images)
     refused = classifier.refused(scores)
     count_predictions(extension().metrics, classifier.classes, scores, refused)
     head = {"model_name": NAME, "model_version": classifier.version}

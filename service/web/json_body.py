@@ -4,9 +4,9 @@ import binascii
 import json
 import re
 from array import array
+from collections import Counter
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,9 @@ USAGE = (
     "images of 28 x 28 numbers; options are query parameters"
 )
 DATA_URL = re.compile(r"\s*data:([^,]*),", re.IGNORECASE)
+ESCAPED = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"="}  # in a URL; decoded in bounded memory
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5
+WHITESPACE = b" \t\r\n"
 
 
 def parse_json(body: bytes) -> Object:
@@ -42,16 +44,9 @@ def parse_json(body: bytes) -> Object:
     does not know, and RequestEntityTooLarge if it has too many values.
     """
     if sum(map(body.count, PUNCTUATION)) > MAX_VALUES:
-        raise RequestEntityTooLarge(
-            f"the JSON has more than {MAX_VALUES:,} values; send large arrays in binary"
-        )
+        raise RequestEntityTooLarge(f"the JSON has over {MAX_VALUES:,} values; send binary arrays")
     try:
-        found = json.loads(
-            body.decode("utf-8-sig"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_float,
-        )
+        found = _DECODER.decode(body.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         reason = str(error)
     except UnicodeDecodeError:
@@ -71,8 +66,7 @@ def parse_json(body: bytes) -> Object:
 def _unique(pairs: list[tuple[str, Any]]) -> Object:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in members if names.count(name) > 1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadRequest(f"the JSON has the member {twice[:SHOWN]!r} twice; send it once")
     return members
 
@@ -86,12 +80,22 @@ def _refuse_constant(name: str) -> None:
     raise BadRequest(f"the JSON has the number {name}; send finite numbers")
 
 
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_float
+)
+
+
 def shown(value: object) -> str:
     """Return the beginning of an invalid value, as JSON, for a message."""
     if not isinstance(value, list):
         return _brief(value)
     more = ["…"] if len(value) > N_SHOWN else []
     return f"[{', '.join([*map(_brief, value[:N_SHOWN]), *more])}]"
+
+
+def too_many(n: int, what: str, most: int) -> RequestEntityTooLarge:
+    """Return the error of a request with more pictures or images than the limit."""
+    return RequestEntityTooLarge(f"the request has {shown(n)} {what}; send at most {most:,}")
 
 
 def _brief(value: object) -> str:
@@ -110,9 +114,7 @@ def pictures_of(body: Object, limits: Limits) -> list[bytes | BadRequest]:
     if not isinstance(texts, list):
         raise BadRequest(f"'images' is {shown(texts)}, not an array; {USAGE}")
     if len(texts) > limits.max_pictures:
-        raise RequestEntityTooLarge(
-            f"the request has {len(texts):,} pictures; send at most {limits.max_pictures:,}"
-        )
+        raise too_many(len(texts), "pictures", limits.max_pictures)
     return [_picture(text) for text in texts]
 
 
@@ -143,8 +145,10 @@ def decode_base64(text: object) -> bytes:
     if url := DATA_URL.match(text):
         if not url[1].lower().endswith(";base64"):
             raise BadRequest(f"the data: URL is not of base64: {shown(text)}")
-        data = unquote_to_bytes(text[url.end() :])
-    data = b"".join(data.split()).translate(URL_SAFE).rstrip(b"=")
+        data = text[url.end() :].encode(errors="replace")
+        for escaped, plain in ESCAPED.items():
+            data = data.replace(escaped, plain).replace(escaped.lower(), plain)
+    data = data.translate(URL_SAFE, WHITESPACE).rstrip(b"=")
     try:
         return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True)
     except binascii.Error as error:
@@ -167,9 +171,7 @@ def numbers_of(values: object, what: str) -> tuple[npt.NDArray[np.float64], tupl
     except (TypeError, ValueError, OverflowError):
         numbers = np.array([np.nan])
     if not np.isfinite(numbers).all():
-        raise BadRequest(
-            f"{what} is not an array of numbers, or its rows differ in length: {shown(values)}"
-        )
+        raise BadRequest(f"{what} is no array of numbers of one shape: {shown(values)}")
     return numbers, tuple(shape)
 
 
@@ -180,14 +182,11 @@ def images_of(instances: object, limits: Limits) -> Images:
     """
     numbers, (n, *axes) = numbers_of(instances, "'instances'")
     if n > limits.max_images:
-        raise RequestEntityTooLarge(
-            f"the request has {n:,} instances; send at most {limits.max_images:,}"
-        )
+        raise too_many(n, "instances", limits.max_images)
     # Keras adds an axis of one channel, torch too
     if [axis for axis in axes if axis != 1] not in ([PIXELS], [*IMAGE_SIZE]):
         raise BadRequest(
-            f"'instances' has the shape {[n, *axes]!s:.{SHOWN}}; send an array of images, each of "
-            f"{PIXELS} or {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} numbers"
+            f"'instances' has the shape {shown([n, *axes])}; each is {PIXELS} or 28 x 28 numbers"
         )
     return _levels(numbers.reshape(n, PIXELS)).reshape(n, *IMAGE_SIZE)
 
@@ -205,7 +204,4 @@ def _levels(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     else:
         scaled = numbers if high > 1 else MAX_GREY * numbers
         return np.rint(scaled).astype(np.uint8)
-    raise BadRequest(
-        f"it is unclear what levels 'instances' has: {reason}; send 0 (background) to 255 (ink) "
-        "in all of them, or 0 to 1 in all"
-    )
+    raise BadRequest(f"unclear levels: {reason}; send 0 (background) to 255 (ink), or 0 to 1")

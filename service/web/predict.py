@@ -11,7 +11,7 @@ from service.classifier import Classifier, Scores
 from service.explain import explain
 from service.features import Images
 from service.number import read_number
-from service.web import problems
+from service.web import problems, steps
 from service.web.bulk import NPY, to_npy
 from service.web.extension import extension
 from service.web.families import count_predictions
@@ -19,16 +19,7 @@ from service.web.nondigits import refusals
 from service.web.number_json import number, numbers, scores_of
 from service.web.prediction_json import JSON, prediction, predictions
 from service.web.problems import SHOWN, Refused
-from service.web.steps import (
-    Errors,
-    admit_files,
-    max_pixels,
-    read_bulk,
-    read_files,
-    read_pictures,
-    score,
-    timed,
-)
+from service.web.steps import Errors, score, timed
 from service.web.uploads import Upload, parse_body, read_body
 
 MIN_QUALITY = 0.001  # in Accept; 0 means "not acceptable"
@@ -51,13 +42,13 @@ def predict() -> Response:
         raise BadRequest(
             "several=1 is only for pictures with a JSON reply; send pictures, or omit several"
         )
-    admit_files(len(body), files, limits, COST_OF_SEVERAL if is_several else 1)
+    steps.admit_files(len(body), files, limits, COST_OF_SEVERAL if is_several else 1)
     if is_several:
         return _answer_numbers(classifier, upload, is_single, is_explained)
     if upload.images is None:
-        images, errors = read_pictures(classifier, files, limits, is_single)
+        images, errors = steps.read_pictures(classifier, files, limits, is_single)
     else:
-        images, errors = read_bulk(upload.images, limits)
+        images, errors = steps.read_bulk(upload.images, limits)
     is_explained = is_explained and not errors
     members = {"explanation": _explain(classifier, images[0])} if is_explained else {}
     scores = score(classifier, images)
@@ -79,9 +70,9 @@ def _answer_numbers(
     classifier: Classifier, upload: Upload, is_single: bool, is_explained: bool
 ) -> Response:
     """Read the number in each picture; explain each digit of the only one."""
-    most = max_pixels(upload.files, extension().limits)
+    most = steps.max_pixels(upload.files, extension().limits)
     read = partial(read_number, classifier=classifier, max_pixels=most)
-    found, errors = read_files(upload.files, read, is_single)
+    found, errors = steps.read_files(upload.files, read, is_single)
     for each in found.values():
         scores = scores_of(each)
         count_predictions(extension().metrics, classifier.classes, scores, refused=())

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from service.features import IMAGE_SIZE, MAX_GREY, Images
 from service.settings import Limits
 from service.web.bulk import PIXELS
-from service.web.json_body import Object, decode_base64, numbers_of, parse_json, shown
+from service.web.json_body import Object, decode_base64, numbers_of, parse_json, shown, too_many
 from service.web.problems import SHOWN
 
 Array = npt.NDArray[Any]
@@ -40,9 +40,7 @@ def decompress(body: bytes, encoding: str, limits: Limits) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in ENCODINGS:
-        raise UnsupportedMediaType(
-            f"unsupported Content-Encoding {encoding[:SHOWN]!r}; send {' or '.join(ENCODINGS)}"
-        )
+        raise UnsupportedMediaType(f"unsupported Content-Encoding {encoding[:SHOWN]!r}")
     stream = zlib.decompressobj(ANY_HEADER)
     try:
         found = stream.decompress(body, limits.max_bytes)
@@ -74,9 +72,7 @@ def parse_inference(
     inputs = _member(document, "inputs", list)
     name = inputs[0].get("name") if inputs and isinstance(inputs[0], dict) else None
     if len(inputs) != 1 or name != INPUT:
-        raise BadRequest(
-            f"{len(inputs)} inputs, the first named {shown(name)}; send one named {INPUT!r}"
-        )
+        raise BadRequest(f"{len(inputs)} inputs, the first is {shown(name)}; send one, {INPUT!r}")
     outputs = _outputs(document, names)
     images, files = _input(inputs[0], memoryview(body)[int(text) :], limits)
     return Inference(images, files, _member(document, "id", str, None), outputs)
@@ -101,9 +97,7 @@ def _outputs(document: Object, names: tuple[str, ...]) -> dict[str, bool]:
     for output in requested:
         name = output.get("name") if isinstance(output, dict) else output
         if name not in names or name in outputs:
-            raise BadRequest(
-                f"unknown or repeated output {shown(name)}; ask for {', '.join(names)}"
-            )
+            raise BadRequest(f"unknown or repeated output {shown(name)}; there are {names}")
         parameters = _parameters(output)
         if parameters.get("classification"):
             raise BadRequest("'classification' is not supported; read the output 'probabilities'")
@@ -131,22 +125,21 @@ def _input(tensor: Object, binary: memoryview, limits: Limits) -> tuple[Images |
     n, is_bytes = shape[0], datatype == "BYTES"
     most = limits.max_pictures if is_bytes else limits.max_images
     if n > most:
-        raise RequestEntityTooLarge(f"the input has {shown(n)} images; send at most {most:,}")
+        raise too_many(n, "images", most)
     if not n:
         raise BadRequest("no image in the request")
     size = _member(_parameters(tensor), "binary_data_size", int, None)
-    if ("data" in tensor) == (size is not None) or (size or 0) != len(binary):
+    data = tensor.get("data")
+    if (data is None) == (size is None) or (size or 0) != len(binary):
         raise BadRequest(
-            f"{len(binary):,} bytes follow the JSON, 'binary_data_size' is {size} and 'data' is "
-            f"{'present' if 'data' in tensor else 'absent'}; send the input as either"
+            f"{len(binary):,} bytes follow the JSON, 'binary_data_size' is {shown(size)} and "
+            f"'data' is {'absent' if data is None else 'present'}; send the input as either"
         )
     if is_bytes:
-        return None, _elements(binary, n) if size is not None else _texts(tensor["data"], n)
-    levels = np.frombuffer(binary, np.uint8) if size is not None else _levels(tensor["data"])
+        return None, _elements(binary, n) if data is None else _texts(data, n)
+    levels = np.frombuffer(binary, np.uint8) if data is None else _levels(data)
     if levels.size != prod(shape):
-        raise BadRequest(
-            f"the input has {levels.size:,} values; its shape {shape} has {prod(shape):,}"
-        )
+        raise BadRequest(f"the input has {levels.size:,} values; its shape is {shape}")
     return levels.reshape(n, *IMAGE_SIZE), []
 
 
@@ -167,10 +160,8 @@ def _elements(binary: memoryview, n: int) -> list[bytes]:
         start = at + SIZE_BYTES
         at = start + int.from_bytes(binary[at:start], "little")
         if at > len(binary):
-            raise BadRequest(
-                f"element {i} of BYTES ends {at - len(binary):,} bytes after the data; send the "
-                f"length of each in {SIZE_BYTES} bytes, little-endian, before it"
-            )
+            n_missing = at - len(binary)
+            raise BadRequest(f"element {i} of BYTES ends {n_missing:,} bytes after the data")
         elements.append(bytes(binary[start:at]))
     if at != len(binary):
         raise BadRequest(f"{len(binary) - at:,} bytes follow the {n:,} elements of BYTES")
@@ -192,13 +183,13 @@ def write_inference(
     blobs: list[bytes] = []
     for name, is_binary in outputs.items():
         array = tensors[name]
-        described.append(
-            {"name": name, "shape": array.shape, "datatype": DATATYPES[array.dtype.kind]}
-        )
+        datatype = DATATYPES[array.dtype.kind]
+        tensor: Object = {"name": name, "shape": array.shape, "datatype": datatype}
         if is_binary:
             blobs.append(array.tobytes())
-            described[-1]["parameters"] = {"binary_data_size": len(blobs[-1])}
+            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            described[-1]["data"] = array.ravel().tolist()
+            tensor["data"] = array.ravel().tolist()
+        described.append(tensor)
     text = json.dumps(head | {"outputs": described}).encode()
     return text + b"".join(blobs), len(text) if blobs else None
