@@ -98,7 +98,10 @@ def shown(value: object) -> str:
 
 def too_many(n: int, what: str, most: int) -> RequestEntityTooLarge:
     """Return the error of a request with more pictures or images than the limit."""
-    return RequestEntityTooLarge(f"the request has {shown(n)} {what}; send at most {most:,}")
+    # n may have thousands of digits
+    return RequestEntityTooLarge(
+        f"the request has {n:,}"[:SHOWN] + f" {what}; send at most {most:,}"
+    )
 
 
 def _brief(value: object) -> str:

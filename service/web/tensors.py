@@ -95,7 +95,7 @@ def _outputs(document: Object, names: tuple[str, ...]) -> dict[str, bool]:
     requested = _member(document, "outputs", list, []) or [{"name": name} for name in names]
     outputs: dict[str, bool] = {}
     for output in requested:
-        name = output.get("name") if isinstance(output, dict) else output
+        name = output.get("name") if isinstance(output, dict) else None
         if name not in names or name in outputs:
             raise BadRequest(f"unknown or repeated output {shown(name)}; there are {names}")
         parameters = _parameters(output)
