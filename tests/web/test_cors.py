@@ -1,12 +1,20 @@
 """Requests from pages of other origins."""
 
 import io
+import threading
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from benchmarks.page import chromium
 from service.app import create_app
 from service.settings import InvalidSetting, read_settings
-from tests.conftest import encode
+from tests.conftest import ROOT, encode, running_service
 
 ALLOWED, OTHER = "https://app.example.org", "https://evil.example"
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
@@ -154,3 +162,50 @@ def test_what_is_no_origin_aborts_startup(setting):
         read_settings({"DIGITS_ALLOWED_ORIGINS": setting})
 
     assert setting in str(caught.value)
+
+
+FETCH = """async ([url, key]) => {
+  const picture = await (await fetch("digit.png")).blob();
+  const form = new FormData();
+  form.append("image", picture, "digit.png");
+  const headers = key ? { "X-API-Key": key } : {};
+  try {
+    const reply = await fetch(url, { method: "POST", body: form, headers });
+    return [reply.status, (await reply.json()).digit, reply.headers.get("X-Request-ID")];
+  } catch (error) {
+    return [error.name];
+  }
+}"""
+
+
+@pytest.fixture
+def other_site(tmp_path: Path) -> Iterator[str]:
+    """Serve a picture on localhost, which is another site than 127.0.0.1."""
+    (tmp_path / "digit.png").write_bytes((ROOT / "docs" / "digit.png").read_bytes())
+    (tmp_path / "index.html").write_text("<!doctype html><link rel=icon href=data:,>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(not chromium(), reason="needs chromium in the path")
+@pytest.mark.parametrize("key", ["", "any"])  # with a header, the browser sends a preflight
+def test_browser_lets_only_pages_of_allowed_origins_use_the_service(other_site, key):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**chromium())
+        for origins, expected in (("", None), (other_site, 5), ("*", 5)):
+            with running_service(DIGITS_ALLOWED_ORIGINS=origins) as service:
+                page = browser.new_page()
+                page.goto(other_site)
+                found = page.evaluate(FETCH, [f"{service.url}/predict", key])
+                metrics = urllib.request.urlopen(f"{service.url}/metrics").read().decode()
+                page.close()
+            if expected is None:
+                assert found == ["TypeError"]
+                assert 'digits_pictures_total{outcome="read"} 0.0' in metrics
+            else:
+                assert found[:2] == [200, expected]
+                assert found[2]
+        browser.close()

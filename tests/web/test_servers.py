@@ -124,7 +124,5 @@ def test_error_of_the_server_itself_has_what_clients_of_the_protocol_read():
         curl(f"{service.url}/v2/models/digits/versions/x/ready")
         metrics = curl(f"{service.url}/metrics")[2]
 
-    (line,) = (
-        l for l in metrics.splitlines() if 'route="/v2/models/digits/ready"' in l and "404" in l
-    )
-    assert line.endswith(" 1.0")
+    labels = 'method="GET",route="/v2/models/digits/ready",status="404"'
+    assert f"digits_requests_total{{{labels}}} 1.0" in metrics.splitlines()
