@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 RAY := .venv-ray
+CLIENTS := .venv-clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Two processes: each test may start a service of two workers, or a run of two ranks.
 PYTEST = -m pytest -n 2 --dist worksteal
 RUN = $(BIN)/python
 
-.PHONY: help serve train report test test-all coverage lint check bench bench-peers \
+.PHONY: help serve train report clients test test-all coverage lint check bench bench-peers \
 	drills docker-test ray
 .DEFAULT_GOAL := help
 
@@ -30,6 +31,8 @@ test: $(VENV)/development ## run the tests, without the slow ones (flags: ARGS="
 
 test-all: $(VENV)/development ## run all tests, the slow ones included
 	@$(RUN) $(PYTEST) $(ARGS)
+
+clients: $(CLIENTS)/installed ## install the clients (tritonclient, ...) that tests use if they are there
 
 coverage: $(VENV)/development ## run all tests and report the line coverage of each room
 	@rm -f .coverage .coverage.*
@@ -102,6 +105,13 @@ $(VENV)/training: $(VENV)/serving
 $(VENV)/development: $(VENV)/training
 	@echo "installing the dependencies of the tests"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# An environment of their own: none of them is a dependency of the service or its tests.
+$(CLIENTS)/installed: tests/clients/requirements.txt
+	@echo "installing the clients"
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # An environment of their own: their many dependencies may conflict with those of .venv.

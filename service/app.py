@@ -6,7 +6,7 @@ import sys
 from flask import Flask
 
 from service.settings import InvalidSetting, Settings, read_settings
-from service.web import auth, openapi, operations, problems, ui
+from service.web import auth, cors, inference_protocol, openapi, operations, problems, ui
 from service.web.extension import NAME, Extension
 from service.web.families import new_metrics
 from service.web.fast_path import FastPath
@@ -14,10 +14,11 @@ from service.web.model_store import Classifier, InvalidWeights, ModelStore, load
 from service.web.predict import predict
 from service.web.steps import add_server_timing
 
-# the name of each is an operationId in openapi.json
+# the name of each is an operationId in openapi.json, or one without OF_VERSION
 VIEWS = (
     *(predict, operations.live, operations.ready, operations.metrics, operations.model),
     *(operations.openapi, ui.page, ui.docs, ui.script, ui.style),
+    *inference_protocol.VIEWS,
 )
 
 
@@ -43,13 +44,17 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.url_map.merge_slashes = False  # no redirect to another path
-    extension = Extension(models, metrics, auth.ApiKeys(settings.api_keys), limits)
+    keys, origins = auth.ApiKeys(settings.api_keys), cors.Cors(settings.allowed_origins)
+    extension = Extension(models, metrics, keys, limits, origins)
     app.extensions[NAME] = extension
     views = {view.__name__: view for view in VIEWS}
     for path, method, operation in openapi.operations(openapi.describe()):
-        view = views[operation["operationId"]]
+        name = operation["operationId"]
+        view = views[name.removesuffix(inference_protocol.OF_VERSION)]
         rule = path.replace("{", "<").replace("}", ">")  # OpenAPI's parameters as Flask's
-        app.add_url_rule(rule, view.__name__, view, methods=[method])
+        app.add_url_rule(rule, name, view, methods=[method])
+    inference_protocol.init_app(app)
+    cors.init_app(app, extension.cors)
     auth.init_app(app, extension.api_keys)
     app.before_request(ui.add_slash)
     app.after_request(add_server_timing)

@@ -50,7 +50,7 @@ LIMIT_BOUNDS = {k: v.__metadata__ for k, v in get_type_hints(Limits, include_ext
 KNOWN = (
     # DIGITS_MNIST is a setting of the training job
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_KEEPALIVE", "DIGITS_ACCESS_LOG"),
-    *("DIGITS_API_KEYS", "DIGITS_MNIST"),
+    *("DIGITS_API_KEYS", "DIGITS_ALLOWED_ORIGINS", "DIGITS_MNIST"),
     *(PREFIX + name.upper() for name in Limits._fields),
 )
 # Variables that Kubernetes injects for a Service whose name is "digits" or begins with
@@ -68,6 +68,9 @@ NEAR = 0.7  # the least similarity of the name that is suggested for an unknown 
 UNPREFIXED = ("PORT", "WEB_CONCURRENCY", "SCRIPT_NAME")  # settings of other services too
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile(r"[0-9a-f]{64}")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+ANY_ORIGIN = "*"
+DEFAULT_PORTS = re.compile(r"(?<=^http)(://.+):80$|(?<=^https)(://.+):443$")  # browsers omit them
 
 
 class InvalidSetting(ValueError):
@@ -80,6 +83,8 @@ class Settings(NamedTuple):
     weights: tuple[Path, ...]  # the first existing file is used
     api_keys: tuple[str, ...]  # SHA-256 digests; if empty, no key is required
     limits: Limits
+    # origins whose pages may use the service; ANY_ORIGIN is any
+    allowed_origins: tuple[str, ...] = ()
 
 
 class ServerSettings(NamedTuple):
@@ -107,6 +112,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         weights=_weights(environment.get("DIGITS_WEIGHTS") or str(EMBEDDED_WEIGHTS)),
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(*limits),
+        allowed_origins=_origins(environment.get("DIGITS_ALLOWED_ORIGINS", "")),
     )
 
 
@@ -175,6 +181,18 @@ def _digests(setting: str) -> tuple[str, ...]:
             "the path (with a slash) of a file of digests; to make one: printf %s KEY | sha256sum"
         )
     return digests
+
+
+def _origins(setting: str) -> tuple[str, ...]:
+    """Read a list of origins as browsers write them (RFC 6454, 6.2)."""
+    origins = setting.replace(",", " ").lower().split()
+    for origin in origins:
+        if origin != ANY_ORIGIN and not ORIGIN.fullmatch(origin):
+            raise InvalidSetting(
+                f"DIGITS_ALLOWED_ORIGINS has {origin!r}; set origins such as "
+                "https://example.org or http://localhost:3000, without a path, or *"
+            )
+    return tuple(DEFAULT_PORTS.sub(r"\1\2", origin) for origin in origins)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

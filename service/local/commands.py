@@ -50,6 +50,7 @@ def _print_settings(settings: Settings) -> None:
     print(f"DIGITS_KEEPALIVE={server.keepalive}")
     print(f"DIGITS_ACCESS_LOG={server.access_log}")
     print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
+    print(f"DIGITS_ALLOWED_ORIGINS={' '.join(settings.allowed_origins)}")
     for name, limit in settings.limits._asdict().items():
         print(f"{PREFIX}{name.upper()}={limit}")
     print(f"PORT={server.port}")

@@ -45,6 +45,7 @@ from service.server.wsgi_keys import (
     IS_CANCELLED,
     RECEIVED_AT,
     REQUEST_ID,
+    ROUTE,
     STOPPING,
 )
 
@@ -352,8 +353,8 @@ class EventLoop:
         """Log and count a request that has its reply."""
         seconds = now - environ[RECEIVED_AT]
         log_request(self.log, environ, status, seconds)
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        self.metrics.request(path, method, f"{status:d}", seconds)
+        route, method = environ.get(ROUTE) or environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        self.metrics.request(route, method, f"{status:d}", seconds)
 
     def flush(self, connection: Connection) -> None:
         """Send as many outgoing bytes as the socket takes."""

@@ -19,8 +19,8 @@ from service.settings import clean_prefix
 
 # host, port and more, or "" for a Unix socket
 Address = tuple[str, int] | tuple[str, int, int, int] | str
-# the headers and the body of an error response, for a status and a detail
-ErrorReply = Callable[[HTTPStatus, str], tuple[list[tuple[str, str]], bytes]]
+# the headers and the body of an error response, for a status, a detail and a path
+ErrorReply = Callable[[HTTPStatus, str, str], tuple[list[tuple[str, str]], bytes]]
 
 HEAD_END = b"\r\n\r\n"
 # bytes per read; gunicorn's parser copies what remains of them for every chunk
@@ -248,7 +248,7 @@ class Exchange:
         self.response.force_close()
 
 
-def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
+def plain_error(status: HTTPStatus, detail: str, path: str) -> tuple[list[tuple[str, str]], bytes]:
     """Return an error as plain text, for applications that set no `error_reply`."""
     return [("Content-Type", "text/plain; charset=utf-8")], f"{detail}\n".encode()
 
@@ -256,7 +256,7 @@ def plain_error(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]],
 def error_response(refusal: Refusal, environ: WSGIEnvironment, error_reply: ErrorReply) -> bytes:
     """Return the bytes of an error response, after which the connection closes."""
     status = refusal.status
-    headers, body = error_reply(status, refusal.detail)
+    headers, body = error_reply(status, refusal.detail, environ["PATH_INFO"])
     head = (
         f"HTTP/1.1 {status:d} {status.phrase}\r\nConnection: close\r\n"
         f"X-Request-ID: {environ[REQUEST_ID]}\r\nContent-Length: {len(body)}\r\n"

@@ -16,7 +16,7 @@ from gunicorn.glogging import Logger
 from service.server.wsgi_keys import REQUEST_ID
 
 STANDARD_OUTPUT = 1
-PROBES = ("/livez", "/readyz", "/metrics")
+PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 
 
 class JsonFormatter(logging.Formatter):

@@ -15,6 +15,8 @@ BUSY = "digits.busy"
 STOPPING = "digits.stopping"
 # when the last byte of the request was received, by time.monotonic
 RECEIVED_AT = "digits.received_at"
+# the route that counts the request in the metrics, if it is not the path
+ROUTE = "digits.route"
 # the id that the client sent, or a new one; in the reply and in every log line
 REQUEST_ID = "digits.request_id"
 # the detail of a reply with status 500

@@ -8,6 +8,7 @@ from flask import current_app
 from service.server.metrics import Metrics
 from service.settings import Limits, Settings
 from service.web.auth import ApiKeys
+from service.web.cors import Cors
 from service.web.fair_lock import FairLock
 from service.web.model_store import ModelStore
 from service.web.problems import error_reply
@@ -17,12 +18,13 @@ NAME = "digits"
 
 @dataclass(eq=False)
 class Extension:
-    """The model, API keys, limits and metrics of one application."""
+    """The model, API keys, limits, metrics and allowed origins of one application."""
 
     models: ModelStore
     metrics: Metrics
     api_keys: ApiKeys
     limits: Limits
+    cors: Cors
     compute_lock: FairLock = field(default_factory=FairLock)
     error_reply = staticmethod(error_reply)  # for errors that the server itself sends
 

@@ -12,7 +12,7 @@ IS_DIGIT = (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 1.0)
 FAMILIES = {
     "digits_pictures": Family("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
     "digits_predictions": Family("Predictions by digit.", {"digit": DIGITS}),
-    "digits_nondigits": Family("Images refused because they do not look like a digit."),
+    "digits_nondigits": Family("Images that do not look like a digit."),
     "digits_model_reloads": Family("Reloads of the weights file."),
     "digits_model_failures": Family("Reloads that failed on an invalid file."),
     "digits_top_probability": Family("Probability of the predicted digit.", bounds=PROBABILITIES),
@@ -24,7 +24,11 @@ def new_metrics() -> Metrics:
     """Return the metrics of one application, all at zero."""
     document = describe()
     paths, methods, _ = zip(*operations(document), strict=True)
-    labels = {"route": paths, "method": ("HEAD", *sorted({*methods}))}
+    # requests for a version of the model count as those for the model
+    labels = {
+        "route": [path for path in paths if "{" not in path],
+        "method": ("HEAD", *sorted({*methods})),
+    }
     return Metrics({**labels, "status": statuses(document)}, FAMILIES)
 
 

@@ -17,6 +17,7 @@ from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
 from service.web.auth import AUTHORIZED
 from service.web.bulk import NPY
+from service.web.cors import CROSS_SITE
 from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
@@ -32,9 +33,10 @@ _HOST = re.compile(
 )
 MAX_MNIST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
 
-# environ key, read behind this middleware: the contents of the request's files, or
-# None if its form is not plain
+# environ key, read behind this middleware: the parts of the request's form, or None if it
+# is not plain
 UPLOADS = "digits.uploads"
+FILE = "digits.file"  # environ key: the only picture of a simple request, or None
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -58,6 +60,7 @@ class FastPath:
 
     def __init__(self, application: Application, extension: Extension) -> None:
         self.application, self.extension = application, extension
+        self.headers = [*SAFE, *extension.cors.headers]
         self._local = threading.local()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
@@ -83,6 +86,8 @@ class FastPath:
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= self.extension.limits.max_bytes)
             or "HTTP_UPGRADE" in environ
+            or environ.get("HTTP_SEC_FETCH_SITE") == CROSS_SITE
+            or ("HTTP_ORIGIN" in environ and self.extension.cors.allowed)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))
         ):
@@ -96,7 +101,7 @@ class FastPath:
         result = file and answer(self.extension, file, environ)
         if not result:
             return self.application(environ, start_response)
-        return [_written(result, start_response)]
+        return [_written(result, start_response, self.headers)]
 
     @property
     def waiting(self) -> list["_Reply"]:
@@ -145,7 +150,7 @@ class _Reply:
             finally:
                 getattr(body, "close", lambda: None)()
             return
-        yield _written(self.result, self.start_response)
+        yield _written(self.result, self.start_response, self.fast_path.headers)
 
     def close(self) -> None:
         """Drop the image if the server closes the reply before iterating it."""
@@ -155,17 +160,21 @@ class _Reply:
 
 def _only_file(environ: Environ) -> bytes | None:
     """Return the picture of a body, or of a plain form with one file; else None."""
-    if UPLOADS not in environ:
+    if FILE not in environ:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         environ["wsgi.input"] = io.BytesIO(body)
-        kind = environ.get("CONTENT_TYPE", "")
-        is_picture = begins_like_picture(body)
-        environ[UPLOADS] = [body] if is_picture else plain_files(kind, body, most=1)
-    files: list[bytes] | None = environ[UPLOADS]
-    return files[0] if files else None
+        if begins_like_picture(body):
+            environ[FILE] = body
+        else:
+            parts = plain_files(environ.get("CONTENT_TYPE", ""), body, most=1)
+            environ[UPLOADS], environ[FILE] = parts, parts[0].content if parts else None
+    file: bytes | None = environ[FILE]
+    return file
 
 
-def _written(result: Result, start_response: StartResponse) -> bytes:
+def _written(
+    result: Result, start_response: StartResponse, headers: list[tuple[str, str]]
+) -> bytes:
     """Start the response to one picture and return its body."""
     if isinstance(result, HTTPException):
         code = result.code or 0
@@ -174,6 +183,7 @@ def _written(result: Result, start_response: StartResponse) -> bytes:
         media_type, reply = MEDIA_TYPE, write(fields(result))
     else:
         status, media_type, reply = "200 OK", JSON, prediction(*result)
-    headers = [("Content-Type", media_type), ("Content-Length", str(len(reply)))]
-    start_response(status, headers + SAFE)
+    start_response(
+        status, [("Content-Type", media_type), ("Content-Length", str(len(reply))), *headers]
+    )
     return reply

@@ -13,7 +13,7 @@ from service.images import begins_like_picture
 _TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'.+-]{1,70})", re.ASCII)
 _HEAD = re.compile(
     rb'\r\nContent-Disposition: form-data; name="(image|file)"'
-    rb'(; filename="[ !#-\[\]-~]+")?'
+    rb'(?:; filename="([ !#-\[\]-~]+)")?'
     rb"(?:\r\nContent-Type: [\w.+-]+/[\w.+-]+)?",
     re.ASCII,
 )
@@ -72,8 +72,8 @@ def all_parts(boundary: str, body: bytes, most: int) -> list[Part]:
     ]
 
 
-def plain_files(content_type: str, body: bytes, most: int) -> list[bytes] | None:
-    """Return the files of a form of at most `most` parts, all of them pictures.
+def plain_files(content_type: str, body: bytes, most: int) -> list[Part] | None:
+    """Return the parts of a form of at most `most`, all of them pictures.
 
     None if the form is malformed or merely unusual: other fields, files in both fields,
     additional headers or line breaks.
@@ -95,5 +95,7 @@ def plain_files(content_type: str, body: bytes, most: int) -> list[bytes] | None
         if not found or not blank or not (found[2] or begins_like_picture(file)):
             return None
         names.add(found[1])
-        files.append(file)
+        # as Werkzeug reads it
+        filename = found[2].decode().replace("%22", '"') if found[2] else None
+        files.append(Part(found[1].decode(), filename, file))
     return files if len(names) == 1 else None

@@ -14,10 +14,11 @@ _BINARY = {
     "the header of 16 bytes",
 }
 _TEXT = {
-    rb"\s*data:[^,]*,": "a data: URI; decode the base64 after its comma and send the bytes",
-    rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; decode "
-    "it and send the bytes",
-    rb"\s*[\[{]": "JSON; send the bytes of the picture, without base64 and JSON around them",
+    rb"\s*data:[^,]*,": 'a data: URI of base64; send it as JSON, {"image": "data:…"}, '
+    "or decode it and send the bytes",
+    rb"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{10})": "a picture in base64; send it "
+    'as JSON, {"image": "…"}, or decode it and send the bytes',
+    rb"\s*[\[{]": "JSON; send it as the body of the request, with the type application/json",
     rb"--[^\r\n]+\r\nContent-Disposition: ": "a form; send its Content-Type, with the boundary",
     rb"\s*https?://": "a URL; the service downloads nothing, so send the picture itself",
     rb"[\w.-]+=": "a URL-encoded form; send multipart/form-data, with curl as -F",

@@ -8,7 +8,7 @@ import numpy as np
 
 from service.classifier import Classifier, Scores
 from service.number import Number
-from service.web.prediction_json import end_of, members_of
+from service.web.prediction_json import end_of, json_members, members_of
 
 
 def number(classifier: Classifier, found: Number, explanations: Sequence[object] = ()) -> bytes:
@@ -17,12 +17,21 @@ def number(classifier: Classifier, found: Number, explanations: Sequence[object]
 
 
 def numbers(
-    classifier: Classifier, found: Mapping[int, Number], errors: Mapping[int, object]
+    classifier: Classifier,
+    found: Mapping[int, Number],
+    errors: Mapping[int, object],
+    extras: Sequence[Mapping[str, object]],
+    explanations: Sequence[object] = (),
 ) -> bytes:
-    """Write the reply for several pictures: the number or the problem document of each."""
+    """Write the reply for several pictures: the number or the problem document of each.
+
+    extras: more members of each slot; explanations: of each digit of the first number
+    """
     slots = (
-        json.dumps({"error": errors[i]}) if i in errors else f"{{{_members(classifier, found[i])}}}"
-        for i in range(len(found) + len(errors))
+        json.dumps({"error": errors[i], **extra})
+        if i in errors
+        else f"{{{_members(classifier, found[i], explanations)}{json_members(extra)}}}"
+        for i, extra in enumerate(extras)
     )
     return f'{{"predictions":[{",".join(slots)}]{end_of(classifier)}'.encode()
 

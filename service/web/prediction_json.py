@@ -17,17 +17,21 @@ def prediction(
 
 
 def predictions(
-    classifier: Classifier, scores: Scores, errors: Mapping[int, Mapping[str, object]]
+    classifier: Classifier,
+    scores: Scores,
+    errors: Mapping[int, Mapping[str, object]],
+    extras: Sequence[Mapping[str, object]] = (),
 ) -> bytes:
     """Write the reply for several images, from their scores.
 
-    errors: problem documents by the index of the image that they replace
+    errors: problem documents by the index of the image that they replace; extras: more
+    members of each slot, or none
     """
     slots = (
-        json.dumps({"error": errors[i]})
+        json.dumps({"error": errors[i], **extra})
         if i in errors
-        else f"{{{members_of(classifier, scores, i)}}}"
-        for i in range(len(scores.probabilities))
+        else f"{{{members_of(classifier, scores, i, extra)}}}"
+        for i, extra in enumerate(extras or [{}] * len(scores.probabilities))
     )
     return f'{{"predictions":[{",".join(slots)}]{end_of(classifier)}'.encode()
 
@@ -46,8 +50,12 @@ def members_of(
     if scores.is_digit is not None:
         head.append(scores.is_digit[i])
     template = _template(len(values), scores.is_digit is not None)
-    more = "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
-    return template % (*head, *values) + more
+    return template % (*head, *values) + json_members(extra)
+
+
+def json_members(extra: Mapping[str, object]) -> str:
+    """Write more members of an object, each after a comma."""
+    return "".join(f",{json.dumps(k)}:{json.dumps(v)}" for k, v in extra.items())
 
 
 @lru_cache(maxsize=4)  # a model with and without a detector, and its predecessors

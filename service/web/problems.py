@@ -28,6 +28,7 @@ SAFETY = {
     "Referrer-Policy": "no-referrer",
 }
 SHOWN = 60  # characters of an invalid value that a message shows
+POST = "POST a picture to /predict"
 MEDIA_TYPE = "application/problem+json"
 # headers that a status requires
 REQUIRED = {
@@ -59,6 +60,7 @@ def _add_safety_headers(response: Response) -> Response:
 
 def _answer(error: HTTPException) -> Response:
     problem = fields(error)
+    problem |= _protocol_members(request.path, problem["detail"])
     # the error's own headers include Allow
     headers = [*error.get_headers(request.environ), *REQUIRED.get(problem["status"], ())]
     return Response(write(problem), problem["status"], headers, content_type=MEDIA_TYPE)
@@ -71,11 +73,27 @@ def fields(error: HTTPException) -> dict[str, Any]:
     return members | (error.members if isinstance(error, Refused) else {})
 
 
-def error_reply(status: HTTPStatus, detail: str) -> tuple[list[tuple[str, str]], bytes]:
+def error_reply(status: HTTPStatus, detail: str, path: str) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body of an error that the server itself sends."""
+    problem = fields(error_of(status, detail)) | _protocol_members(path, detail)
+    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], write(problem)
+
+
+def error_of(status: int, detail: str) -> HTTPException:
+    """Return an error of any status."""
     error = HTTPException(detail)
     error.code = status
-    return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], write(fields(error))
+    return error
+
+
+def _is_protocol(path: str) -> bool:
+    """Return whether a path belongs to the Open Inference Protocol."""
+    return f"{path}/".startswith("/v2/")
+
+
+def _protocol_members(path: str, detail: str) -> dict[str, str]:
+    """Return what clients of the Open Inference Protocol read of an error."""
+    return {"error": detail} if _is_protocol(path) else {}
 
 
 def write(problem: dict[str, Any]) -> bytes:
@@ -85,17 +103,18 @@ def write(problem: dict[str, Any]) -> bytes:
 
 def _detail(error: HTTPException) -> str:
     """Return what is wrong with this request, in more detail than Werkzeug does."""
-    if isinstance(error, NotFound):
-        return f"{request.path} does not exist; POST a picture to /predict"
-    if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        return f"{request.method} is not allowed on {request.path}; use {allowed}"
     if isinstance(error, BadHost):
         host = request.headers.get("Host", "")[:SHOWN]
         return f"the Host header is {host!r}, which is not a host name; send the server's name"
     # the description of this error; that of its class is Werkzeug's, for any application
     if "description" in vars(error):
         return str(error.description)
+    if isinstance(error, NotFound):
+        route = "the model is /v2/models/digits" if _is_protocol(request.path) else POST
+        return f"{request.path} does not exist; {route}"
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return f"{request.method} is not allowed on {request.path}; use {allowed}"
     if isinstance(error, WebsocketMismatch):
         return "WebSocket is not supported; send the request without the header Upgrade"
     if isinstance(error, RequestEntityTooLarge):

@@ -1,26 +1,31 @@
 """Steps of a prediction: admission, then reading and scoring while no other thread computes."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from flask import Response, g, request
 from werkzeug.exceptions import (
+    BadRequest,
     ClientDisconnected,
     HTTPException,
+    RequestEntityTooLarge,
     ServiceUnavailable,
     UnsupportedMediaType,
 )
 
 from service.classifier import Classifier, Scores
-from service.features import Images
-from service.images import InvalidImage, SeveralDigits, UnknownFormat, n_pixels
+from service.features import IMAGE_SIZE, Images
+from service.images import InvalidImage, SeveralDigits, UnknownFormat, n_pixels, read_levels
+from service.number import read_one
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import ADMIT, IS_CANCELLED, RECEIVED_AT
 from service.settings import Limits
 from service.web import problems
+from service.web.bulk import unusual_images
 from service.web.extension import extension
 from service.web.hints import hint
 
@@ -28,15 +33,17 @@ BLOCK = 256  # images scored while the lock is held once
 # bytes of a request, and pixels of its pictures, that take as long as one small picture
 BYTES_PER_COST, PIXELS_PER_COST = 2**16, 100_000
 
+File = bytes | BadRequest  # a picture file, or why there is none
 Upload = TypeVar("Upload", bytes, Images)
 Result = TypeVar("Result")
-Errors = dict[int, dict[str, object]]  # problem documents by the index of the picture
+Errors = dict[int, dict[str, Any]]  # problem documents by the index of the picture
 
 
-def cost_of(files: list[bytes], n_bytes: int, limits: Limits, cost_of_file: int = 1) -> float:
+def cost_of(files: Sequence[File], n_bytes: int, limits: Limits, cost_of_file: int = 1) -> float:
     """Return the cost of a request of n_bytes with picture files, in small pictures."""
     # a picture may claim any size, but more pixels than these are refused unread
-    pixels = min(sum(map(n_pixels, files)), limits.max_pixels_together)
+    pixels = sum(n_pixels(file) for file in files if isinstance(file, bytes))
+    pixels = min(pixels, limits.max_pixels_together)
     return len(files) * cost_of_file + n_bytes / BYTES_PER_COST + pixels / PIXELS_PER_COST
 
 
@@ -78,17 +85,50 @@ def add_server_timing(response: Response) -> Response:
     return response
 
 
+def max_pixels(files: Sequence[File], limits: Limits) -> int:
+    """Return the pixels that each of some pictures may have."""
+    return min(limits.max_pixels, limits.max_pixels_together // len(files))
+
+
 def read_files(
-    files: list[bytes], read: Callable[[bytes], Result]
+    files: Sequence[File], read: Callable[[bytes], Result], is_single: bool
 ) -> tuple[dict[int, Result], Errors]:
     """Read picture files as `read_each` does; raise the error of a single one."""
-    if len(files) == 1:
+    if is_single:
         return {0: _read(files[0], read)}, {}
     return read_each(dict(enumerate(files)), read)
 
 
+def read_pictures(
+    classifier: Classifier, files: Sequence[File], limits: Limits, is_single: bool
+) -> tuple[Images, Errors]:
+    """Read pictures of one digit each as images (n, 28, 28)."""
+    read = partial(read_one, classifier=classifier, max_pixels=max_pixels(files, limits))
+    images, errors = read_files(files, read, is_single)
+    return np.array(list(images.values()), np.uint8).reshape(-1, *IMAGE_SIZE), errors
+
+
+def read_bulk(images: Images, limits: Limits) -> tuple[Images, Errors]:
+    """Read the images (N, 28, 28) that are not MNIST-shaped as pictures; keep the others."""
+    with timed("read"):
+        unusual = unusual_images(images)
+    if len(unusual) > limits.max_pictures:
+        raise RequestEntityTooLarge(
+            f"{len(unusual):,} of {len(images):,} images are not in MNIST's format and would be "
+            f"read as pictures; send at most {limits.max_pictures:,} of these"
+        )
+    if not len(unusual):
+        return images, {}
+    admit(len(unusual))
+    read, errors = read_each({i: images[i] for i in unusual.tolist()}, read_levels)
+    images = images.copy()
+    for i, image in read.items():
+        images[i] = image
+    return np.delete(images, list(errors), axis=0), errors
+
+
 def read_each(
-    uploads: Mapping[int, Upload], read: Callable[[Upload], Result]
+    uploads: Mapping[int, Upload | BadRequest], read: Callable[[Upload], Result]
 ) -> tuple[dict[int, Result], Errors]:
     """Read uploads, or grey levels (28, 28); return the results and the errors by index."""
     results: dict[int, Result] = {}
@@ -103,7 +143,9 @@ def read_each(
     return results, errors
 
 
-def _read(upload: Upload, read: Callable[[Upload], Result]) -> Result:
+def _read(upload: Upload | BadRequest, read: Callable[[Upload], Result]) -> Result:
+    if isinstance(upload, BadRequest):
+        raise upload
     metrics = extension().metrics
     try:
         with timed("read"):

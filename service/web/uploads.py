@@ -1,4 +1,7 @@
-"""Request bodies: the pictures of a form or of a body, and images in bulk."""
+"""Request bodies: pictures in a form, in JSON or alone, and images in bulk."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from flask import request
 from numpy.lib.format import MAGIC_PREFIX
@@ -11,7 +14,10 @@ from service.web.bulk import NPY, PARSERS
 from service.web.fast_path import UPLOADS
 from service.web.forms import Part, all_parts, plain_files
 from service.web.hints import hint
+from service.web.json_body import images_of, only_member, parse_json, pictures_of
+from service.web.prediction_json import JSON
 from service.web.problems import SHOWN
+from service.web.steps import File, timed
 
 FIELDS = ("image", "file")
 N_SHOWN = 5  # field names in a message
@@ -32,8 +38,8 @@ def read_body(limits: Limits) -> bytes:
     return body
 
 
-def bulk_images(body: bytes, limits: Limits) -> Images | None:
-    """Parse a bulk body as images (N, 28, 28); None for a picture or a form."""
+def _bulk_images(body: bytes, limits: Limits) -> Images | None:
+    """Parse a bulk body as images (N, 28, 28); None for any other body."""
     kind = NPY if body.startswith(MAGIC_PREFIX) else request.mimetype
     if kind not in PARSERS or begins_like_picture(body):
         return None
@@ -47,30 +53,62 @@ def bulk_images(body: bytes, limits: Limits) -> Images | None:
     return images
 
 
-def pictures(body: bytes, limits: Limits) -> list[bytes]:
-    """Return the picture files of the request, at least one."""
+class Upload(NamedTuple):
+    """What a request holds: picture files, or images in bulk."""
+
+    files: Sequence[File] = ()
+    images: Images | None = None  # (N, 28, 28)
+    # more members of each slot of a reply for several pictures
+    extras: Sequence[Mapping[str, object]] = ()
+    is_list: bool = False  # the reply is a list, even of one picture
+
+
+def parse_body(body: bytes, limits: Limits) -> Upload:
+    """Parse the body of a request: at least one picture or image."""
+    images = _bulk_images(body, limits)
+    if images is not None:
+        return Upload(images=images)
     if begins_like_picture(body) or request.mimetype.startswith("image/") or not body:
-        files = [body]
+        upload = Upload([body])
     elif request.mimetype == "multipart/form-data":
-        files = (
-            request.environ.get(UPLOADS)
-            or plain_files(request.headers["Content-Type"], body, limits.max_pictures)
-            or _form_files(body, limits)
-        )
+        upload = _of_form(body, limits)
+    elif request.mimetype == JSON or body.lstrip()[:1] == b"{":
+        with timed("read"):
+            upload = _of_json(body, limits)
     else:
         raise UnsupportedMediaType(
             f"unsupported content type {request.mimetype[:SHOWN]!r}; send multipart/form-data "
-            "with the picture in 'image', a picture as image/*, or images in bulk as "
-            + " or ".join(PARSERS)
-            + hint(body)
+            f"with the picture in 'image', a picture as image/*, pictures in {JSON}, or images in "
+            f"bulk as {' or '.join(PARSERS)}{hint(body)}"
         )
-    if not any(files):
+    if not any(upload.files) and upload.images is None:
         raise BadRequest(f"no picture in the request; try {CURL}")
-    return files
+    return upload
 
 
-def _form_files(body: bytes, limits: Limits) -> list[bytes]:
-    """Return the files of any form that Werkzeug can parse, all of one field."""
+def _of_json(body: bytes, limits: Limits) -> Upload:
+    """Parse {"image": …}, {"images": […]} or {"instances": […]}."""
+    parsed = parse_json(body)
+    member = only_member(parsed)
+    if member == "instances":
+        return Upload(images=images_of(parsed[member], limits))
+    files = pictures_of(parsed, limits)
+    return Upload(files, extras=[{}] * len(files), is_list=member == "images")
+
+
+def _of_form(body: bytes, limits: Limits) -> Upload:
+    """Parse a form; the slots of its pictures have their file names."""
+    parts = (
+        request.environ.get(UPLOADS)
+        or plain_files(request.headers["Content-Type"], body, limits.max_pictures)
+        or _form_files(body, limits)
+    )
+    extras = [{"filename": part.filename} if part.filename else {} for part in parts]
+    return Upload([part.content for part in parts], extras=extras)
+
+
+def _form_files(body: bytes, limits: Limits) -> list[Part]:
+    """Return the pictures of any form that Werkzeug can parse, all of one field."""
     most = limits.max_pictures + limits.max_fields
     try:
         parts = all_parts(request.mimetype_params.get("boundary", ""), body, most)
@@ -91,12 +129,12 @@ def _form_files(body: bytes, limits: Limits) -> list[bytes]:
     if not files:
         raise BadRequest(_without_file(parts))
     # a browser sends neither a name nor content if no file was chosen
-    contents = [part.content for part in files if part.filename or part.content] or [b""]
-    if len(contents) > limits.max_pictures:
+    chosen = [part for part in files if part.filename or part.content] or files[:1]
+    if len(chosen) > limits.max_pictures:
         raise RequestEntityTooLarge(
-            f"the form has {len(contents):,} pictures; send at most {limits.max_pictures:,}"
+            f"the form has {len(chosen):,} pictures; send at most {limits.max_pictures:,}"
         )
-    return contents
+    return chosen
 
 
 def _check_other_fields(fields: list[Part], limits: Limits) -> None:

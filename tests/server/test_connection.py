@@ -419,7 +419,9 @@ def test_error_response_to_head_has_no_body():
     found = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server overloaded")
 
     whole, head = (
-        error_response(found, {"REQUEST_METHOD": method, REQUEST_ID: "r-1"}, plain_error)
+        error_response(
+            found, {"REQUEST_METHOD": method, "PATH_INFO": "/", REQUEST_ID: "r-1"}, plain_error
+        )
         for method in ("GET", "HEAD")
     )
 

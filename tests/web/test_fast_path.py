@@ -273,7 +273,7 @@ def test_request_that_is_passed_on_is_authorized_and_parsed_only_once(classifier
 
     def application(environ: dict, start_response) -> object:
         assert environ[AUTHORIZED] is True
-        assert environ[UPLOADS] == [drawn_on_white]
+        assert [part.content for part in environ[UPLOADS]] == [drawn_on_white]
         # neither the keys nor the form can be read again
         fast_path.extension.api_keys.digests = ("0" * 64,)
         environ["wsgi.input"] = io.BytesIO(bytes(len(body)))

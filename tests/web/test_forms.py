@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 from werkzeug.formparser import MultiPartParser, parse_form_data
 
-from service.web.forms import all_parts, plain_files
+from service.web.forms import Part, all_parts, plain_files
 
 TYPE = "multipart/form-data; boundary=b"
 HEAD = b'Content-Disposition: form-data; name="image"; filename="7.png"'
@@ -60,6 +60,7 @@ def werkzeug_files(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
         HEAD + b"\r\nContent-Type: image/png",  # curl's and the browsers'
         HEAD.replace(b"image", b"file"),
         HEAD.replace(b"7.png", b"a; name=x, b's=(1).png"),
+        HEAD.replace(b"7.png", b"%22 and %41.png"),
     ],
 )
 @pytest.mark.parametrize("files", [[b"one"], [b"", b"\r\n", b"--c", b"\r"]])
@@ -68,7 +69,8 @@ def test_plain_form_is_parsed_as_werkzeug_parses_it(head, files):
 
     found = plain_files(TYPE, body, most=9)
 
-    assert found == files
+    assert [part.content for part in found] == files
+    assert found == all_parts("b", body, most=9)
     assert [file for _, file in werkzeug_files(TYPE, body)] == files
 
 
@@ -140,10 +142,9 @@ def test_both_parsers_agree_on_any_bytes(pieces):
     for body in (inside, form(inside), form(b"x", inside), b"--b\r\n" + inside):
         found = plain_files(TYPE, body, most=9)
         if found is not None:
-            parts = all_parts("b", body, most=9)
-            assert [part.content for part in parts] == found
-            assert {part.name for part in parts} <= {"image", "file"}
-            assert all(part.is_picture for part in parts)
+            assert all_parts("b", body, most=9) == found
+            assert {part.name for part in found} <= {"image", "file"}
+            assert all(part.is_picture for part in found)
 
 
 @settings(max_examples=500, deadline=None)
@@ -186,7 +187,8 @@ def test_head_of_a_part_is_limited(client):
 def test_part_without_a_filename_is_a_picture_by_its_content_alone():
     png = b"\x89PNG\r\n\x1a\n\xff\xfe"
 
-    assert plain_files(TYPE, form(png, png, head=NAMELESS), most=9) == [png, png]
+    found = plain_files(TYPE, form(png, png, head=NAMELESS), most=9)
+    assert found == [Part("image", None, png)] * 2
     assert plain_files(TYPE, form(b"digit.png", head=NAMELESS), most=9) is None
     assert [part.is_picture for part in all_parts("b", form(png, b"x", head=NAMELESS), 9)] == [
         True,
@@ -205,11 +207,13 @@ def test_both_parsers_agree_on_damaged_forms(data):
     found = plain_files(TYPE, bytes(body), most=9)
 
     if found is not None:
-        assert [file for _, file in werkzeug_files(TYPE, bytes(body))] == found
+        theirs = [file for _, file in werkzeug_files(TYPE, bytes(body))]
+        assert theirs == [part.content for part in found]
 
 
 def test_both_parsers_agree_on_files_larger_than_werkzeugs_buffer():
     file = bytes(range(256)) * 1_000
 
-    assert plain_files(TYPE, form(file, file), most=2) == [file, file]
+    found = plain_files(TYPE, form(file, file), most=2)
+    assert [part.content for part in found] == [file, file]
     assert [f for _, f in werkzeug_files(TYPE, form(file, file))] == [file, file]

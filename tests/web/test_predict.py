@@ -77,9 +77,10 @@ def test_several_pictures_get_predictions_or_errors_in_their_order(client, drawn
     assert list(reply.json) == ["predictions", "model"]
     slots = reply.json["predictions"]
     for i, probabilities in zip(good, expected, strict=True):
-        assert list(slots[i]) == ["digit", "probability", "probabilities"]
+        assert list(slots[i]) == ["digit", "probability", "probabilities", "filename"]
         np.testing.assert_allclose(slots[i]["probabilities"], probabilities, rtol=1e-6)
     assert [slots[i]["error"]["status"] for i in bad] == [415, 422]
+    assert [slot["filename"] for slot in slots] == [f"{i}.png" for i in range(5)]
     assert "not a picture" in slots[1]["error"]["detail"]
     assert "blank" in slots[2]["error"]["detail"]
 
@@ -281,7 +282,7 @@ def opened(value):
         ),
         ({"data": b"--x", "content_type": "multipart/form-data"}, 400, ["boundary"]),
         ({"data": {"image": (b"x", "a"), "file": (b"x", "b")}}, 400, ["order"]),
-        ({"data": b"{}", "content_type": "application/json"}, 415, ["application/json"]),
+        ({"data": b"{}", "content_type": "application/json"}, 400, ["members", '"instances"']),
         ({"data": b"x", "content_type": "image/png"}, 415, ["b'x'", "PNG"]),
         ({"data": encode(Image.new("L", (9, 9))), "content_type": "image/png"}, 422, ["blank"]),
         ({"data": TOO_LARGE, "content_type": "image/png"}, 413, [f"{DEFAULT_LIMITS.max_bytes:,}"]),

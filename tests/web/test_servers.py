@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.settings import DEFAULT_LIMITS
-from tests.conftest import Service, encode
+from tests.conftest import Service, curl, encode, running_service
 
 FORM = "multipart/form-data; boundary=b"
 HEAD = b'Content-Disposition: form-data; name="image"; filename="7.png"\r\n\r\n'
@@ -110,3 +110,19 @@ def test_chunked_body_over_the_limit_is_refused(service, excess):
 
     assert status == 413
     assert f"{DEFAULT_LIMITS.max_bytes:,}" in problem["detail"]
+
+
+def test_error_of_the_server_itself_has_what_clients_of_the_protocol_read():
+    too_large = "-H", "Content-Length: 99999999"
+    with running_service() as service:
+        for path in ("/predict", "/v2/models/digits/infer"):
+            status, _, body = curl("-d", "x", *too_large, f"{service.url}{path}")
+            reply = json.loads(body)
+            assert status == 413
+            assert ("error" in reply) == path.startswith("/v2")
+            assert reply.get("error", reply["detail"]) == reply["detail"]
+        curl(f"{service.url}/v2/models/digits/versions/x/ready")
+        metrics = curl(f"{service.url}/metrics")[2]
+
+    labels = 'method="GET",route="/v2/models/digits/ready",status="404"'
+    assert f"digits_requests_total{{{labels}}} 1.0" in metrics.splitlines()

@@ -1,0 +1,67 @@
+"""Cross-origin requests: CORS headers, and the refusal of POSTs from pages of other sites."""
+
+from http import HTTPStatus
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import Forbidden, MethodNotAllowed
+
+from service.settings import ANY_ORIGIN
+from service.web.problems import SHOWN
+
+CROSS_SITE = "cross-site"  # in Sec-Fetch-Site (W3C, Fetch Metadata), which only browsers send
+METHOD = "Access-Control-Request-Method"
+PREFLIGHT = {
+    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Encoding, Content-Type, "
+    "Inference-Header-Content-Length, traceparent, X-API-Key, X-Request-ID",
+    # seconds for which a browser may remember a preflight; Chrome's maximum
+    "Access-Control-Max-Age": "7200",
+}
+EXPOSED = "Inference-Header-Content-Length, Retry-After, Server-Timing, X-Request-ID"
+
+
+class Cors:
+    """The origins whose pages may use the service from a browser; `*` means any."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+        # of every reply: which origins it allows depends on the request
+        self.headers = [("Vary", "Origin")] if allowed and ANY_ORIGIN not in allowed else []
+
+    def allows(self, origin: str) -> bool:
+        """Return whether pages of this origin may use the service."""
+        return ANY_ORIGIN in self.allowed or origin in self.allowed
+
+
+def init_app(app: Flask, cors: Cors) -> None:
+    """Answer preflights, refuse POSTs from pages of other sites, and add CORS headers."""
+
+    @app.before_request
+    def check_origin() -> Response | None:
+        is_allowed = cors.allows(request.headers.get("Origin", ""))
+        is_cross_site = request.headers.get("Sec-Fetch-Site") == CROSS_SITE
+        if request.method == "POST" and is_cross_site and not is_allowed:
+            raise Forbidden(
+                "the page of another site sent this request, from the origin "
+                f"{request.headers.get('Origin', '')[:SHOWN]!r}; the operator may add it to "
+                "DIGITS_ALLOWED_ORIGINS"
+            )
+        error = request.routing_exception  # no route has the method OPTIONS
+        is_preflight = request.method == "OPTIONS" and METHOD in request.headers
+        if not (is_allowed and is_preflight and isinstance(error, MethodNotAllowed)):
+            return None
+        headers = {
+            "Access-Control-Allow-Methods": ", ".join(sorted(error.valid_methods or ())),
+            **PREFLIGHT,
+        }
+        return Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.extend(cors.headers)
+        origin = request.headers.get("Origin", "")
+        if origin and cors.allows(origin):
+            response.headers["Access-Control-Allow-Origin"] = (
+                ANY_ORIGIN if not cors.headers else origin
+            )
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        return response
