@@ -1,6 +1,6 @@
 """Training on 200 pictures of one hand, alone and on top of the shipped weights.
 
-python -m benchmarks.own_digits [--hands 20]
+python -m benchmarks.own_digits [--hands 10]
 
 Each hand writes 20 pictures of every digit into class folders, and 200 others. Hands of an
 even number lean and turn as most do; the others more than any digit of MNIST's. The first
@@ -101,7 +101,7 @@ def accuracy(classifier: Classifier, digits: Digits) -> float:
 def main() -> None:
     """Print a line for each hand, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hands", type=int, default=20)
+    parser.add_argument("--hands", type=int, default=10)
     n_hands = parser.parse_args().hands
     torch.set_num_threads(1)
     data = load_data(os.environ.get("DIGITS_MNIST", ""), cache_folder(os.environ))

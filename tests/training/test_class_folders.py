@@ -15,6 +15,7 @@ from tests.training.conftest import write_pictures
 from training.__main__ import main
 from training.data.class_folders import load_pictures
 from training.data.dataset import InvalidData
+from training.data.sources import load_data
 from training.job import split
 
 QUICK = ["--recipe", "pixels", "--epochs", "2"]
@@ -45,9 +46,9 @@ def test_test_set_is_a_fifth_of_each_class_and_chosen_by_the_seed(folder):
     assert first.sha256() == again.sha256() != other.sha256()
 
 
-def test_every_seed_has_every_class_in_all_three_sets(folder):
+def test_every_seed_has_every_class_in_all_three_sets(folder, tmp_path):
     for seed in range(20):
-        parts = split(load_pictures(folder, seed), tuple(range(10)), None, seed)
+        parts = split(load_data(str(folder), tmp_path, seed), tuple(range(10)), None, seed)
 
         counts = [np.bincount(part.labels).tolist() for part in parts]
         assert counts == [[14] * 10, [2] * 10, [4] * 10]

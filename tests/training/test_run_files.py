@@ -3,7 +3,6 @@ import shutil
 
 import pytest
 
-from service.classifier import InvalidWeights
 from training.data.dataset import InvalidData
 from training.results.run_files import read_curve, read_trained
 
@@ -50,7 +49,7 @@ def test_same_run_twice_is_refused_even_as_a_copy(weights, tmp_path):
 
 
 def test_missing_weights_among_several_are_named(weights, tmp_path):
-    with pytest.raises(InvalidWeights, match="absent: No such file"):
+    with pytest.raises(InvalidData, match="absent: no such file"):
         read_trained([weights, tmp_path / "absent"])
 
 
