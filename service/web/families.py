@@ -26,7 +26,7 @@ def new_metrics() -> Metrics:
     paths, methods, _ = zip(*operations(document), strict=True)
     # requests for a version of the model count as those for the model
     labels = {
-        "route": [path for path in paths if "{" not in path],
+        "route": [path for path in paths if "{model_version}" not in path],
         "method": ("HEAD", *sorted({*methods})),
     }
     return Metrics({**labels, "status": statuses(document)}, FAMILIES)

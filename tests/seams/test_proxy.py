@@ -135,7 +135,7 @@ def url_of(proxied: dict[str, str], proxy: str) -> str:
 )
 def test_every_route_works_behind_a_proxy(proxied, proxy, prefix):
     url = url_of(proxied, proxy) + prefix
-    for path in ("", "docs", "script.js", "style.css", "livez", "readyz", "model"):
+    for path in ("", "docs", "page.js", "style.css", "livez", "readyz", "model"):
         assert curl(f"{url}/{path}")[0] == 200, path
     # what a client claims does not count
     document = json.loads(curl("-H", "X-Forwarded-Prefix: /evil", f"{url}/openapi.json")[2])

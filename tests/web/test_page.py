@@ -36,7 +36,7 @@ WIDE, NARROW = (1280, 900), (360, 740)
 # Chromium logs this for a reply that is an error, and for a failed connection
 FAILED_LOAD = "Failed to load resource"
 EMPTY = "No digit yet. Draw one, or choose a picture."
-MAX_BYTES = 60_000  # of the page, its script and its style sheet
+MAX_BYTES = 60 * 2**10  # of the page, its script and its style sheet
 N_SEQUENCES = 12
 SEVEN: list[Stroke] = [[(0.3, 0.2), (0.7, 0.2), (0.6, 0.5), (0.45, 0.8)]]
 

@@ -501,8 +501,7 @@ async function showModel() {
     const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
     const others = drawn ? ` and ${count(drawn)} synthetic digits` : "";
     facts.push(`, trained on ${count(rows - drawn)} images of ${training.data}${others} for ` +
-      `${training.epochs} epochs of gradient descent (learning rate ${training.learning_rate}, batch size ` +
-      `${training.batch_size}, seed ${training.seed}, torch ${training.versions?.torch})`);
+      `${training.epochs} epochs of gradient descent`);
   }
   if (evaluation.accuracy) {
     facts.push(`. Its accuracy on the ${evaluation.n.toLocaleString("en")} images of ` +
