@@ -47,6 +47,8 @@ MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
 # varies less between these percentiles
 FLAT, FLAT_CELLS, FLAT_PERCENTILES = 0.12, 32, (10, 90)
 MAX_FAINT = 4 * MIN_CONTRAST  # range of such cells: thin faint lines raise it to this
+# One colour has at least this part of each of so many coarse cells per side: no shadow.
+EVERYWHERE, COARSE_CELLS = 1 / 8, 4
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
 # A sheet on a desk: the desk holds DESK_BORDER of the picture's border, the sheet has
 # SHEET_SIDE of the picture's shorter side and fills SHEET_FILLED of its box (thick
@@ -109,11 +111,13 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     cut = otsu(difference)
     bright = difference > cut
-    may_be_fat = background.ndim == 1  # one colour: the picture may have two levels
-    is_light = _ink_is_light(bright, difference, cut, may_be_fat)
+    has_one_colour = background.ndim == 1
+    is_light = _ink_is_light(bright, difference, cut, may_be_fat=has_one_colour)
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
-    if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink):
+    may_have_shadows = min(ink.shape) >= MIN_SHADOW_SIDE
+    may_have_shadows = may_have_shadows and not (has_one_colour and _is_everywhere(ink))
+    if may_have_shadows and not _is_even(ink):
         return Ink(_remove_shadows(levels, is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
@@ -286,6 +290,14 @@ def _is_even(ink: Grey) -> bool:
         return False
     reach = int(PLUMP * min(h, w)) | 1
     return not morphology.opening(soft > cut, reach).any()
+
+
+def _is_everywhere(ink: Grey) -> bool:
+    """Return whether the background's colour, 0, is seen beside the ink all over the picture."""
+    h, w = (side // COARSE_CELLS for side in ink.shape)
+    is_near = np.abs(ink[: h * COARSE_CELLS, : w * COARSE_CELLS]) < SAME_COLOUR
+    shares = is_near.reshape(COARSE_CELLS, h, COARSE_CELLS, w).mean((1, 3))
+    return bool(shares.min() > EVERYWHERE)
 
 
 def _has_two_levels(ink: Grey, cut: float) -> bool:
