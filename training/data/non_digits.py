@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.features import MAX_GREY, Images
 from service.images import InvalidImage, read_levels
-from service.reading.mnist_format import to_mnist_format
+from service.reading.mnist_format import BOX, to_mnist_format
 from service.reading.morphology import Mask, stroke_width
 from training.data.dataset import Digits
 from training.data.glyphs import Glyph, foreign, latin
@@ -54,6 +54,11 @@ HALVES = {0: "tb", 2: "tblr", 3: "lr", 4: "l", 5: "tl", 6: "r", 7: "l", 8: "l", 
 HALF = (0.42, 0.55)  # of the digit's side
 QUARTERED, IN_QUARTERS = (2, 3, 4, 5, 8), 0.2
 TRIES = 100  # digits looked at for one with a label
+# a digit beside a piece of another: the piece's width, and the gap, of a box; the least
+# height of the piece, of the digit's
+PIECE, PIECE_GAP, MIN_PIECE = (0.15, 0.5), (-0.1, 0.2), 0.5
+# upright bars, which are 1s: their share of the pictures; width over height, log-uniform
+BARS, BAR_WIDTH = 0.02, (0.06, 0.35)
 # digits that are none when turned by 90 or 180 degrees, or mirrored, and the shares of
 # those turned by 90 degrees either way, by 180, and mirrored
 TURN_SHARES = (0.35, 0.35, 0.15, 0.15)
@@ -64,9 +69,11 @@ Drawing = Callable[[np.random.Generator, Digits], Images | None]
 
 
 def draw_non_digits(n: int, digits: Digits) -> Digits:
-    """Draw n images of no digit, all with the label 0, always the same for the same digits.
+    """Draw n images of no digit, with the label 0, always the same for the same digits.
 
-    digits: of which some pictures show parts, several, or one that is turned.
+    The share BARS of them are upright bars instead, with the label 1: what is left out
+    of the non-digits as it may be a 1 must be known as one. digits: of which some
+    pictures show parts, several, or one that is turned.
     """
     rng = np.random.default_rng(SEED)
     images: list[Images] = []
@@ -76,7 +83,11 @@ def draw_non_digits(n: int, digits: Digits) -> Digits:
         while image is None:  # too little ink or too much, or no such digit: another kind
             image = drawings[int(rng.choice(len(drawings), p=shares / shares.sum()))](rng, digits)
         images.append(image)
-    return Digits(np.stack(images), np.zeros(n, np.uint8))
+    bars = rng.choice(n, round(BARS * n), replace=False)
+    labels = np.zeros(n, np.uint8)
+    for i in bars.tolist():
+        images[i], labels[i] = _bar(rng), 1
+    return Digits(np.stack(images), labels)
 
 
 def _framed(picture: Picture) -> Images | None:
@@ -290,6 +301,39 @@ def _several(rng: np.random.Generator, digits: Digits) -> Images | None:
     return _framed(row)
 
 
+def _beside_piece(rng: np.random.Generator, digits: Digits) -> Images | None:
+    """Draw a digit beside a piece that was cut off its neighbour."""
+    i, j = rng.integers(len(digits), size=2)
+    digit, other = _cropped(digits.images[i]), _cropped(digits.images[j])
+    width = max(2, int(rng.uniform(*PIECE) * BOX))
+    gap = round(rng.uniform(*PIECE_GAP) * BOX)
+    is_after = rng.random() < 0.5
+    piece = _cropped(other[:, :width] if is_after else other[:, -width:])
+    if len(piece) < MIN_PIECE * len(digit):
+        return None  # a speck beside a digit
+    left, right = (digit, piece) if is_after else (piece, digit)
+    row = Image.new("L", (120, 48))
+    for x, ink in ((40, left), (40 + max(1, left.shape[1] + gap), right)):
+        part = Image.fromarray(ink)
+        row.paste(part, (x, 24 - part.height // 2 + int(rng.integers(-3, 4))), part)
+    return _framed(row)
+
+
+def _bar(rng: np.random.Generator) -> Images:
+    """Draw a bar that is exactly upright, or nearly so, with straight or round ends."""
+    height = HEIGHT * CANVAS
+    width = height * np.exp(rng.uniform(*np.log(BAR_WIDTH)))
+    x, y = (CANVAS - width) / 2, (CANVAS - height) / 2
+    picture = Image.new("L", (CANVAS, CANVAS))
+    box = (x, y, x + width, y + height)
+    ImageDraw.Draw(picture).rounded_rectangle(box, rng.uniform(0, width / 2), MAX_GREY)
+    if rng.random() < 0.5:
+        degrees = rng.normal(0, np.degrees(ANGLE_AND_SHEAR[0]) / 2)
+        picture = picture.rotate(degrees, Image.Resampling.BILINEAR)
+    ink = _cropped(np.asarray(picture)) / np.float32(MAX_GREY)
+    return to_mnist_format(ink, ink > 0.5)
+
+
 def _turned(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Turn or mirror a digit so that it stops being one."""
     turns = ((BY_90, 1), (BY_90, 3), (BY_180, 2), (MIRRORED, 0))
@@ -368,6 +412,7 @@ KINDS: dict[Drawing, float] = {
     _scribble: 0.03,
     _part: 0.04,
     _several: 0.07,
+    _beside_piece: 0.05,
     _turned: 0.04,
     _blobs: 0.02,
     _texture: 0.01,
