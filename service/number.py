@@ -14,9 +14,9 @@ from service.reading.decode import MAX_PIXELS, decode, levels_of, upright_size
 from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
-from service.reading.row import Key, Row, Segment
+from service.reading.row import Key, Row, Segment, select_row
 from service.reading.scale import Corners
-from service.reading.segmentation import Doubt
+from service.reading.segmentation import Doubt, Marks
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
@@ -27,13 +27,19 @@ BLOCK = 32  # images scored at once
 SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
-# cut loses; the standard deviation of the logarithm of a digit's height, of the row's
-DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
+# cut loses; what a gap within a digit loses, per height of the row
+DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
+# a digit's width but for a 1's, of the row's height; the standard deviations of the
+# logarithms of its height and width; a 1 is no wider than others, and may be narrower
+WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 # the least probability of a number, and of one whose digits were cut apart
-CLEAR, CLEAR_CUT = 0.1, 0.35
+CLEAR, CLEAR_CUT = 0.05, 0.5
 UNLIKE = "a part of the number does not look like a digit"
+UNCLEAR = "the digits of the number are not clear; leave a gap between them"
+MORE = f"the number has more than {MAX_DIGITS} digits"
+ROWS = "the picture holds several rows of digits; send one row"
 
 
 class DigitAt(NamedTuple):
@@ -58,6 +64,7 @@ class Scored(NamedTuple):
     image: Images
     probabilities: npt.NDArray[np.float64]  # (K,)
     is_digit: float  # without a detector, the class's probability; 0 for a blob
+    is_one: bool  # whether it is read as a 1
 
     @property
     def digit(self) -> int:
@@ -98,8 +105,10 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     if is_mnist_shaped(levels):
         return _one_digit(levels, classifier)
     row, view = find_row(picture)
+    if row.has_several_rows:
+        raise NoDigit(ROWS)
     path = segment(row, classifier)
-    _refuse_unclear(path, row.has_several_rows, classifier)
+    _refuse_unclear(path, classifier)
     size = upright_size(upload)
     digits = [
         DigitAt(
@@ -113,18 +122,16 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     return Number(digits, path.probability)
 
 
-def _refuse_unclear(path: Path, has_several_rows: bool, classifier: Classifier) -> None:
+def _refuse_unclear(path: Path, classifier: Classifier) -> None:
     """Raise NoDigit for a segmentation that is hardly a number."""
-    if has_several_rows and path.probability < LIKELY:
-        raise NoDigit("the picture holds several rows of digits; send one row")
     least = classifier.detector.threshold if classifier.detector else LEAST
     if any(digit.is_digit < least for digit in path.digits):
         raise NoDigit(UNLIKE)
     if len(path.digits) > MAX_DIGITS:
-        raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
-    has_cut = any(each.is_cut for each in path.segments)
+        raise NoDigit(MORE)
+    has_cut = any(each.crossed > 0 for each in path.segments)
     if path.probability < (CLEAR_CUT if has_cut else CLEAR):
-        raise NoDigit("the digits of the number are not clear; leave a gap between them")
+        raise NoDigit(UNCLEAR)
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:
@@ -155,12 +162,13 @@ def read_one(
     picture = decode(upload, max_pixels)
     show("decoded", picture)
     try:
-        image, doubt = to_image(picture, show)
+        image, found = to_image(picture, show)
     except MaybeRow:
-        _refuse_several(picture, classifier)
+        _refuse_several(picture, None, classifier)
         raise
+    doubt = found.doubt if found else Doubt.NONE
     if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
-        _refuse_several(picture, classifier)
+        _refuse_several(picture, found and found.marks, classifier)
     show("28x28", image)
     return image
 
@@ -171,21 +179,31 @@ def _is_sure(image: Images, classifier: Classifier) -> bool:
     return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE_ALONE)
 
 
-def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
-    """Raise SeveralDigits if a picture is likely to hold more than one digit."""
+def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:
+    """Raise InvalidImage if a picture is likely to hold more than one digit.
+
+    marks: what was found in it, if it shows all digits.
+    """
     try:
-        path = segment(find_row(picture)[0], classifier)
+        row = select_row(marks) if marks else find_row(picture)[0]
+        path = segment(row, classifier)
     except InvalidImage:
         return
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
+    if n_digits > 1 and row.has_several_rows:
+        raise NoDigit(ROWS)
+    if n_digits > MAX_DIGITS:
+        raise NoDigit(MORE)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
+    if path.several >= SURE_ALONE:
+        raise NoDigit(UNCLEAR)
 
 
 def segment(row: Row, classifier: Classifier) -> Path:
     """Find the likeliest segmentation of a row.
 
-    Only pieces that are surely no digit by themselves are cut.
+    Only pieces that are not surely a digit by themselves are cut.
     """
     scores: Scores = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
@@ -214,7 +232,8 @@ def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
         if is_digit is None:
             is_digit = probabilities.max(axis=1)
         is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
-        rows = zip(images, probabilities, is_digit.tolist(), strict=True)
+        is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
+        rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
         scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
     return segments
 
@@ -267,4 +286,8 @@ def _log_likelihood(segment: Segment, scored: Scored) -> float:
     is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
     ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
     height = math.log(segment.height) / HEIGHT_SPREAD
-    return math.log(p) + DETECTOR_WEIGHT * ratio - height * height / 2 - CUT_LOSS * segment.is_cut
+    width = math.log(segment.width / WIDTH) / WIDTH_SPREAD
+    if scored.is_one:
+        width = max(width, 0.0)
+    loss = CUT_LOSS * (segment.crossed > 0) + GAP_LOSS * segment.gap
+    return math.log(p) + DETECTOR_WEIGHT * ratio - (height * height + width * width) / 2 - loss

@@ -193,7 +193,7 @@ class Counting:
 
     def __init__(self, classifier):
         self.classifier, self.n_images = classifier, 0
-        self.detector = classifier.detector
+        self.detector, self.classes = classifier.detector, classifier.classes
 
     def score(self, images):
         self.n_images += len(images)

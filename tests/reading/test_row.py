@@ -4,12 +4,13 @@ import pytest
 from service.reading.binarise import Strokes
 from service.reading.cuts import find_cuts
 from service.reading.row import MAX_PIECES, select_row
+from service.reading.segmentation import find_marks
 
 SIDE = 60
 
 
 def row_of(mask: np.ndarray):
-    return select_row(Strokes(mask.astype(np.float32), mask, 1.0, 0.0))
+    return select_row(find_marks(Strokes(mask.astype(np.float32), mask, 1.0, 0.0)))
 
 
 def ring(width: int = 24, height: int = 40, pen: int = 5) -> np.ndarray:
@@ -94,7 +95,7 @@ def test_a_cut_passes_where_two_digits_touch():
 
     cuts = find_cuts(two[10:50, 20:74])
 
-    assert any((cut >= 24).all() and (cut <= 30).all() for cut in cuts)
+    assert any((cut.columns >= 24).all() and (cut.columns <= 30).all() for cut in cuts)
 
 
 def test_cut_pieces_cover_the_component_from_left_to_right():

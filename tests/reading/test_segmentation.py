@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from service.reading.binarise import Strokes
 from service.reading.errors import InvalidImage
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import digit_components
+from service.reading.segmentation import digit_components, find_marks
 
 SIDE = 100
 
@@ -21,7 +22,7 @@ def five() -> np.ndarray:
 
 
 def kept(mask: np.ndarray) -> np.ndarray:
-    return digit_components(mask, mask.astype(np.float32))[0]
+    return digit_components(find_marks(Strokes(mask.astype(np.float32), mask, 1.0, 0.0)))[0]
 
 
 def test_parts_of_a_digit_stay_together(five):
