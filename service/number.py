@@ -24,7 +24,8 @@ MAX_DIGITS = 20
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
+SURE, SURE_ALONE = 0.98, 0.96  # the score at which a segment, or a picture, is one digit
+WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
 # cut loses; what a gap within a digit loses, per height of the row
@@ -34,8 +35,9 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+CERTAIN = 0.9  # the same of several of which not two are likely
 # the least probability of a number, and of one whose digits were cut apart
-CLEAR, CLEAR_CUT = 0.05, 0.5
+CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
 MORE = f"the number has more than {MAX_DIGITS} digits"
@@ -196,22 +198,23 @@ def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Class
         raise NoDigit(MORE)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
-    if path.several >= SURE_ALONE:
+    if path.several >= CERTAIN:
         raise NoDigit(UNCLEAR)
 
 
 def segment(row: Row, classifier: Classifier) -> Path:
     """Find the likeliest segmentation of a row.
 
-    Only pieces that are not surely a digit by themselves are cut.
+    Only pieces that are wide, or not surely a digit by themselves, are cut.
     """
     scores: Scores = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
     unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
+    wide = [each.key for each in path.segments if each.width > WIDE and each.key not in unsure]
     if len(unsure) > MAX_CUT:
         return path
     n_pieces = len(row.order)
-    for piece in [piece for key in unsure for piece in key]:
+    for piece in [piece for key in (unsure + wide)[:MAX_CUT] for piece in key]:
         whole = scores.get((piece,))
         parts = row.cut(piece)
         if whole:

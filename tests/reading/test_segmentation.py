@@ -73,6 +73,15 @@ def test_the_lines_of_ruled_and_squared_paper_are_removed(slope, both, five):
     assert (left & five).sum() > 0.8 * (left | five).sum()
 
 
+def test_a_line_that_is_thicker_than_the_others_is_removed(five):
+    lines = np.zeros((SIDE, SIDE), bool)
+    lines[5::17] = lines[4:7] = lines[55:58] = True
+
+    left = kept(remove_ruled_lines(five | lines))
+
+    assert (left & five).sum() > 0.8 * (left | five).sum()
+
+
 def test_the_bar_of_a_digit_that_fills_its_picture_is_kept():
     seven = np.zeros((40, 30), bool)
     seven[2:7] = True
