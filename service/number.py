@@ -36,10 +36,12 @@ WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 CERTAIN = 0.9  # the same of several of which not two are likely
+UNLIKELY = 0.1  # P(digit) below which a wide shape is refused: it may be several that touch
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
+WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
 MORE = f"the number has more than {MAX_DIGITS} digits"
 ROWS = "the picture holds several rows of digits; send one row"
 
@@ -168,29 +170,38 @@ def read_one(
     except MaybeRow:
         _refuse_several(picture, None, classifier)
         raise
-    doubt = found.doubt if found else Doubt.NONE
-    if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
-        _refuse_several(picture, found and found.marks, classifier)
+    if found and found.doubt == Doubt.OTHERS:
+        _refuse_several(picture, found.marks, classifier)
+    if found and found.doubt == Doubt.SHAPE:
+        _refuse_wide(picture, image, found.marks, classifier)
     show("28x28", image)
     return image
 
 
-def _is_sure(image: Images, classifier: Classifier) -> bool:
-    """Return whether an image (28, 28) is surely one digit."""
+def _refuse_wide(
+    picture: Image.Image, image: Images, marks: Marks | None, classifier: Classifier
+) -> None:
+    """Raise InvalidImage if a wide shape, read as an image (28, 28), may be several digits."""
     probabilities, is_digit = classifier.score(image[np.newaxis])
-    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE_ALONE)
+    p = 1.0 if is_digit is None else float(is_digit[0])
+    if probabilities.max() * p >= SURE_ALONE:
+        return
+    several = _refuse_several(picture, marks, classifier)
+    if several >= CERTAIN or p < UNLIKELY:
+        raise NoDigit(WIDE_SHAPE)
 
 
-def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:
+def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> float:
     """Raise InvalidImage if a picture is likely to hold more than one digit.
 
-    marks: what was found in it, if it shows all digits.
+    Return the probability that it does, though it may be of no digit. marks: what was
+    found in it, if it shows all digits.
     """
     try:
         row = select_row(marks) if marks else find_row(picture)[0]
         path = segment(row, classifier)
     except InvalidImage:
-        return
+        return 0.0
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits > 1 and row.has_several_rows:
         raise NoDigit(ROWS)
@@ -198,8 +209,7 @@ def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Class
         raise NoDigit(MORE)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
-    if path.several >= CERTAIN:
-        raise NoDigit(UNCLEAR)
+    return path.several
 
 
 def segment(row: Row, classifier: Classifier) -> Path:

@@ -330,7 +330,7 @@ def _bar(rng: np.random.Generator) -> Images:
     if rng.random() < 0.5:
         degrees = rng.normal(0, np.degrees(ANGLE_AND_SHEAR[0]) / 2)
         picture = picture.rotate(degrees, Image.Resampling.BILINEAR)
-    ink = _cropped(np.asarray(picture)) / np.float32(MAX_GREY)
+    ink = _cropped(np.asarray(picture)).astype(np.float32) / np.float32(MAX_GREY)
     return to_mnist_format(ink, ink > 0.5)
 
 
