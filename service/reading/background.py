@@ -111,13 +111,11 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     cut = otsu(difference)
     bright = difference > cut
-    has_one_colour = background.ndim == 1
-    is_light = _ink_is_light(bright, difference, cut, may_be_fat=has_one_colour)
+    may_be_fat = background.ndim == 1  # one colour: the picture may have two levels
+    is_light = _ink_is_light(bright, difference, cut, may_be_fat)
     ink: Grey = difference if is_light else -difference
     ink = ink - np.median(ink[bright != is_light])
-    may_have_shadows = min(ink.shape) >= MIN_SHADOW_SIDE
-    may_have_shadows = may_have_shadows and not (has_one_colour and _is_everywhere(ink))
-    if may_have_shadows and not _is_even(ink):
+    if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, background.ndim == 1):
         return Ink(_remove_shadows(levels, is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
@@ -268,12 +266,17 @@ def otsu(grey: Grey) -> float:
     return low + (float(best.mean()) + 1) * (high - low) / OTSU_BINS
 
 
-def _is_even(ink: Grey) -> bool:
+def _is_even(ink: Grey, is_one_colour: bool) -> bool:
     """Return whether the background varies little beside the ink's contrast.
+
+    One colour does not if it is seen beside the ink all over the picture.
 
     An area darker and wider than any stroke is a shadow, unless the picture has two
     levels and no third, as a crop of a thick digit does.
     """
+    near = np.abs(ink) < SAME_COLOUR
+    if is_one_colour and morphology.least_share(near, COARSE_CELLS) > EVERYWHERE:
+        return True
     cut = otsu(ink)
     if _has_two_levels(ink, cut) and not _has_sheet(ink > cut):
         return True
@@ -290,14 +293,6 @@ def _is_even(ink: Grey) -> bool:
         return False
     reach = int(PLUMP * min(h, w)) | 1
     return not morphology.opening(soft > cut, reach).any()
-
-
-def _is_everywhere(ink: Grey) -> bool:
-    """Return whether the background's colour, 0, is seen beside the ink all over the picture."""
-    h, w = (side // COARSE_CELLS for side in ink.shape)
-    is_near = np.abs(ink[: h * COARSE_CELLS, : w * COARSE_CELLS]) < SAME_COLOUR
-    shares = is_near.reshape(COARSE_CELLS, h, COARSE_CELLS, w).mean((1, 3))
-    return bool(shares.min() > EVERYWHERE)
 
 
 def _has_two_levels(ink: Grey, cut: float) -> bool:
