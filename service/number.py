@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.classifier import Classifier
+from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, upright_size
@@ -81,7 +81,7 @@ class Scored(NamedTuple):
         return float(self.probabilities.max()) * self.is_digit
 
 
-Scores = dict[Key, Scored]
+Segments = dict[Key, Scored]
 
 
 class Path(NamedTuple):
@@ -163,6 +163,13 @@ def read_one(
 
     Raises also SeveralDigits.
     """
+    return read_with_scores(upload, classifier, max_pixels, show)[0]
+
+
+def read_with_scores(
+    upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
+) -> tuple[Images, Scores | None]:
+    """Read one upload as read_one does, and return its scores too if they had to be known."""
     picture = decode(upload, max_pixels)
     show("decoded", picture)
     try:
@@ -170,24 +177,28 @@ def read_one(
     except MaybeRow:
         _refuse_several(picture, None, classifier)
         raise
+    scores = None
     if found and found.doubt == Doubt.OTHERS:
         _refuse_several(picture, found.marks, classifier)
     if found and found.doubt == Doubt.SHAPE:
-        _refuse_wide(picture, image, found.marks, classifier)
+        scores = classifier.score(image[np.newaxis])
+        _refuse_wide(picture, scores, found.marks, classifier)
     show("28x28", image)
-    return image
+    return image, scores
 
 
 def _refuse_wide(
-    picture: Image.Image, image: Images, marks: Marks | None, classifier: Classifier
+    picture: Image.Image, scores: Scores, marks: Marks | None, classifier: Classifier
 ) -> None:
-    """Raise InvalidImage if a wide shape, read as an image (28, 28), may be several digits."""
-    probabilities, is_digit = classifier.score(image[np.newaxis])
-    p = 1.0 if is_digit is None else float(is_digit[0])
-    if probabilities.max() * p >= SURE_ALONE:
+    """Raise InvalidImage if a wide shape with scores (1,) may be several digits.
+
+    One that the classifier refuses is left to it: it says how unlike a digit the shape is.
+    """
+    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
+    if scores.probabilities.max() * p >= SURE_ALONE:
         return
     several = _refuse_several(picture, marks, classifier)
-    if several >= CERTAIN or p < UNLIKELY:
+    if (several >= CERTAIN or p < UNLIKELY) and not classifier.refused(scores):
         raise NoDigit(WIDE_SHAPE)
 
 
@@ -217,7 +228,7 @@ def segment(row: Row, classifier: Classifier) -> Path:
 
     Only pieces that are wide, or not surely a digit by themselves, are cut.
     """
-    scores: Scores = {}
+    scores: Segments = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
     unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
     wide = [each.key for each in path.segments if each.width > WIDE and each.key not in unsure]
@@ -234,7 +245,7 @@ def segment(row: Row, classifier: Classifier) -> Path:
     return _best_path(_score(row, classifier, scores), scores, len(row.order))
 
 
-def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
+def _score(row: Row, classifier: Classifier, scores: Segments) -> list[Segment]:
     """Score the segments of a row that are not scored yet: of few pieces before others."""
     segments = sorted(row.segments(), key=lambda each: each.last - each.first)[:MAX_SEGMENTS]
     new = [each for each in segments if each.key not in scores]
@@ -251,7 +262,7 @@ def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
     return segments
 
 
-def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
+def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path:
     """Choose consecutive segments of the largest product of likelihoods.
 
     Raises NoDigit if no segments cover the row.
