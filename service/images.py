@@ -19,7 +19,15 @@ from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
 from service.reading.scale import Levels, View, closer_crop, closer_row, levels_of, reduced
-from service.reading.segmentation import FAINT, Digit, Doubt, refuse_other_shapes, select_digit
+from service.reading.segmentation import (
+    FAINT,
+    Digit,
+    Doubt,
+    Marks,
+    find_marks,
+    refuse_other_shapes,
+    select_digit,
+)
 from service.reading.stages import Show, ignore
 
 __all__ = [
@@ -59,12 +67,14 @@ def read_levels(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return to_image(Image.fromarray(levels))[0]
 
 
-def to_image(picture: Image.Image, show: Show = ignore) -> tuple[npt.NDArray[np.uint8], Doubt]:
-    """Return a picture as an image (28, 28), and whether it may hold several digits."""
+def to_image(
+    picture: Image.Image, show: Show = ignore
+) -> tuple[npt.NDArray[np.uint8], "Found | None"]:
+    """Return a picture as an image (28, 28), and what was found; None if it is one already."""
     if picture.size == IMAGE_SIZE and is_mnist_shaped(levels := levels_of(picture)):
-        return levels, Doubt.NONE
+        return levels, None
     found = find_digit(picture, show)
-    return to_mnist_format(found.ink, found.mask), found.doubt
+    return to_mnist_format(found.ink, found.mask), found
 
 
 def n_pixels(upload: bytes) -> int:
@@ -80,6 +90,7 @@ class Found(NamedTuple):
     ink: Grey  # (h, w) in [0, 1]
     mask: Mask  # (h, w), of its strokes
     doubt: Doubt  # whether the picture may hold several digits
+    marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
 
 
 def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
@@ -120,9 +131,10 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
         with contextlib.suppress(InvalidImage):
             found = _find_at(crop, levels_of(reduced(crop)), show)
             # the crop may leave out other digits
-            return found._replace(doubt=digit.doubt) if digit.doubt == Doubt.OTHERS else found
+            is_alone = digit.doubt != Doubt.OTHERS
+            return found if is_alone else found._replace(doubt=digit.doubt, marks=None)
     refuse_other_shapes(digit)
-    return Found(digit.ink[box], digit.mask[box], digit.doubt)
+    return Found(digit.ink[box], digit.mask[box], digit.doubt, digit.marks)
 
 
 def _segment(levels: Levels, show: Show) -> Digit:
@@ -159,10 +171,10 @@ def find_row(picture: Image.Image) -> tuple[Row, View]:
 
 def _row_at(view: View) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
-    row = select_row(_strokes(view.levels, ignore))
+    row = select_row(find_marks(_strokes(view.levels, ignore)))
     crop = closer_row(view, bounding_box(row.label > 0))
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return select_row(_strokes(crop.levels, ignore)), crop
+            return select_row(find_marks(_strokes(crop.levels, ignore))), crop
     return row, view

@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.classifier import Classifier
+from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
-from service.reading.row import Key, Row, Segment
+from service.reading.row import Key, Row, Segment, select_row
 from service.reading.scale import Corners, levels_of
-from service.reading.segmentation import Doubt
+from service.reading.segmentation import Doubt, Marks
 from service.reading.stages import Show, ignore
 
 MAX_DIGITS = 20
@@ -24,16 +24,26 @@ MAX_DIGITS = 20
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.9  # the score at which a segment, or a picture, is one digit
+SURE, SURE_ALONE = 0.98, 0.96  # the score at which a segment, or a picture, is one digit
+WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
-# cut loses; the standard deviation of the logarithm of a digit's height, of the row's
-DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, HEIGHT_SPREAD = 0.5, 2.0, 1.0, 0.35
+# cut loses; what a gap within a digit loses, per height of the row
+DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
+# a digit's width but for a 1's, of the row's height; the standard deviations of the
+# logarithms of its height and width; a 1 is no wider than others, and may be narrower
+WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+CERTAIN = 0.9  # the same of several of which not two are likely
+UNLIKELY = 0.1  # P(digit) below which a wide shape is refused: it may be several that touch
 # the least probability of a number, and of one whose digits were cut apart
-CLEAR, CLEAR_CUT = 0.1, 0.35
+CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
+UNCLEAR = "the digits of the number are not clear; leave a gap between them"
+WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
+MORE = f"the number has more than {MAX_DIGITS} digits"
+ROWS = "the picture holds several rows of digits; send one row"
 
 
 class DigitAt(NamedTuple):
@@ -58,6 +68,7 @@ class Scored(NamedTuple):
     image: Images
     probabilities: npt.NDArray[np.float64]  # (K,)
     is_digit: float  # without a detector, the class's probability; 0 for a blob
+    is_one: bool  # whether it is read as a 1
 
     @property
     def digit(self) -> int:
@@ -70,7 +81,7 @@ class Scored(NamedTuple):
         return float(self.probabilities.max()) * self.is_digit
 
 
-Scores = dict[Key, Scored]
+Segments = dict[Key, Scored]
 
 
 class Path(NamedTuple):
@@ -98,8 +109,10 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     if is_mnist_shaped(levels):
         return _one_digit(levels, classifier)
     row, view = find_row(picture)
+    if row.has_several_rows:
+        raise NoDigit(ROWS)
     path = segment(row, classifier)
-    _refuse_unclear(path, row.has_several_rows, classifier)
+    _refuse_unclear(path, classifier)
     size = upright_size(upload)
     digits = [
         DigitAt(
@@ -113,18 +126,16 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     return Number(digits, path.probability)
 
 
-def _refuse_unclear(path: Path, has_several_rows: bool, classifier: Classifier) -> None:
+def _refuse_unclear(path: Path, classifier: Classifier) -> None:
     """Raise NoDigit for a segmentation that is hardly a number."""
-    if has_several_rows and path.probability < LIKELY:
-        raise NoDigit("the picture holds several rows of digits; send one row")
     least = classifier.detector.threshold if classifier.detector else LEAST
     if any(digit.is_digit < least for digit in path.digits):
         raise NoDigit(UNLIKE)
     if len(path.digits) > MAX_DIGITS:
-        raise NoDigit(f"the number has more than {MAX_DIGITS} digits")
-    has_cut = any(each.is_cut for each in path.segments)
+        raise NoDigit(MORE)
+    has_cut = any(each.crossed > 0 for each in path.segments)
     if path.probability < (CLEAR_CUT if has_cut else CLEAR):
-        raise NoDigit("the digits of the number are not clear; leave a gap between them")
+        raise NoDigit(UNCLEAR)
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:
@@ -152,48 +163,79 @@ def read_one(
 
     Raises also SeveralDigits.
     """
+    return read_with_scores(upload, classifier, max_pixels, show)[0]
+
+
+def read_with_scores(
+    upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
+) -> tuple[Images, Scores | None]:
+    """Read one upload as read_one does, and return its scores too if they had to be known."""
     picture = decode(upload, max_pixels)
     show("decoded", picture)
     try:
-        image, doubt = to_image(picture, show)
+        image, found = to_image(picture, show)
     except MaybeRow:
-        _refuse_several(picture, classifier)
+        _refuse_several(picture, None, classifier)
         raise
-    if doubt == Doubt.OTHERS or (doubt == Doubt.SHAPE and not _is_sure(image, classifier)):
-        _refuse_several(picture, classifier)
+    scores = None
+    if found and found.doubt == Doubt.OTHERS:
+        _refuse_several(picture, found.marks, classifier)
+    if found and found.doubt == Doubt.SHAPE:
+        scores = classifier.score(image[np.newaxis])
+        _refuse_wide(picture, scores, found.marks, classifier)
     show("28x28", image)
-    return image
+    return image, scores
 
 
-def _is_sure(image: Images, classifier: Classifier) -> bool:
-    """Return whether an image (28, 28) is surely one digit."""
-    probabilities, is_digit = classifier.score(image[np.newaxis])
-    return bool(probabilities.max() * (1 if is_digit is None else is_digit[0]) >= SURE_ALONE)
+def _refuse_wide(
+    picture: Image.Image, scores: Scores, marks: Marks | None, classifier: Classifier
+) -> None:
+    """Raise InvalidImage if a wide shape with scores (1,) may be several digits.
 
-
-def _refuse_several(picture: Image.Image, classifier: Classifier) -> None:
-    """Raise SeveralDigits if a picture is likely to hold more than one digit."""
-    try:
-        path = segment(find_row(picture)[0], classifier)
-    except InvalidImage:
+    One that the classifier refuses is left to it: it says how unlike a digit the shape is.
+    """
+    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
+    if scores.probabilities.max() * p >= SURE_ALONE:
         return
+    several = _refuse_several(picture, marks, classifier)
+    if (several >= CERTAIN or p < UNLIKELY) and not classifier.refused(scores):
+        raise NoDigit(WIDE_SHAPE)
+
+
+def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> float:
+    """Raise InvalidImage if a picture is likely to hold more than one digit.
+
+    Return the probability that it does, though it may be of no digit. marks: what was
+    found in it, if it shows all digits.
+    """
+    try:
+        row = select_row(marks) if marks else find_row(picture)[0]
+        path = segment(row, classifier)
+    except InvalidImage:
+        return 0.0
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
+    if n_digits > 1 and row.has_several_rows:
+        raise NoDigit(ROWS)
+    if n_digits > MAX_DIGITS:
+        raise NoDigit(MORE)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
+    return path.several
 
 
 def segment(row: Row, classifier: Classifier) -> Path:
     """Find the likeliest segmentation of a row.
 
-    Only pieces that are surely no digit by themselves are cut.
+    Only pieces that are wide, or not surely a digit by themselves, are cut.
     """
-    scores: Scores = {}
+    scores: Segments = {}
     path = _best_path(_score(row, classifier, scores), scores, len(row.order))
     unsure = [each.key for each in path.segments if scores[each.key].score < SURE]
+    wide = [each.key for each in path.segments if each.width > WIDE and each.key not in unsure]
     if len(unsure) > MAX_CUT:
         return path
     n_pieces = len(row.order)
-    for piece in [piece for key in unsure for piece in key]:
+    for piece in [piece for key in (unsure + wide)[:MAX_CUT] for piece in key]:
         whole = scores.get((piece,))
         parts = row.cut(piece)
         if whole:
@@ -203,7 +245,7 @@ def segment(row: Row, classifier: Classifier) -> Path:
     return _best_path(_score(row, classifier, scores), scores, len(row.order))
 
 
-def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
+def _score(row: Row, classifier: Classifier, scores: Segments) -> list[Segment]:
     """Score the segments of a row that are not scored yet: of few pieces before others."""
     segments = sorted(row.segments(), key=lambda each: each.last - each.first)[:MAX_SEGMENTS]
     new = [each for each in segments if each.key not in scores]
@@ -214,12 +256,13 @@ def _score(row: Row, classifier: Classifier, scores: Scores) -> list[Segment]:
         if is_digit is None:
             is_digit = probabilities.max(axis=1)
         is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
-        rows = zip(images, probabilities, is_digit.tolist(), strict=True)
+        is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
+        rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
         scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
     return segments
 
 
-def _best_path(segments: list[Segment], scores: Scores, n_pieces: int) -> Path:
+def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path:
     """Choose consecutive segments of the largest product of likelihoods.
 
     Raises NoDigit if no segments cover the row.
@@ -267,4 +310,8 @@ def _log_likelihood(segment: Segment, scored: Scored) -> float:
     is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
     ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
     height = math.log(segment.height) / HEIGHT_SPREAD
-    return math.log(p) + DETECTOR_WEIGHT * ratio - height * height / 2 - CUT_LOSS * segment.is_cut
+    width = math.log(segment.width / WIDTH) / WIDTH_SPREAD
+    if scored.is_one:
+        width = max(width, 0.0)
+    loss = CUT_LOSS * (segment.crossed > 0) + GAP_LOSS * segment.gap
+    return math.log(p) + DETECTOR_WEIGHT * ratio - (height * height + width * width) / 2 - loss

@@ -111,11 +111,26 @@ def test_several_rows_are_refused(shipped):
         read_number(encode(levels), shipped)
 
 
+def test_several_rows_are_no_single_digit(detecting):
+    rows = drawn("3", "7", top=20), drawn("2", "5", top=20)
+    width = min(levels.shape[1] for levels in rows)
+    levels = np.concatenate([levels[:, :width] for levels in rows])
+
+    with pytest.raises(InvalidImage, match="several rows"):
+        read_one(encode(levels), detecting)
+
+
+def test_a_long_number_is_no_noise_of_specks(detecting):
+    with pytest.raises(SeveralDigits, match="holds 15 digits"):
+        read_one(encode(drawn(*"720" * 5, height=60)), detecting)
+
+
 def test_more_digits_than_twenty_are_refused(shipped):
     levels = drawn(*"720" * 7, height=60)
 
-    with pytest.raises(InvalidImage, match="more than 20 digits"):
-        read_number(encode(levels), shipped)
+    for read in (read_number, read_one):
+        with pytest.raises(InvalidImage, match="more than 20 digits"):
+            read(encode(levels), shipped)
 
 
 def assert_boxes(number, levels: np.ndarray, scale: float = 1.0):
@@ -193,7 +208,7 @@ class Counting:
 
     def __init__(self, classifier):
         self.classifier, self.n_images = classifier, 0
-        self.detector = classifier.detector
+        self.detector, self.classes = classifier.detector, classifier.classes
 
     def score(self, images):
         self.n_images += len(images)

@@ -44,6 +44,8 @@ MIN_SHADOW_SIDE = 48  # pixels: in less, shadows are no wider than strokes
 # varies less between these quantiles
 FLAT, FLAT_CELLS, FLAT_QUANTILES = 0.12, 32, (0.1, 0.9)
 MAX_FAINT = 4 * MIN_CONTRAST  # range of such cells: thin faint lines raise it to this
+# One colour has at least this part of each of so many coarse cells per side: no shadow.
+EVERYWHERE, COARSE_CELLS = 1 / 8, 4
 PLUMP = 1 / 3  # of the shorter side: no stroke is so wide
 # A sheet on a desk: the desk holds DESK_BORDER of the picture's border, the sheet has
 # SHEET_SIDE of the picture's shorter side and fills SHEET_FILLED of its box (thick
@@ -106,12 +108,12 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     if max(float(difference.max()), -float(difference.min())) < MIN_CONTRAST:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
     bright = difference > otsu(difference)
-    # one colour: the picture may have two levels
-    is_light = _ink_is_light(bright, difference, may_be_fat=background.size == len(planes))
+    is_one_colour = background.size == len(planes)  # the picture may have two levels
+    is_light = _ink_is_light(bright, difference, may_be_fat=is_one_colour)
     mask = bright if is_light else ~bright
     ink: Grey = difference if is_light else -difference
     ink = ink - np.float32(median(within(ink, ~mask)))
-    if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, mask):
+    if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, mask, is_one_colour):
         return Ink(_remove_shadows(_along(direction, planes), is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
 
@@ -240,13 +242,18 @@ def _evenness(mask: Mask) -> float:
     return PIECES * morphology.largest_share(mask) - wide
 
 
-def _is_even(ink: Grey, mask: Mask) -> bool:
+def _is_even(ink: Grey, mask: Mask, is_one_colour: bool) -> bool:
     """Return whether the background varies little beside the ink's contrast.
 
-    mask (h, w): the pixels on the ink's side of the cut. An area darker and wider than
-    any stroke is a shadow, unless the picture has two levels and no third, as a crop of
-    a thick digit does.
+    mask (h, w): the pixels on the ink's side of the cut. One colour varies little if it
+    is seen beside the ink all over the picture. An area darker and wider than any stroke
+    is a shadow, unless the picture has two levels and no third, as a crop of a thick
+    digit does.
     """
+    if is_one_colour:
+        near = np.abs(ink[:: _fit_step(len(ink)), :: _fit_step(ink.shape[1])]) < SAME_COLOUR
+        if morphology.least_share(near, COARSE_CELLS) > EVERYWHERE:
+            return True
     if _has_two_levels(ink, mask) and not _has_sheet(mask):
         return True
     cell = max(1, min(ink.shape) // FLAT_CELLS)

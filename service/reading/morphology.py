@@ -206,3 +206,10 @@ def select_runs(mask: Mask, runs: Runs, chosen: npt.NDArray[np.bool_]) -> Mask:
     result = np.zeros_like(mask)
     result[mask] = np.repeat(chosen, runs.length)
     return result
+
+
+def least_share(mask: Mask, n_cells: int) -> float:
+    """Return the least share of set pixels in any of n_cells x n_cells cells of a mask (h, w)."""
+    h, w = (side // n_cells for side in mask.shape)
+    cells = mask[: h * n_cells, : w * n_cells].reshape(n_cells, h, n_cells, w)
+    return float(cells.mean((1, 3)).min())

@@ -9,27 +9,20 @@ import numpy.typing as npt
 
 from service.features import IMAGE_SIZE
 from service.reading import morphology
-from service.reading.binarise import Strokes
 from service.reading.cuts import find_cuts
-from service.reading.errors import NoDigit
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
-from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import (
-    FAINT,
-    Components,
-    choose_main,
-    is_stroke,
-    least_area,
-    stretched,
-)
+from service.reading.order_statistics import median
+from service.reading.segmentation import FAINT, Components, Marks, is_stroke, least_area, stretched
 
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
+CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
 FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
-CUT_WIDTH = 0.45  # of the height of the row: no narrower shape is two digits
+# of the height of the row: no narrower shape is two digits, or three
+CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 # of the height of the row: the sides of a digit; and the pieces that it has at most
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
@@ -45,8 +38,10 @@ class Segment(NamedTuple):
     last: int  # exclusive
     key: Key
     box: morphology.Box
-    height: float  # of the row's height
-    is_cut: bool  # whether it begins at a cut
+    height: float  # of the row's height, as width and gap are
+    width: float
+    gap: float  # the widest between its pieces
+    crossed: float  # of its height: the ink of the cut at which it begins; 0 without one
 
 
 @dataclass
@@ -54,14 +49,17 @@ class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
 
     ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
-    labels from left to right; cut_off: those that begin at a cut; height: pixels, of a
+    labels from left to right; cut_off: the ink that the cut crosses at
+    which each begins, of those that begin at one; halves: those of them that were cut off
+    what is too narrow for three digits; height: pixels, of a
     usual digit.
     """
 
     ink: Grey
     label: Ints
     order: list[int]
-    cut_off: set[int]
+    cut_off: dict[int, float]
+    halves: set[int]
     height: float
     has_several_rows: bool
 
@@ -69,6 +67,7 @@ class Row:
         """Yield what may be one digit."""
         boxes = self.boxes()
         low, high = HEIGHTS
+        gaps = boxes[1:, 1] - np.maximum.accumulate(boxes[:, 3])[:-1]
         for first, start in enumerate(self.order):
             for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
                 top, left = boxes[first:last, :2].min(0).tolist()
@@ -77,13 +76,17 @@ class Row:
                 is_one = last == first + 1
                 if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
                     break
-                is_part = not self.cut_off.isdisjoint(self.order[first : first + 2])
+                is_part = any(piece in self.cut_off for piece in self.order[first : first + 2])
                 if is_part and not is_one and right - left < MIN_PART * self.height:
+                    continue
+                if start in self.halves and not self.halves.isdisjoint(self.order[last : last + 1]):
                     continue
                 if is_one or low <= height <= high:
                     key = tuple(self.order[first:last])
                     box = slice(top, bottom), slice(left, right)
-                    yield Segment(first, last, key, box, height, start in self.cut_off)
+                    width, crossed = (right - left) / self.height, self.cut_off.get(start, 0.0)
+                    gap = float(gaps[first : last - 1].max(initial=0)) / self.height
+                    yield Segment(first, last, key, box, height, width, gap, crossed)
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""
@@ -121,26 +124,23 @@ class Row:
         if mask.shape[0] < HEIGHTS[0] * self.height or mask.shape[1] < CUT_WIDTH * self.height:
             return (piece,)
         right_of = np.zeros(mask.shape, np.intp)
-        for path in find_cuts(mask):
-            right_of += np.arange(mask.shape[1]) >= path[:, np.newaxis]
-        label[mask] = int(self.label.max()) + 1 + right_of[mask]
+        cuts = find_cuts(self.ink[box] * mask)
+        for cut in cuts:
+            right_of += np.arange(mask.shape[1]) >= cut.columns[:, np.newaxis]
+        first = int(self.label.max()) + 1
+        label[mask] = first + right_of[mask]
         new = np.unique(label[mask]).tolist()
         place = self.order.index(piece)
         self.order[place : place + 1] = new
-        self.cut_off.update(new[1:])
+        if mask.shape[1] < THREE_WIDTH * self.height:
+            self.halves.update(new[1:])
+        self.cut_off |= {each: cuts[each - first - 1].crossed for each in new[1:]}
         return tuple(new)
 
 
-def select_row(strokes: Strokes) -> Row:
-    """Select the components of one row of digits, without ruled lines, frames and specks.
-
-    Raises InvalidImage where there is none.
-    """
-    mask = remove_ruled_lines(strokes.mask)
-    if not mask.any():
-        raise NoDigit("no ink stands out from the background")
-    parts = Components(mask)
-    possible, main = choose_main(parts, strokes.plane[mask])
+def select_row(marks: Marks) -> Row:
+    """Select the components of one row of digits, without frames and specks."""
+    strokes, mask, parts, possible, main = marks
     height = parts.bottom - parts.top
     is_tall = possible & (height >= TALL * height[main])
     tall = _largest(parts, is_tall)
@@ -153,9 +153,9 @@ def select_row(strokes: Strokes) -> Row:
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
-    usual = float(np.median(height[tall]))
+    usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
-    row = Row(ink, label, order, set(), usual, _are_rows(parts, tall))
+    row = Row(ink, label, order, {}, set(), usual, _are_rows(parts, tall))
     row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
     return row
 
@@ -167,11 +167,17 @@ def _largest(parts: Components, chosen: Mask) -> Ints:
 
 
 def _are_rows(parts: Components, tall: Ints) -> bool:
-    """Return whether tall components are in more than one row; a bar is in none."""
+    """Return whether tall components are in more than one row; a bar is in none.
+
+    Two that are close, one above the other, are parts of one digit.
+    """
     is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
     upright = tall[~is_flat[tall]]
     row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
-    return len(set(row.tolist())) > 1
+    n_rows = len(set(row.tolist()))
+    if n_rows == 2 == len(upright):
+        return bool(_overlap(parts.top, parts.bottom, upright[:1], upright[1:])[0] < -CLOSE)
+    return n_rows > 1
 
 
 def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64]:

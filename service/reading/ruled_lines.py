@@ -4,6 +4,7 @@ import numpy as np
 
 from service.reading.errors import NoDigit
 from service.reading.morphology import Ints, Mask, horizontal_runs
+from service.reading.order_statistics import median
 
 # slopes of ruled lines, the most likely first
 SLOPES = (0.0, *(sign * percent / 100 for percent in range(1, 8) for sign in (1, -1)))
@@ -49,15 +50,14 @@ def _find_lines(mask: Mask, may_be_one: bool) -> Mask:
         return none
     y, x = np.nonzero(mask)
     rows, profile = _best_slope(mask, y, x)
-    thickness, near = _thin_peaks(profile, h, w)
-    if thickness == 0:
+    thickness = _thin_peaks(profile, h, w)
+    if not thickness.any():
         return none
     # where the ink is taller than the line, a stroke crosses it
-    slack = max(1, thickness // 2) if h >= MIN_TILTED_SIDE else 0
-    hit = near[rows] & (_heights(mask)[y, x] <= thickness + slack)
+    hit = _heights(mask)[y, x] <= thickness[rows]
     lines = np.zeros_like(mask)
     lines[y[hit], x[hit]] = True
-    n_lines = len(horizontal_runs(near[np.newaxis]).row)
+    n_lines = len(horizontal_runs(thickness[np.newaxis] > 0).row)
     if not (mask & ~lines).any():
         return none if may_be_one and n_lines == 1 else lines
     return none if n_lines < N_LINES and _are_bars(mask, lines) else lines
@@ -93,21 +93,25 @@ def _best_slope(mask: Mask, y: Ints, x: Ints) -> tuple[Ints, Ints]:
     return best
 
 
-def _thin_peaks(profile: Ints, h: int, w: int) -> tuple[int, Mask]:
-    """Find the rows of a profile that lines fill.
+def _thin_peaks(profile: Ints, h: int, w: int) -> Ints:
+    """Return, for each row of a profile that a line fills, the most ink that is the line's.
 
-    Return the lines' thickness in pixels, 0 if there are none, and a mask of the rows.
+    It is a height in pixels; 0 in other rows.
     """
-    near = np.zeros(len(profile), bool)
+    tallest = np.zeros(len(profile), np.intp)
     peaks = horizontal_runs((profile > LINE_LENGTH * w)[np.newaxis])
     thin = peaks.length <= max(MIN_THICKNESS, LINE_THICKNESS * h)
     if not thin.any():
-        return 0, near
-    thickness = int(np.median(peaks.length[thin]))
-    edge = 1 if h >= MIN_TILTED_SIDE or thickness > 1 else 0  # such lines have soft edges
+        return tallest
+    usual = int(median(peaks.length[thin]))
+    edge = 1 if h >= MIN_TILTED_SIDE or usual > 1 else 0  # such lines have soft edges
     for start, end in zip(peaks.start[thin], peaks.end[thin], strict=True):
-        near[max(start - edge, 0) : end + edge] = True
-    return thickness, near
+        # lines differ in thickness where they lie between the pixels, and in darkness
+        thickness = max(usual, int(end - start))
+        slack = max(1, thickness // 2) if h >= MIN_TILTED_SIDE else 0
+        near = slice(max(start - edge, 0), end + edge)
+        tallest[near] = np.maximum(tallest[near], thickness + slack)
+    return tallest
 
 
 def _heights(mask: Mask) -> Ints:

@@ -41,6 +41,7 @@ MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
 WIDE, COMPANION = 0.85, 0.5
+MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
 
 
 class Doubt(Enum):
@@ -51,14 +52,35 @@ class Doubt(Enum):
     OTHERS = "another component is as tall as the digit"
 
 
+class Marks(NamedTuple):
+    """The ink of a picture without ruled lines, in components; arrays are (h, w)."""
+
+    strokes: Strokes  # with the lines
+    mask: Mask
+    parts: "Components"
+    possible: Mask  # (n,): components that may be digits, or parts of one
+    main: int  # the component that stands out
+
+
 class Digit(NamedTuple):
-    """A digit in a picture, and what it was selected from; all arrays are (h, w)."""
+    """A digit in a picture, and what it was selected from; arrays are (h, w)."""
 
     ink: Grey  # in [0, 1]
     mask: Mask  # of its strokes
-    strokes: Strokes  # all that was found
-    lines: Mask  # ruled lines among them, which were removed
+    marks: Marks
     doubt: Doubt
+
+
+def find_marks(strokes: Strokes) -> Marks:
+    """Find the components of ink, without ruled lines, and the main one.
+
+    Raises InvalidImage where there is no ink, or only lines or a frame.
+    """
+    mask = remove_ruled_lines(strokes.mask)
+    if not mask.any():
+        raise NoDigit("no ink stands out from the background")
+    parts = Components(mask)
+    return Marks(strokes, mask, parts, *_choose_main(parts, strokes.plane[mask]))
 
 
 def select_digit(strokes: Strokes) -> Digit:
@@ -67,10 +89,10 @@ def select_digit(strokes: Strokes) -> Digit:
     Its levels are stretched from black to white. Raises InvalidImage where there is no
     digit.
     """
-    without_lines = remove_ruled_lines(strokes.mask)
-    digit, doubt = digit_components(without_lines, strokes.plane)
+    marks = find_marks(strokes)
+    digit, doubt = digit_components(marks)
     ink = stretched(strokes.plane, strokes.floor, digit) * morphology.dilation(digit)
-    return Digit(ink, digit, strokes, strokes.mask & ~without_lines, doubt)
+    return Digit(ink, digit, marks, doubt)
 
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
@@ -84,11 +106,13 @@ def refuse_other_shapes(digit: Digit) -> None:
     n_pixels = np.count_nonzero(digit.mask)
     if n_pixels < MIN_PIXELS:
         raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
-    near = morphology.dilation(morphology.dilation(digit.mask | digit.lines))
-    rest = within(digit.strokes.soft, ~near)
+    strokes, without_lines = digit.marks[:2]
+    lines = strokes.mask & ~without_lines
+    near = morphology.dilation(morphology.dilation(digit.mask | lines))
+    rest = within(strokes.soft, ~near)
     if len(rest) > MIN_REST:
         (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
-        if spread > MAX_SPREAD * digit.strokes.level:
+        if spread > MAX_SPREAD * strokes.level:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     mask = digit.mask[morphology.bounding_box(digit.mask)]
     height, width = mask.shape
@@ -106,16 +130,13 @@ def is_stroke(mask: Mask) -> bool:
     return morphology.stroke_width(mask) <= MAX_PLUMP * size
 
 
-def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
-    """Return the mask of the components that form the digit; plane (h, w) is the ink.
+def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
+    """Return the mask of the components that form the digit.
 
     Return also whether the components may be several digits. Raises InvalidImage where
-    there is no ink, or only a frame or specks.
+    there are only specks.
     """
-    if not mask.any():
-        raise NoDigit("no ink stands out from the background")
-    parts = Components(mask)
-    possible, main = choose_main(parts, plane[mask])
+    mask, parts, possible, main = marks[1:]
     if len(possible) == 1:
         kept = np.ones(1, bool)
     else:
@@ -125,7 +146,9 @@ def digit_components(mask: Mask, plane: Grey) -> tuple[Mask, Doubt]:
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
-        refusal = NoDigit if len(kept) > MANY else MaybeRow
+        height = parts.bottom - parts.top
+        n_tall = np.count_nonzero(possible & (height >= COMPANION * height[main]))
+        refusal = MaybeRow if n_tall <= MAX_IN_ROW else NoDigit
         raise refusal("the ink is only specks or noise")
     doubt = _doubt(parts, possible, main, kept)
     return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
@@ -161,7 +184,7 @@ class Components:
         return self._sum(np.where(inside, np.maximum(length, 0), 0))
 
 
-def choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
+def _choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
     """Choose the main component, and which others may be digits or parts of one.
 
     ink: the level of each pixel of the components, in reading order.
@@ -219,7 +242,7 @@ def _not_frames(parts: Components) -> Mask:
 def _main(parts: Components, possible: Mask, ink: Grey) -> int:
     """Choose the component that is largest, strongest and closest to the centre.
 
-    ink: as in choose_main.
+    ink: as in _choose_main.
     """
     if len(possible) == 1:
         return 0

@@ -7,7 +7,7 @@ from werkzeug.exceptions import HTTPException
 
 from service.classifier import Classifier, Scores
 from service.images import InvalidImage
-from service.number import read_one
+from service.number import read_with_scores
 from service.server.wsgi_keys import ADMIT, IS_CANCELLED
 from service.web.extension import Extension
 from service.web.families import count_predictions
@@ -36,8 +36,8 @@ def answer(extension: Extension, upload: bytes, environ: dict[str, Any]) -> Resu
             return None
         try:
             max_pixels = min(limits.max_pixels, limits.max_pixels_together)
-            image = read_one(upload, classifier, max_pixels)
-            scores = classifier.score(image[np.newaxis])
+            image, scores = read_with_scores(upload, classifier, max_pixels)
+            scores = scores or classifier.score(image[np.newaxis])
         except InvalidImage as error:
             return unreadable(error, upload, extension.metrics)
         except Exception:  # the application raises and logs it again

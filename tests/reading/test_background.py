@@ -170,6 +170,18 @@ def test_ink_is_separated_from_a_sheet_that_lies_on_a_desk(desk):
     assert (mask == strokes)[inside].mean() > 0.98
 
 
+def test_fat_strokes_on_thin_grey_lines_are_no_shadow():
+    levels = np.ones((80, 240), np.float32)
+    levels[4::16] = 0.6
+    strokes = np.zeros(levels.shape, bool)
+    strokes[20:60, 40:64] = strokes[20:60, 150:154] = True
+    levels[strokes] = 0
+
+    ink, share = separate_ink(levels)
+
+    assert (ink[strokes] > share).all()
+
+
 def test_the_gaps_between_thin_strokes_under_shadows_are_no_ink():
     """An 8 drawn by a thin pen beside a soft crease on paper with dark corners."""
     y, x = np.mgrid[:192, :256] / 256 - 0.5

@@ -4,13 +4,14 @@ import pytest
 from service.reading.binarise import Strokes
 from service.reading.cuts import find_cuts
 from service.reading.row import MAX_PIECES, select_row
+from service.reading.segmentation import find_marks
 
 SIDE = 60
 
 
 def row_of(mask: np.ndarray):
     ink = mask.astype(np.float32)
-    return select_row(Strokes(ink, mask, 1.0, 0.0, ink))
+    return select_row(find_marks(Strokes(ink, mask, 1.0, 0.0, ink)))
 
 
 def ring(width: int = 24, height: int = 40, pen: int = 5) -> np.ndarray:
@@ -80,6 +81,15 @@ def test_digits_below_others_are_several_rows():
     assert row_of(on_paper(*grid)).has_several_rows
 
 
+@pytest.mark.parametrize(("gap", "has_several"), [(3, False), (8, True)])
+def test_two_shapes_one_above_the_other_are_parts_of_a_digit_if_they_are_close(gap, has_several):
+    small = ring(20, 24, 4)
+
+    row = row_of(on_paper((2, 20, small), (26 + gap, 20, small)))
+
+    assert row.has_several_rows == has_several
+
+
 def test_a_number_on_a_slope_is_one_row():
     steps = [(5 + 8 * i, 10 + 30 * i, ring(20, 24, 4)) for i in range(4)]
 
@@ -95,7 +105,7 @@ def test_a_cut_passes_where_two_digits_touch():
 
     cuts = find_cuts(two[10:50, 20:74])
 
-    assert any((cut >= 24).all() and (cut <= 30).all() for cut in cuts)
+    assert any((cut.columns >= 24).all() and (cut.columns <= 30).all() for cut in cuts)
 
 
 def test_cut_pieces_cover_the_component_from_left_to_right():
@@ -110,6 +120,16 @@ def test_cut_pieces_cover_the_component_from_left_to_right():
     np.testing.assert_array_equal(np.isin(row.label, parts), two)
     lefts = [left for left, _ in pieces(row)]
     assert lefts == sorted(lefts)
+
+
+def test_what_is_too_narrow_for_three_digits_is_cut_once():
+    row = row_of(on_paper((10, 20, ring(40))))
+    n_parts = len(row.cut(row.order[0]))
+
+    spans = {(segment.first, segment.last) for segment in row.segments()}
+
+    assert n_parts > 2
+    assert all(first == 0 or last == n_parts for first, last in spans)
 
 
 def test_a_narrow_stroke_is_not_cut():

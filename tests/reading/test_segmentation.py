@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from service.reading.binarise import Strokes
 from service.reading.errors import InvalidImage
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import digit_components
+from service.reading.segmentation import digit_components, find_marks
 
 SIDE = 100
 
@@ -21,7 +22,8 @@ def five() -> np.ndarray:
 
 
 def kept(mask: np.ndarray) -> np.ndarray:
-    return digit_components(mask, mask.astype(np.float32))[0]
+    ink = mask.astype(np.float32)
+    return digit_components(find_marks(Strokes(ink, mask, 1.0, 0.0, ink)))[0]
 
 
 def test_parts_of_a_digit_stay_together(five):
@@ -66,6 +68,15 @@ def test_the_lines_of_ruled_and_squared_paper_are_removed(slope, both, five):
     lines = (y - slope * x) % 17 < 1.5
     if both:
         lines |= (x + slope * y) % 17 < 1.5
+
+    left = kept(remove_ruled_lines(five | lines))
+
+    assert (left & five).sum() > 0.8 * (left | five).sum()
+
+
+def test_a_line_that_is_thicker_than_the_others_is_removed(five):
+    lines = np.zeros((SIDE, SIDE), bool)
+    lines[5::17] = lines[4:7] = lines[55:58] = True
 
     left = kept(remove_ruled_lines(five | lines))
 

@@ -3,7 +3,7 @@ import pytest
 
 from training.data.dataset import Digits
 from training.data.glyphs import foreign, latin
-from training.data.non_digits import KINDS, draw_non_digits
+from training.data.non_digits import BARS, KINDS, draw_non_digits
 from training.data.shapes import FIGURES, LETTERS, SIGNS
 from training.data.synthetic import parsed
 
@@ -14,7 +14,16 @@ def test_non_digits_are_the_same_every_time(drawn):
     first, again = (draw_non_digits(100, drawn.train) for _ in range(2))
 
     np.testing.assert_array_equal(first.images, again.images)
-    assert not first.labels.any()
+
+
+def test_upright_bars_among_the_non_digits_are_known_as_digits(drawn):
+    pictures = draw_non_digits(200, drawn.train)
+
+    bars = pictures.images[pictures.labels == 1]
+
+    assert len(bars) == BARS * 200
+    assert set(pictures.labels.tolist()) == {0, 1}
+    assert all(np.ptp(np.argwhere(bar > 127)[:, 1]) < 10 for bar in bars)
 
 
 @pytest.mark.parametrize("drawing", KINDS)

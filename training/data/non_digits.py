@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.features import MAX_GREY, Images
 from service.images import InvalidImage, read_levels
-from service.reading.mnist_format import to_mnist_format
+from service.reading.mnist_format import BOX, to_mnist_format
 from service.reading.morphology import Mask, stroke_width
+from training.data.bars import draw_bar
 from training.data.dataset import Digits
 from training.data.glyphs import Glyph, foreign, latin
 from training.data.shapes import FIGURES, LETTERS, SIGNS
@@ -31,8 +32,7 @@ from training.data.synthetic import (
 )
 
 SEED = 22  # not that of a run: the pictures are always the same
-FIELD = 84  # pixels: the side of a field of noise or texture, divisible by MOSAIC
-MOSAIC = 6  # pixels: the side of its tiles
+FIELD, MOSAIC = 84, 6  # pixels: the sides of a field of noise or texture, and of its tiles
 PEN = (0.03, 0.13)  # width as a share of the canvas, log-uniform
 STEP = 0.35  # between two prints of a pen, of its width
 WIDTH, WIDE = (0.5, 1.1), (0.8, 1.3)  # of the height, uniform: of letters and of figures
@@ -44,8 +44,7 @@ INK, PLUMP = (0.02, 0.8), 0.4  # the ink of a box; the widest stroke, of its lon
 N_STROKES = (0.15, 0.4, 0.3, 0.15)  # shares of characters of 1, 2, 3 and 4 strokes
 ATTACHED, AT_END, AT_45, MIN_REACH = 0.65, 0.4, 0.5, 0.3
 LINE, ARC, SPLINE = 0.4, 0.7, 0.93  # cumulative shares of the strokes; the others are loops
-MAX_BENDS = 4  # of a spline
-ANGLES = 0.3  # share of the splines that are lines with corners
+MAX_BENDS, ANGLES = 4, 0.3  # of a spline; share of the splines that are lines with corners
 SCRIBBLE_POINTS = (6, 25)
 
 NARROW = 0.45  # width over height: an upright stroke below it may be a 1
@@ -54,19 +53,23 @@ HALVES = {0: "tb", 2: "tblr", 3: "lr", 4: "l", 5: "tl", 6: "r", 7: "l", 8: "l", 
 HALF = (0.42, 0.55)  # of the digit's side
 QUARTERED, IN_QUARTERS = (2, 3, 4, 5, 8), 0.2
 TRIES = 100  # digits looked at for one with a label
+# a digit beside a piece of another: the piece's width, and the gap, of a box; the least
+# height of the piece, of the digit's
+PIECE, PIECE_GAP, MIN_PIECE = (0.15, 0.5), (-0.1, 0.2), 0.5
+BARS = 0.02  # share of the pictures that are upright bars, which are 1s
 # digits that are none when turned by 90 or 180 degrees, or mirrored, and the shares of
 # those turned by 90 degrees either way, by 180, and mirrored
 TURN_SHARES = (0.35, 0.35, 0.15, 0.15)
 BY_90, BY_180, MIRRORED = (2, 3, 4, 5, 6, 7, 9), (3, 4, 7), (3, 4, 6, 9)
 
-Picture = Image.Image
 Drawing = Callable[[np.random.Generator, Digits], Images | None]
 
 
 def draw_non_digits(n: int, digits: Digits) -> Digits:
-    """Draw n images of no digit, all with the label 0, always the same for the same digits.
+    """Draw n images of no digit, with the label 0, always the same for the same digits.
 
-    digits: of which some pictures show parts, several, or one that is turned.
+    The share BARS of them are upright bars instead, with the label 1, as these are left
+    out of the others. digits: of which some pictures show parts, several, or turned ones.
     """
     rng = np.random.default_rng(SEED)
     images: list[Images] = []
@@ -76,10 +79,14 @@ def draw_non_digits(n: int, digits: Digits) -> Digits:
         while image is None:  # too little ink or too much, or no such digit: another kind
             image = drawings[int(rng.choice(len(drawings), p=shares / shares.sum()))](rng, digits)
         images.append(image)
-    return Digits(np.stack(images), np.zeros(n, np.uint8))
+    bars = rng.choice(n, round(BARS * n), replace=False)
+    labels = np.zeros(n, np.uint8)
+    for i in bars.tolist():
+        images[i], labels[i] = draw_bar(rng), 1
+    return Digits(np.stack(images), labels)
 
 
-def _framed(picture: Picture) -> Images | None:
+def _framed(picture: Image.Image) -> Images | None:
     """Frame ink as MNIST frames digits; return None for a blank or a solid picture."""
     box = picture.getbbox()
     if box is None:
@@ -290,6 +297,23 @@ def _several(rng: np.random.Generator, digits: Digits) -> Images | None:
     return _framed(row)
 
 
+def _beside_piece(rng: np.random.Generator, digits: Digits) -> Images | None:
+    """Draw a digit beside a piece that was cut off its neighbour."""
+    i, j = rng.integers(len(digits), size=2)
+    digit, other = _cropped(digits.images[i]), _cropped(digits.images[j])
+    width = max(2, int(rng.uniform(*PIECE) * BOX))
+    gap = round(rng.uniform(*PIECE_GAP) * BOX)
+    is_after = rng.random() < 0.5
+    piece = _cropped(other[:, :width] if is_after else other[:, -width:])
+    if len(piece) < MIN_PIECE * len(digit):
+        return None  # a speck beside a digit
+    row, x = Image.new("L", (120, 48)), 40
+    for part in map(Image.fromarray, (digit, piece) if is_after else (piece, digit)):
+        row.paste(part, (x, 24 - part.height // 2 + int(rng.integers(-3, 4))), part)
+        x += max(1, part.width + gap)
+    return _framed(row)
+
+
 def _turned(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Turn or mirror a digit so that it stops being one."""
     turns = ((BY_90, 1), (BY_90, 3), (BY_180, 2), (MIRRORED, 0))
@@ -368,6 +392,7 @@ KINDS: dict[Drawing, float] = {
     _scribble: 0.03,
     _part: 0.04,
     _several: 0.07,
+    _beside_piece: 0.05,
     _turned: 0.04,
     _blobs: 0.02,
     _texture: 0.01,

@@ -28,7 +28,10 @@ REFUSED = 0.001
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Rows of non-digits, and as many of the rows of digits, at random."""
+    """Rows of non-digits, and as many of the rows of digits, at random.
+
+    A non-digit's label is 0; 1 stands for a digit among them.
+    """
 
     others: Rows
     digits: Rows
@@ -41,9 +44,9 @@ class Mixture:
         """Return features (n, D + 1) and whether they are a digit's (n,), by indices."""
         n = len(self.others)
         t = rows >= n
-        others, _ = self.others.batch(rows[~t])
+        others, is_digit = self.others.batch(rows[~t])
         digits, _ = self.digits.batch(self.chosen[rows[t] - n])
-        return torch.cat([others, digits]), torch.cat([t[~t], t[t]]).long()
+        return torch.cat([others, digits]), torch.cat([is_digit, t[t].long()])
 
 
 def mixed(digits: Rows, others: Rows, drawn: range, n_drawn: int, seed: int) -> Mixture:
