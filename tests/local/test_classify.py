@@ -50,9 +50,11 @@ def run(folder: Path, *arguments: object, **settings: str) -> subprocess.Complet
 
 @contextmanager
 def started(folder: Path, *arguments: object, **options) -> Iterator[subprocess.Popen[str]]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     command = [*COMMAND, *map(str, arguments)]
-    with subprocess.Popen(command, cwd=folder, env=environment(), text=True, **pipes) as process:
+    # a script that runs the tests in the background has its children ignore Ctrl-C
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=folder, env=environment(), text=True, **options) as process:
         try:
             yield process
         finally:
