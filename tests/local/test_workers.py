@@ -95,7 +95,7 @@ from service.local.workers import Done, Pool
 from tests.local.test_workers import tasks
 
 def work(task, begin, fatal):
-    os.write(1, b"%d\n" % os.getpid())  # a whole line: print writes the newline by itself
+    os.write(1, b"%d\\n" % os.getpid())  # a whole line: print writes the newline by itself
     time.sleep(0.2)
     return Done(b"", 0)
 
