@@ -35,7 +35,6 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-CERTAIN = 0.9  # the same of several of which not two are likely
 UNLIKELY = 0.1  # P(digit) below which a wide shape is refused: it may be several that touch
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
@@ -197,22 +196,21 @@ def _refuse_wide(
     p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
     if scores.probabilities.max() * p >= SURE_ALONE:
         return
-    several = _refuse_several(picture, marks, classifier)
-    if (several >= CERTAIN or p < UNLIKELY) and not classifier.refused(scores):
+    _refuse_several(picture, marks, classifier)
+    if p < UNLIKELY and not classifier.refused(scores):
         raise NoDigit(WIDE_SHAPE)
 
 
-def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> float:
+def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:
     """Raise InvalidImage if a picture is likely to hold more than one digit.
 
-    Return the probability that it does, though it may be of no digit. marks: what was
-    found in it, if it shows all digits.
+    marks: what was found in it, if it shows all digits.
     """
     try:
         row = select_row(marks) if marks else find_row(picture)[0]
         path = segment(row, classifier)
     except InvalidImage:
-        return 0.0
+        return
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits > 1 and row.has_several_rows:
         raise NoDigit(ROWS)
@@ -220,7 +218,6 @@ def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Class
         raise NoDigit(MORE)
     if n_digits > 1 and path.several >= LIKELY:
         raise SeveralDigits(n_digits)
-    return path.several
 
 
 def segment(row: Row, classifier: Classifier) -> Path:
