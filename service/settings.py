@@ -50,7 +50,7 @@ LIMIT_BOUNDS = {k: v.__metadata__ for k, v in get_type_hints(Limits, include_ext
 KNOWN = (
     # DIGITS_MNIST is a setting of the training job
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_KEEPALIVE", "DIGITS_ACCESS_LOG"),
-    *("DIGITS_API_KEYS", "DIGITS_ALLOWED_ORIGINS", "DIGITS_MNIST"),
+    *("DIGITS_API_KEYS", "DIGITS_ALLOWED_ORIGINS", "DIGITS_FEEDBACK_DIR", "DIGITS_MNIST"),
     *(PREFIX + name.upper() for name in Limits._fields),
 )
 # Variables that Kubernetes injects for a Service whose name is "digits" or begins with
@@ -85,6 +85,7 @@ class Settings(NamedTuple):
     limits: Limits
     # origins whose pages may use the service; ANY_ORIGIN is any
     allowed_origins: tuple[str, ...] = ()
+    feedback_dir: Path | None = None  # where corrections are kept; None: nowhere
 
 
 class ServerSettings(NamedTuple):
@@ -113,6 +114,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(*limits),
         allowed_origins=_origins(environment.get("DIGITS_ALLOWED_ORIGINS", "")),
+        feedback_dir=_writable_folder(environment.get("DIGITS_FEEDBACK_DIR", "")),
     )
 
 
@@ -193,6 +195,22 @@ def _origins(setting: str) -> tuple[str, ...]:
                 "https://example.org or http://localhost:3000, without a path, or *"
             )
     return tuple(DEFAULT_PORTS.sub(r"\1\2", origin) for origin in origins)
+
+
+def _writable_folder(setting: str) -> Path | None:
+    """Return the path of a folder that exists or can be made, and can be written."""
+    if not setting:
+        return None
+    path = Path(setting).absolute()
+    try:
+        nearest = next(each for each in (path, *path.parents) if each.exists())
+    except OSError as error:
+        raise InvalidSetting(f"DIGITS_FEEDBACK_DIR is {setting!r}: {error.strerror}") from None
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise InvalidSetting(
+            f"DIGITS_FEEDBACK_DIR is {setting!r}, but {nearest} is not a writable folder"
+        )
+    return path
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -17,7 +17,7 @@ TEXTBOOK = (
 )
 CONTRACT = (  # what training uses of the service
     *("service.features", "service.classifier", "service.images", "service.settings"),
-    *("service.reading.mnist_format", "service.reading.morphology"),
+    *("service.reading.mnist_format", "service.reading.morphology", "service.feedback"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
 ARROWS = {
@@ -26,8 +26,9 @@ ARROWS = {
     "service.__main__": ("service.local",),
     "service.local": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
-        *("service.number", "service.settings"),
+        *("service.number", "service.settings", "service.feedback"),
     ),
+    "service.feedback": ("service.classifier", "service.reading"),
     "service.settings": (),
     "service.features": (),
     "service.classifier": ("service.features",),
@@ -39,7 +40,7 @@ ARROWS = {
     "service.reading": ("service.features",),
     "service.web": (
         *("service.images", "service.number", "service.features", "service.classifier"),
-        *("service.explain", "service.settings"),
+        *("service.explain", "service.settings", "service.feedback"),
         *("service.server.wsgi_keys", "service.server.metrics"),
     ),
     "service.server": ("service.settings",),
