@@ -33,6 +33,7 @@ from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, tempe
 from training.results.evaluation import digit_probabilities, evaluate, logits, probabilities
 from training.results.export import export, of_classes, to_classifier, to_theta
 from training.results.gate import WorseWeights, n_right, refuse_worse
+from training.runs.acceptance import accepting
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
 from training.runs.detection import REFUSED, Mixture, fit_detector, mixed, with_threshold
 from training.runs.distributed import InvalidShards, Shards, refuse_shards
@@ -303,7 +304,10 @@ def _completed(job: Job, run: Run, planned: Plan, cache: Path) -> Classifier:
         return _detecting(job, classifier, mixture, uploads)
     if initial and initial.detector:
         known = planned.validation.rows(0, N_DIGITS) + rows.rows(0, N_DIGITS)
-        return _keeping(initial.detector, classifier, known)
+        detector, given = initial.detector, planned.feedback
+        if given:
+            detector = accepting(detector, classifier, given.digits, known)
+        return _keeping(detector, classifier, known)
     return classifier
 
 
