@@ -5,6 +5,7 @@ import sys
 
 from flask import Flask
 
+from service.feedback import make_folder
 from service.settings import InvalidSetting, Settings, read_settings
 from service.web import auth, cors, inference_protocol, openapi, operations, problems, ui
 from service.web.extension import NAME, Extension
@@ -32,6 +33,8 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     try:
         settings = settings or read_settings(os.environ)
         paths = () if classifier else settings.weights
+        if settings.feedback_dir:
+            make_folder(settings.feedback_dir)
         metrics = new_metrics()
         models = ModelStore(classifier or load_first(paths), paths, metrics)
     except (InvalidSetting, InvalidWeights) as error:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from service.classifier import ALL_CLASSES
 from service.reading.containers.formats import FORMATS, open_container
+from service.settings import InvalidSetting
 
 MAX_CORRECTIONS = 1_000  # in a folder
 MAX_FOLDER_BYTES = 256 * 2**20  # of all pictures and records in it
@@ -44,6 +45,16 @@ class Correction(NamedTuple):
     time: str  # when it was kept: ISO 8601, UTC
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder, if it does not exist; raise InvalidSetting if it cannot be written."""
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+    except OSError as error:
+        message = f"DIGITS_FEEDBACK_DIR is {str(folder)!r}: {error.strerror}; set a writable folder"
+        raise InvalidSetting(message) from None
+
+
 def keep(
     folder: Path, picture: bytes, digit: int | None, answer: Mapping[str, Any], seconds: float
 ) -> str:
@@ -56,7 +67,6 @@ def keep(
     file, record = f"{name}.{open_container(picture).kind.lower()}", f"{name}.json"
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     text = json.dumps({"picture": file, "digit": digit, "answer": dict(answer), "time": now})
-    folder.mkdir(0o700, parents=True, exist_ok=True)
     with _locked(folder):
         sizes = _sizes(folder)
         others = {each: size for each, size in sizes.items() if not each.startswith(name)}

@@ -105,6 +105,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises InvalidSetting for an invalid value or an unknown name.
     """
     refuse_unknown(environment)
+    folder = environment.get("DIGITS_FEEDBACK_DIR")
     limits = (
         _number(environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name])
         for name, default in DEFAULT_LIMITS._asdict().items()
@@ -114,7 +115,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(*limits),
         allowed_origins=_origins(environment.get("DIGITS_ALLOWED_ORIGINS", "")),
-        feedback_dir=_writable_folder(environment.get("DIGITS_FEEDBACK_DIR", "")),
+        feedback_dir=Path(folder) if folder else None,
     )
 
 
@@ -195,22 +196,6 @@ def _origins(setting: str) -> tuple[str, ...]:
                 "https://example.org or http://localhost:3000, without a path, or *"
             )
     return tuple(DEFAULT_PORTS.sub(r"\1\2", origin) for origin in origins)
-
-
-def _writable_folder(setting: str) -> Path | None:
-    """Return the path of a folder that exists or can be made, and can be written."""
-    if not setting:
-        return None
-    path = Path(setting).absolute()
-    try:
-        nearest = next(each for each in (path, *path.parents) if each.exists())
-    except OSError as error:
-        raise InvalidSetting(f"DIGITS_FEEDBACK_DIR is {setting!r}: {error.strerror}") from None
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise InvalidSetting(
-            f"DIGITS_FEEDBACK_DIR is {setting!r}, but {nearest} is not a writable folder"
-        )
-    return path
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -5,7 +5,7 @@ import os
 import sys
 
 from service.classifier import InvalidWeights, load_first
-from service.feedback import NotKept, UnknownCorrection
+from service.feedback import NotKept, UnknownCorrection, make_folder
 from service.images import InvalidImage
 from service.local.classify import classify
 from service.local.feedback import feedback
@@ -47,8 +47,10 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _print_settings(settings: Settings) -> None:
-    """Print the settings in effect, after a check that the weights can be loaded."""
+    """Print the settings in effect, after a check of the files that they name."""
     load_first(settings.weights)
+    if settings.feedback_dir:
+        make_folder(settings.feedback_dir)
     server = read_server_settings(os.environ)
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")

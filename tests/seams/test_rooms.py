@@ -21,14 +21,14 @@ CONTRACT = (  # what training uses of the service
 )
 # a room, and the modules and rooms that its modules may import beside itself
 ARROWS = {
-    "service.app": ("service.web", "service.settings"),
+    "service.app": ("service.web", "service.feedback", "service.settings"),
     "service.gunicorn.conf": ("service.server", "service.settings"),
     "service.__main__": ("service.local",),
     "service.local": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
         *("service.number", "service.settings", "service.feedback"),
     ),
-    "service.feedback": ("service.classifier", "service.reading"),
+    "service.feedback": ("service.classifier", "service.reading", "service.settings"),
     "service.settings": (),
     "service.features": (),
     "service.classifier": ("service.features",),

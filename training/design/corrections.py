@@ -8,7 +8,7 @@ import torch
 from training.data.dataset import Digits
 from training.design.augment import AUGMENTATIONS, augment
 
-SHARE = 0.1  # of the other training rows: what few corrections count together
+SHARE = 0.03  # of the other training rows: what few corrections count together
 MAX_COPIES = 500  # of each correction
 
 
