@@ -23,7 +23,7 @@ ID_DIGITS = 24  # hexadecimal digits of the picture's SHA-256
 KINDS = "|".join(kind.lower() for kind in FORMATS)
 FILE = re.compile(rf"([0-9a-f]{{{ID_DIGITS}}})\.(json|{KINDS})")
 LOCK, NEW = ".lock", ".new"  # the file that is locked, and one that is being written
-LOCK_TRIES, LOCK_STEP = 50, 0.02  # the second in seconds
+LOCK_TRIES, LOCK_STEP = 250, 0.02  # the second in seconds
 
 _log = logging.getLogger(__name__)
 
@@ -158,10 +158,9 @@ def _write(path: Path, content: bytes) -> None:
     """Write a file that appears when it is complete."""
     new = path.with_name(NEW)
     try:
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        # no fsync, which takes 100 times as long: what a crash of the machine cuts off is
+        # damaged, and left out
+        new.write_bytes(content)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

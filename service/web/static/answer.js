@@ -59,9 +59,9 @@ export function showBars(answer, classes, shown, pick) {
     bar.children[0].textContent = digit;
     bar.children[1].firstChild.style.transform = `scaleX(${p})`;
     bar.children[2].textContent = text;
-    bar.disabled = !probabilities;
+    bar.disabled = !answer;
     bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
-    bar.setAttribute("aria-pressed", Boolean(probabilities) && (shown ?? answer.digit) === digit);
+    bar.setAttribute("aria-pressed", Boolean(answer) && (shown ?? (probabilities && answer.digit)) === digit);
     bar.setAttribute("aria-label", `${digit}: ${text}`);
   });
 }
