@@ -55,7 +55,7 @@ function formOf({ blob, name }) {
   return form;
 }
 
-/** Have a correction of an upload kept; return what to say. */
+/** Send a correction; return what to say. */
 export async function correct(upload, digit) {
   const form = formOf(upload);
   form.append("digit", digit);

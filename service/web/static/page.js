@@ -27,7 +27,7 @@ let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, timer = 0, waitingSince = 0;
 let inFlight = null; // AbortController of the request
-let last = null; // {reply, upload}: what is shown
+let last = null; // {reply, upload} shown
 let keeps = false; // corrections
 let shown = null; // the reply, or the digit of its number whose bars are shown
 let chosen = null; // the digit whose evidence is shown; null: that of the answer
@@ -414,7 +414,7 @@ function showEvidence() {
   showBars(shown, classes, chosen, (digit) => {
     chosen = digit;
     showEvidence();
-  });
+  }, keeps);
   explain(shown, chosen, classes);
   const reply = last?.reply, agrees = chosen === null || (reply?.probabilities && chosen === reply.digit);
   $("correction").hidden = !keeps || !reply || reply.number || agrees;
@@ -424,10 +424,10 @@ function showEvidence() {
 }
 
 $("correct").onclick = async () => {
-  const sent = last, digit = chosen;
+  const { upload } = last, digit = chosen;
   $("correct").disabled = true;
-  const said = await correct(sent.upload, digit);
-  if (sent === last && digit === chosen) setText("kept", said);
+  const said = await correct(upload, digit);
+  if (upload === last?.upload && digit === chosen) setText("kept", said);
 };
 
 $("numbers").addEventListener("toggle", showEvidence);
@@ -509,7 +509,7 @@ async function showModel() {
   if (!described) return;
   const { model, training, evaluation, features, classes } = described;
   known = classes;
-  keeps = Boolean(described.feedback);
+  keeps = described.feedback;
   const facts = [`Model ${model}: logistic regression on ${features}`];
   if (training.data) {
     const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
