@@ -63,7 +63,7 @@ export async function correct(upload, digit) {
     const { status, body } = await post("feedback", form, new AbortController().signal, () => {});
     return status === 200 ? "Kept by the service: picture, answer and correction." : body.detail;
   } catch {
-    return "Not kept: the service does not respond.";
+    return "The service does not respond.";
   }
 }
 
