@@ -21,6 +21,12 @@ def main() -> None:
     read.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     stages = "create this folder and write every intermediate image as a numbered PNG"
     read.add_argument("--stages", type=Path, metavar="FOLDER", help=stages)
+    keeping = "list or erase the corrections that the service keeps"
+    feedback = commands.add_parser("feedback", help=keeping, description=keeping)
+    feedback.add_argument("action", choices=("list", "erase"))
+    feedback.add_argument("names", nargs="*", metavar="NAME", help="of corrections (default: all)")
+    folder = "the folder of the corrections (default: DIGITS_FEEDBACK_DIR)"
+    feedback.add_argument("--dir", type=Path, metavar="FOLDER", help=folder)
     _add_flags(commands.add_parser("classify", help=CLASSIFY, description=CLASSIFY))
     _run(_parsed(parser))
 

@@ -5,18 +5,20 @@ import sys
 
 from flask import Flask
 
+from service.feedback import make_folder
 from service.settings import InvalidSetting, Settings, read_settings
 from service.web import auth, cors, inference_protocol, openapi, operations, problems, ui
 from service.web.extension import NAME, Extension
 from service.web.families import new_metrics
 from service.web.fast_path import FastPath
+from service.web.feedback import feedback
 from service.web.model_store import Classifier, InvalidWeights, ModelStore, load_first
 from service.web.predict import predict
 from service.web.steps import add_server_timing
 
 # the name of each is an operationId in openapi.json, or one without OF_VERSION
 VIEWS = (
-    *(predict, operations.live, operations.ready, operations.metrics, operations.model),
+    *(predict, feedback, operations.live, operations.ready, operations.metrics, operations.model),
     *(operations.openapi, ui.page, ui.docs, ui.script, ui.style),
     *inference_protocol.VIEWS,
 )
@@ -31,6 +33,8 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     try:
         settings = settings or read_settings(os.environ)
         paths = () if classifier else settings.weights
+        if settings.feedback_dir:
+            make_folder(settings.feedback_dir)
         metrics = new_metrics()
         models = ModelStore(classifier or load_first(paths), paths, metrics)
     except (InvalidSetting, InvalidWeights) as error:
@@ -45,7 +49,7 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
     app.url_map.merge_slashes = False  # no redirect to another path
     keys, origins = auth.ApiKeys(settings.api_keys), cors.Cors(settings.allowed_origins)
-    extension = Extension(models, metrics, keys, limits, origins)
+    extension = Extension(models, metrics, keys, limits, origins, settings.feedback_dir)
     app.extensions[NAME] = extension
     views = {view.__name__: view for view in VIEWS}
     for path, method, operation in openapi.operations(openapi.describe()):

@@ -50,7 +50,7 @@ LIMIT_BOUNDS = {k: v.__metadata__ for k, v in get_type_hints(Limits, include_ext
 KNOWN = (
     # DIGITS_MNIST is a setting of the training job
     *("DIGITS_WEIGHTS", "DIGITS_HOST", "DIGITS_KEEPALIVE", "DIGITS_ACCESS_LOG"),
-    *("DIGITS_API_KEYS", "DIGITS_ALLOWED_ORIGINS", "DIGITS_MNIST"),
+    *("DIGITS_API_KEYS", "DIGITS_ALLOWED_ORIGINS", "DIGITS_FEEDBACK_DIR", "DIGITS_MNIST"),
     *(PREFIX + name.upper() for name in Limits._fields),
 )
 # Variables that Kubernetes injects for a Service whose name is "digits" or begins with
@@ -85,6 +85,7 @@ class Settings(NamedTuple):
     limits: Limits
     # origins whose pages may use the service; ANY_ORIGIN is any
     allowed_origins: tuple[str, ...] = ()
+    feedback_dir: Path | None = None  # where corrections are kept; None: nowhere
 
 
 class ServerSettings(NamedTuple):
@@ -104,6 +105,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises InvalidSetting for an invalid value or an unknown name.
     """
     refuse_unknown(environment)
+    folder = environment.get("DIGITS_FEEDBACK_DIR")
     limits = (
         _number(environment, PREFIX + name.upper(), default, *LIMIT_BOUNDS[name])
         for name, default in DEFAULT_LIMITS._asdict().items()
@@ -113,6 +115,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_keys=_digests(environment.get("DIGITS_API_KEYS", "")),
         limits=Limits(*limits),
         allowed_origins=_origins(environment.get("DIGITS_ALLOWED_ORIGINS", "")),
+        feedback_dir=Path(folder) if folder else None,
     )
 
 

@@ -25,7 +25,7 @@ from service.settings import (
 def test_defaults_serve_the_shipped_weights_on_loopback_without_keys():
     settings, server = read_settings({}), read_server_settings({})
 
-    assert settings == ((EMBEDDED_WEIGHTS,), (), DEFAULT_LIMITS, ())
+    assert settings == ((EMBEDDED_WEIGHTS,), (), DEFAULT_LIMITS, (), None)
     assert (server.host, server.port) == ("127.0.0.1", 8000)
     assert (server.workers, server.access_log) == (allowed_cpus(), "0")
     assert (server.keepalive, server.script_name) == (75, "")

@@ -89,6 +89,7 @@ YES_NO: Options = {"action": argparse.BooleanOptionalAction}
 SOURCE: Options = {"metavar": "SOURCE"}
 OUTPUT: Options = {"metavar": "FILE", "type": _output}
 WEIGHTS = OUTPUT | {"default": "digits.safetensors"}
+FEEDBACK: Options = {"metavar": "FOLDER", "type": Path}
 FOLDER: Options = {"metavar": "FOLDER", "type": Path, "default": "sweep"}
 RECIPE: Options = {"choices": RECIPES}
 INIT: Options = {"metavar": "FILE", "type": Path, "nargs": "?", "const": EMBEDDED_WEIGHTS}
@@ -136,10 +137,16 @@ RUN: Flags = (
     ("--device", DEVICE, "where gradients are computed (default: %(default)s)"),
     ("--init", INIT, "start from a weights file (default: the one that ships), keep its P(digit)"),
     (
+        "--feedback",
+        FEEDBACK,
+        "add the corrections that a service has kept; with --init, weights that are worse are "
+        "not saved",
+    ),
+    (
         "--recipe",
         RECIPE,
-        "a set of hyperparameters (default: fine-tuning with --init, own for your own data, "
-        "else default)",
+        "a set of hyperparameters (default: fine-tuning with --init, feedback with --feedback "
+        "too, own for your own data, else default)",
     ),
 )
 FEATURE_MAP = ("--features", {"choices": FEATURES}, "the feature map φ")

@@ -25,6 +25,7 @@ from training.gradient_check import TOLERANCE, WrongGradient, worst
 from training.gradients import gradients_of, n_outputs
 from training.job import classes_of, plan, train
 from training.recipes import METRICS
+from training.results.gate import WorseWeights
 from training.results.run_files import Trained, read_curve, read_trained
 from training.runs.checkpoints import InvalidCheckpoint, Stopped, checkpoint_path
 from training.runs.distributed import InvalidShards, Shards, join, world_size
@@ -35,7 +36,7 @@ INVALID = (
     *(InvalidCheckpoint, InvalidData, InvalidOutput, InvalidSetting, InvalidShards),
     InvalidWeights,
 )
-FAILED = (Diverged, OSError, WrongGradient)  # LostRank is an OSError
+FAILED = (Diverged, OSError, WorseWeights, WrongGradient)  # LostRank is an OSError
 
 
 def run(given: list[str]) -> int:

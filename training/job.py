@@ -19,17 +19,21 @@ from service.classifier import ALL_CLASSES, Classifier, Detector, InvalidWeights
 from service.features import MAX_GREY
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
+from training.data.feedback import Feedback, load_feedback
 from training.data.non_digits import draw_non_digits
 from training.data.synthetic import TILED, draw_rare_digits
 from training.descent import Step, fit, start, xavier
+from training.design.corrections import weighted
 from training.design.design_matrix import design_matrix
 from training.design.rows import Rows
 from training.design.uploads import N_DIGITS, as_uploads
 from training.gradients import gradients_of, n_outputs
-from training.recipes import FINE_TUNING, METRICS, OWN, Recipe, recipe_of
+from training.recipes import FEEDBACK, FINE_TUNING, METRICS, OWN, Recipe, recipe_of
 from training.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
 from training.results.evaluation import digit_probabilities, evaluate, logits, probabilities
 from training.results.export import export, of_classes, to_classifier, to_theta
+from training.results.gate import WorseWeights, n_right, refuse_worse
+from training.runs.acceptance import accepting
 from training.runs.checkpoints import Checkpointer, checkpoint_path, differences, read_checkpoint
 from training.runs.detection import REFUSED, Mixture, fit_detector, mixed, with_threshold
 from training.runs.distributed import InvalidShards, Shards, refuse_shards
@@ -54,6 +58,7 @@ class Plan:
     rows: Digits
     validation: Digits
     test: Digits
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,8 @@ def train(
     if shards.is_rank_0:
         _announce(data.name, planned, sum(map(len, parts[1:])), n_copied)
     facts = _facts(planned, data, sum(map(len, parts)), shards)
+    if planned.feedback:
+        parts.append(weighted(planned.feedback.digits, len(rows), flags.seed))
     if flags.resume and shards.from_rank_0(lambda: _is_finished(flags, facts)):
         if shards.is_rank_0:
             print(f"{flags.output} exists: this run is already finished")
@@ -110,6 +117,8 @@ def train(
     if not shards.is_rank_0:
         return None
     classifier = _completed(job, run, planned, phi)
+    if planned.feedback and planned.initial:
+        _refuse_worse(classifier, planned.initial, planned, planned.feedback)
     return _saved(classifier, job, run, data.name, planned.test)
 
 
@@ -121,7 +130,9 @@ def plan(flags: argparse.Namespace, data: DataSet) -> Plan:
     """
     initial = load(flags.init) if flags.init else None
     classes = classes_of(flags, data, initial)
-    name = flags.recipe or (FINE_TUNING if initial else OWN if data.is_own else "default")
+    feedback = load_feedback(flags.feedback).of_classes(classes) if flags.feedback else None
+    tuning = FEEDBACK if feedback else FINE_TUNING
+    name = flags.recipe or (tuning if initial else OWN if data.is_own else "default")
     rows, validation, test = split(data, classes, flags.rows, flags.seed, initial is not None)
     changes = vars(flags) | {"features": flags.features or (initial.features if initial else None)}
     recipe = recipe_of(name, changes, len(rows))
@@ -132,7 +143,7 @@ def plan(flags: argparse.Namespace, data: DataSet) -> Plan:
                 f"--features {recipe.features}: the initial weights have {initial.features}"
             )
     flags = argparse.Namespace(**vars(flags) | {"classes": classes, "recipe": name})
-    return Plan(flags, recipe, initial, rows, validation, test)
+    return Plan(flags, recipe, initial, rows, validation, test, feedback)
 
 
 def classes_of(
@@ -203,6 +214,9 @@ def _facts(planned: Plan, data: DataSet, n_rows: int, shards: Shards) -> dict[st
     facts["versions"] = {"numpy": np.__version__, "torch": torch.__version__}
     if planned.initial:
         facts["init"] = planned.initial.version
+    if planned.feedback:
+        given = planned.feedback.digits
+        facts["feedback"] = {"n": len(given), "sha256": DataSet("", given, given).sha256()}
     if shards.n > 1:
         facts["shards"] = shards.n
     if flags.device.type != "cpu":
@@ -290,8 +304,22 @@ def _completed(job: Job, run: Run, planned: Plan, cache: Path) -> Classifier:
         return _detecting(job, classifier, mixture, uploads)
     if initial and initial.detector:
         known = planned.validation.rows(0, N_DIGITS) + rows.rows(0, N_DIGITS)
-        return _keeping(initial.detector, classifier, known)
+        detector, given = initial.detector, planned.feedback
+        if given:
+            detector = accepting(detector, classifier, given.digits, known)
+        return _keeping(detector, classifier, known)
     return classifier
+
+
+def _refuse_worse(new: Classifier, initial: Classifier, planned: Plan, given: Feedback) -> None:
+    """Print how many corrections are read right; raise WorseWeights for weights that are worse."""
+    before, after = n_right(initial, given.digits), n_right(new, given.digits)
+    print(f"{after} of {len(given.digits)} corrections are read right, {before} before")
+    try:
+        refuse_worse(new, initial, planned.test, given.before(initial.version))
+    except WorseWeights:
+        checkpoint_path(planned.flags.output).unlink(missing_ok=True)
+        raise
 
 
 def _keeping(detector: Detector, classifier: Classifier, known: Digits) -> Classifier:

@@ -7,7 +7,8 @@ from typing import Any
 
 METRICS = "metrics.jsonl"  # the training curve, beside the weights file
 OWN, FINE_TUNING = "own", "fine-tuning"  # recipes of own data, without and with --init
-MIN_STEPS = 1_000  # of the recipe "own": what a few hundred rows need
+FEEDBACK = "feedback"  # of corrections, with --init
+MIN_STEPS = 1_000  # of the recipes "own" and "feedback": what a few hundred rows need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,10 @@ RECIPES = {
     FINE_TUNING: dataclasses.replace(
         DEFAULT, drawn=0, augment=0, calibrate=False, epochs=50, learning_rate=0.02, non_digits=0
     ),
+    # of MNIST's rows, two epochs are MIN_STEPS
+    FEEDBACK: dataclasses.replace(
+        DEFAULT, drawn=0, augment=0, calibrate=False, epochs=2, learning_rate=0.02, non_digits=0
+    ),
     "pixels": PIXELS,
     "article": dataclasses.replace(PIXELS, epochs=2, schedule="constant", shuffle=False),
 }
@@ -87,12 +92,12 @@ RECIPES = {
 def recipe_of(name: str, changes: Mapping[str, Any], n_rows: int | None = None) -> Recipe:
     """Return the named recipe with the given hyperparameters; None leaves one as is.
 
-    With a number of rows, the recipe "own" has at least MIN_STEPS steps.
+    With a number of rows, the recipes "own" and "feedback" have at least MIN_STEPS steps.
     """
     names = {field.name for field in dataclasses.fields(Recipe)}
     given = {n: v for n, v in changes.items() if n in names and v is not None}
     recipe = dataclasses.replace(RECIPES[name], **given)
-    if name != OWN or n_rows is None or "epochs" in given:
+    if name not in (OWN, FEEDBACK) or n_rows is None or "epochs" in given:
         return recipe
     per_epoch = math.ceil(n_rows * (1 + recipe.augment) / recipe.batch_size)
     return dataclasses.replace(recipe, epochs=max(recipe.epochs, math.ceil(MIN_STEPS / per_epoch)))

@@ -5,8 +5,10 @@ import os
 import sys
 
 from service.classifier import InvalidWeights, load_first
+from service.feedback import NotKept, UnknownCorrection, make_folder
 from service.images import InvalidImage
 from service.local.classify import classify
+from service.local.feedback import feedback
 from service.local.output import Busy
 from service.local.read import read
 from service.local.workers import WorkersKilled
@@ -14,8 +16,9 @@ from service.settings import PREFIX, InvalidSetting, Settings, read_server_setti
 
 # Exit statuses. That of a failed `classify` differs from that for unreadable pictures, and
 # that of a closed pipe is a shell's for a program that SIGPIPE has ended.
-FAILED = {"settings": 1, "read": 1, "classify": 2}
+FAILED = {"settings": 1, "read": 1, "feedback": 1, "classify": 2}
 PIPE_CLOSED = 141
+INVALID = (InvalidSetting, InvalidWeights, InvalidImage, UnknownCorrection)
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -24,7 +27,9 @@ def run(flags: argparse.Namespace) -> int:
         settings = read_settings(os.environ)
         if flags.command == "classify":
             return classify(flags, settings)
-        if flags.command == "read":
+        if flags.command == "feedback":
+            feedback(flags, settings)
+        elif flags.command == "read":
             read(flags.picture, flags.stages, settings)
         else:
             _print_settings(settings)
@@ -32,7 +37,7 @@ def run(flags: argparse.Namespace) -> int:
     except BrokenPipeError:  # the program that read the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except (Busy, InvalidSetting, InvalidWeights, InvalidImage, WorkersKilled) as error:
+    except (*INVALID, Busy, NotKept, WorkersKilled) as error:
         print(f"digits: {error}", file=sys.stderr)
     except OSError as error:
         # an error of writing has no file name
@@ -42,8 +47,10 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _print_settings(settings: Settings) -> None:
-    """Print the settings in effect, after a check that the weights can be loaded."""
+    """Print the settings in effect, after a check of the files that they name."""
     load_first(settings.weights)
+    if settings.feedback_dir:
+        make_folder(settings.feedback_dir)
     server = read_server_settings(os.environ)
     print(f"DIGITS_WEIGHTS={os.pathsep.join(map(str, settings.weights))}")
     print(f"DIGITS_HOST={server.host}")
@@ -51,6 +58,7 @@ def _print_settings(settings: Settings) -> None:
     print(f"DIGITS_ACCESS_LOG={server.access_log}")
     print(f"DIGITS_API_KEYS={'*' * len(settings.api_keys)}")  # one star per key
     print(f"DIGITS_ALLOWED_ORIGINS={' '.join(settings.allowed_origins)}")
+    print(f"DIGITS_FEEDBACK_DIR={settings.feedback_dir or ''}")
     for name, limit in settings.limits._asdict().items():
         print(f"{PREFIX}{name.upper()}={limit}")
     print(f"PORT={server.port}")

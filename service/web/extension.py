@@ -1,6 +1,7 @@
 """State that all requests share: app.extensions["digits"]."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from flask import current_app
@@ -18,13 +19,14 @@ NAME = "digits"
 
 @dataclass(eq=False)
 class Extension:
-    """The model, API keys, limits, metrics and allowed origins of one application."""
+    """The model, API keys, limits, metrics, origins and feedback folder of one application."""
 
     models: ModelStore
     metrics: Metrics
     api_keys: ApiKeys
     limits: Limits
     cors: Cors
+    feedback_dir: Path | None = None  # where corrections are kept
     compute_lock: FairLock = field(default_factory=FairLock)
     error_reply = staticmethod(error_reply)  # for errors that the server itself sends
 

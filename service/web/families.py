@@ -13,6 +13,7 @@ FAMILIES = {
     "digits_pictures": Family("Pictures by outcome.", {"outcome": ("read", "refused", "unknown")}),
     "digits_predictions": Family("Predictions by digit.", {"digit": DIGITS}),
     "digits_nondigits": Family("Images that do not look like a digit."),
+    "digits_feedback": Family("Corrections by outcome.", {"outcome": ("kept", "failed")}),
     "digits_model_reloads": Family("Reloads of the weights file."),
     "digits_model_failures": Family("Reloads that failed on an invalid file."),
     "digits_top_probability": Family("Probability of the predicted digit.", bounds=PROBABILITIES),

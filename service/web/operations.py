@@ -50,6 +50,7 @@ def model() -> dict[str, Any]:
         "features": classifier.features,
         "classes": list(classifier.classes),
         **threshold,
+        **({"feedback": True} if extension().feedback_dir else {}),
         "training": dict(classifier.training),
         "evaluation": dict(classifier.evaluation),
     }

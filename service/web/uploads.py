@@ -61,6 +61,7 @@ class Upload(NamedTuple):
     # more members of each slot of a reply for several pictures
     extras: Sequence[Mapping[str, object]] = ()
     is_list: bool = False  # the reply is a list, even of one picture
+    fields: Sequence[Part] = ()  # of a form, besides the pictures
 
 
 def parse_body(body: bytes, limits: Limits) -> Upload:
@@ -98,17 +99,21 @@ def _of_json(body: bytes, limits: Limits) -> Upload:
 
 def _of_form(body: bytes, limits: Limits) -> Upload:
     """Parse a form; the slots of its pictures have their file names."""
-    parts = (
-        request.environ.get(UPLOADS)
-        or plain_files(request.headers["Content-Type"], body, limits.max_pictures)
-        or _form_files(body, limits)
+    fields: Sequence[Part] = ()
+    parts = request.environ.get(UPLOADS) or plain_files(
+        request.headers["Content-Type"], body, limits.max_pictures
     )
+    if not parts:
+        parts, fields = _form_parts(body, limits)
     extras = [{"filename": part.filename} if part.filename else {} for part in parts]
-    return Upload([part.content for part in parts], extras=extras)
+    return Upload([part.content for part in parts], extras=extras, fields=fields)
 
 
-def _form_files(body: bytes, limits: Limits) -> list[Part]:
-    """Return the pictures of any form that Werkzeug can parse, all of one field."""
+def _form_parts(body: bytes, limits: Limits) -> tuple[list[Part], list[Part]]:
+    """Return the pictures of any form that Werkzeug can parse, and its other fields.
+
+    The pictures are all of one field.
+    """
     most = limits.max_pictures + limits.max_fields
     try:
         parts = all_parts(request.mimetype_params.get("boundary", ""), body, most)
@@ -120,7 +125,8 @@ def _form_files(body: bytes, limits: Limits) -> list[Part]:
             f"and {limits.max_fields:,} other fields"
         ) from None
     files = [part for part in parts if part.is_picture and part.name in FIELDS]
-    _check_other_fields([part for part in parts if not part.is_picture], limits)
+    fields = [part for part in parts if not part.is_picture]
+    _check_other_fields(fields, limits)
     if len({part.name for part in files}) > 1:
         raise BadRequest(
             "the form has files in both 'image' and 'file', so their order is "
@@ -134,7 +140,7 @@ def _form_files(body: bytes, limits: Limits) -> list[Part]:
         raise RequestEntityTooLarge(
             f"the form has {len(chosen):,} pictures; send at most {limits.max_pictures:,}"
         )
-    return chosen
+    return chosen, fields
 
 
 def _check_other_fields(fields: list[Part], limits: Limits) -> None:

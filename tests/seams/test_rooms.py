@@ -17,17 +17,18 @@ TEXTBOOK = (
 )
 CONTRACT = (  # what training uses of the service
     *("service.features", "service.classifier", "service.images", "service.settings"),
-    *("service.reading.mnist_format", "service.reading.morphology"),
+    *("service.reading.mnist_format", "service.reading.morphology", "service.feedback"),
 )
 # a room, and the modules and rooms that its modules may import beside itself
 ARROWS = {
-    "service.app": ("service.web", "service.settings"),
+    "service.app": ("service.web", "service.feedback", "service.settings"),
     "service.gunicorn.conf": ("service.server", "service.settings"),
     "service.__main__": ("service.local",),
     "service.local": (
         *("service.classifier", "service.features", "service.images", "service.reading"),
-        *("service.number", "service.settings"),
+        *("service.number", "service.settings", "service.feedback"),
     ),
+    "service.feedback": ("service.classifier", "service.reading", "service.settings"),
     "service.settings": (),
     "service.features": (),
     "service.classifier": ("service.features",),
@@ -39,7 +40,7 @@ ARROWS = {
     "service.reading": ("service.features",),
     "service.web": (
         *("service.images", "service.number", "service.features", "service.classifier"),
-        *("service.explain", "service.settings"),
+        *("service.explain", "service.settings", "service.feedback"),
         *("service.server.wsgi_keys", "service.server.metrics"),
     ),
     "service.server": ("service.settings",),

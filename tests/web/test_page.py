@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from benchmarks.handwriting import Stroke, strokes_of
 from benchmarks.page import chromium, clear, draw
 from service.classifier import load, save
+from service.feedback import corrections
 from service.settings import EMBEDDED_WEIGHTS
 from service.web.ui import FOLDER, STATIC
 from tests.conftest import (
@@ -671,3 +672,51 @@ def test_page_script_and_style_are_small():
     files = [FOLDER / "templates" / "index.html", *STATIC.iterdir()]
 
     assert sum(path.stat().st_size for path in files) <= MAX_BYTES
+
+
+def test_answer_is_corrected_beside_the_bars_where_the_service_keeps_that(browser, tmp_path):
+    with running_service(DIGITS_FEEDBACK_DIR=str(tmp_path)) as service:
+        with opened(browser, service.url, refused=True) as page:
+            draw(page, SEVEN)
+            expect_answer(page, 7)
+            expect(page.locator("#correction")).to_be_hidden()
+            page.locator("#bars button").nth(3).click()
+
+            button, said = page.locator("#correct"), page.locator("#kept")
+            expect(button).to_have_text("No, it is a 3")
+            expect(said).to_contain_text("The service keeps picture")
+            assert corrections(tmp_path) == []
+            button.click()
+
+            expect(said).to_have_text("Kept by the service: picture, answer and correction.")
+            expect(button).to_be_disabled()
+            clear(page)
+            expect(page.locator("#correction")).to_be_hidden()
+        (kept,) = corrections(tmp_path)
+        assert (kept.digit, kept.answer["digit"]) == (3, 7)
+        with Image.open(kept.picture) as picture:
+            assert picture.width == picture.height > 100
+
+
+def test_picture_that_is_refused_is_corrected_too(browser, tmp_path):
+    refusing, path = with_detector(load(EMBEDDED_WEIGHTS), -4.0, 0.3), tmp_path / "w"
+    save(refusing, path)
+    settings = {"DIGITS_WEIGHTS": str(path), "DIGITS_FEEDBACK_DIR": str(tmp_path / "kept")}
+    with running_service(**settings) as service, opened(browser, service.url, refused=True) as page:
+        draw(page, SEVEN)
+        expect(page.locator("#sentence")).to_contain_text("Not a digit yet. The nearest is a 7")
+        page.locator("#bars button").nth(7).click()
+        page.locator("#correct").click()
+
+        expect(page.locator("#kept")).to_contain_text("Kept by the service")
+    assert [each.digit for each in corrections(tmp_path / "kept")] == [7]
+
+
+def test_page_offers_no_correction_where_the_service_keeps_none(service, browser):
+    with opened(browser, service.url, refused=True) as page:
+        draw(page, SEVEN)
+        expect_answer(page, 7)
+        page.locator("#bars button").nth(3).click()
+
+        expect(page.locator("#bars button").nth(3)).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#correction")).to_be_hidden()

@@ -47,8 +47,8 @@ export function textOf(reply) {
   return reply?.number ?? (reply?.probabilities ? String(reply.digit) : "?");
 }
 
-/** Show the bars of an answer; `pick` is called with the digit of a bar that is clicked. */
-export function showBars(answer, classes, shown, pick) {
+/** Show the bars of an answer; `pick` is called with the digit of a bar; `keeps`: also of a refusal. */
+export function showBars(answer, classes, shown, pick, keeps) {
   const list = $("bars"), probabilities = answer?.probabilities;
   if (list.children.length !== classes.length) list.replaceChildren(...classes.map(makeBar));
   classes.forEach((digit, i) => {
@@ -59,9 +59,9 @@ export function showBars(answer, classes, shown, pick) {
     bar.children[0].textContent = digit;
     bar.children[1].firstChild.style.transform = `scaleX(${p})`;
     bar.children[2].textContent = text;
-    bar.disabled = !probabilities;
+    bar.disabled = !probabilities && !(answer && keeps);
     bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
-    bar.setAttribute("aria-pressed", Boolean(probabilities) && (shown ?? answer.digit) === digit);
+    bar.setAttribute("aria-pressed", Boolean(answer) && (shown ?? (probabilities && answer.digit)) === digit);
     bar.setAttribute("aria-label", `${digit}: ${text}`);
   });
 }

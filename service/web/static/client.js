@@ -49,20 +49,33 @@ function post(url, form, signal, onProgress) {
   });
 }
 
+function formOf({ blob, name }) {
+  const form = new FormData();
+  form.append("image", blob, name);
+  return form;
+}
+
+/** Send a correction; return what to say. */
+export async function correct(upload, digit) {
+  const form = formOf(upload);
+  form.append("digit", digit);
+  try {
+    const { status, body } = await post("feedback", form, new AbortController().signal, () => {});
+    return status === 200 ? "Kept by the service: picture, answer and correction." : body.detail;
+  } catch {
+    return "The service does not respond.";
+  }
+}
+
 /** Classify an upload {blob, name}; a picture of several digits is asked for again.
  *
  * Return {status, body, retryAfter, several}.
  */
-export async function classify({ blob, name }, signal, onProgress) {
-  const form = () => {
-    const data = new FormData();
-    data.append("image", blob, name);
-    return data;
-  };
-  const reply = await post("predict?explain=1", form(), signal, onProgress);
+export async function classify(upload, signal, onProgress) {
+  const reply = await post("predict?explain=1", formOf(upload), signal, onProgress);
   if (!("n_digits" in reply.body)) return { ...reply, several: false };
   if (signal.aborted) throw new NoReply("abort");
-  return { ...(await post("predict?explain=1&several=1", form(), signal, onProgress)), several: true };
+  return { ...(await post("predict?explain=1&several=1", formOf(upload), signal, onProgress)), several: true };
 }
 
 /** Return the description of the model, or null where the service does not give it. */

@@ -1,6 +1,7 @@
 // The crop box: a part of a picture, chosen by dragging, pinching or keys.
 
 import { $ } from "./answer.js";
+import { ARROWS } from "./drawing.js";
 
 const FIRST = 0.15; // of the surface, left out on each side at first
 const STEP = 0.02, LEAST = 0.04; // of the surface: of a key press, and of a side
@@ -88,8 +89,6 @@ for (const end of ["pointerup", "pointercancel"]) {
     if (rest) start = { at: rest, box: [...box] };
   });
 }
-
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 frame.addEventListener("keydown", (event) => {
   const arrow = ARROWS[event.key];

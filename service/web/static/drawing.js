@@ -1,6 +1,7 @@
 // Strokes: how they are drawn, and the picture that is sent of an input.
 
 export const SIDE = 280; // units of the drawing area, and pixels of the PNG that is sent
+export const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Draw strokes with a context whose unit is that of the drawing area. */
 export function drawStrokes(context, strokes, colour) {

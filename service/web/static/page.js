@@ -1,9 +1,9 @@
 // The page: its input and the history of it, and when the input is sent.
 
 import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
-import { NoReply, classify, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
+import { NoReply, classify, correct, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
-import { SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
+import { ARROWS, SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
 import { examples } from "./examples.js";
 import { Refusal, cropped, openPicture } from "./pictures.js";
@@ -27,7 +27,8 @@ let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, timer = 0, waitingSince = 0;
 let inFlight = null; // AbortController of the request
-let last = null; // {reply, sent}: the reply that is shown, and the upload it belongs to
+let last = null; // {reply, upload} shown
+let keeps = false; // corrections
 let shown = null; // the reply, or the digit of its number whose bars are shown
 let chosen = null; // the digit whose evidence is shown; null: that of the answer
 let known = [...Array(10).keys()]; // the model's classes
@@ -144,12 +145,10 @@ for (const end of ["pointerup", "pointercancel"]) {
   drawing.addEventListener(end, (event) => {
     if (!stroke || !event.isPrimary || cursor?.stroke) return;
     stroke = null;
-    performance.mark("stroke-end");
     schedule(0);
   });
 }
 
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const WIDER = 4; // units per press of + or -
 const setPen = (change) => ($("pen").value = Number($("pen").value) + change);
 const KEYS = {
@@ -159,7 +158,7 @@ const KEYS = {
 
 drawing.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const move = MOVES[event.key];
+  const move = ARROWS[event.key];
   if (move) moveCursor(...move);
   else if (KEYS[event.key]) KEYS[event.key]();
   else return;
@@ -381,7 +380,7 @@ $("cancel").onclick = () => $("ask").close("");
 // The answer
 
 function showAnswer(reply, sentence, upload = null) {
-  last = reply && { reply, size: upload.size };
+  last = reply && { reply, upload };
   if (!reply || reply.number) chosen = null;
   $("answer").classList.toggle("stale", changed);
   const text = textOf(reply), digits = reply?.digits ?? [];
@@ -395,7 +394,6 @@ function showAnswer(reply, sentence, upload = null) {
     showDigit(digit);
   });
   showDigit(digits[0] ?? reply);
-  if (reply) performance.mark("bars");
 }
 
 /** Show one digit of a number, or the only one. */
@@ -413,9 +411,21 @@ function showEvidence() {
   showBars(shown, classes, chosen, (digit) => {
     chosen = digit;
     showEvidence();
-  });
+  }, keeps);
   explain(shown, chosen, classes);
+  const reply = last?.reply, agrees = chosen === null || (reply?.probabilities && chosen === reply.digit);
+  $("correction").hidden = !keeps || !reply || reply.number || agrees;
+  $("correct").disabled = false;
+  setText("correct", `No, it is ${withArticle(chosen)}`);
+  setText("kept", "The service keeps picture, answer and correction.");
 }
+
+$("correct").onclick = async () => {
+  const { upload } = last, digit = chosen;
+  $("correct").disabled = true;
+  const said = await correct(upload, digit);
+  if (upload === last?.upload && digit === chosen) setText("kept", said);
+};
 
 $("numbers").addEventListener("toggle", showEvidence);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -496,6 +506,7 @@ async function showModel() {
   if (!described) return;
   const { model, training, evaluation, features, classes } = described;
   known = classes;
+  keeps = described.feedback;
   const facts = [`Model ${model}: logistic regression on ${features}`];
   if (training.data) {
     const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");

@@ -24,8 +24,8 @@ const FORMATS = [
 const SENT_UNCHANGED = ["PNG", "JPEG", "GIF", "BMP", "WEBP"];
 const LOSSY = ["JPEG", "HEIC", "BMP"]; // without transparency, so that JPEG can hold them
 const ADVICE = {
-  HEIC: "Save it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible), or take a screenshot of it.",
-  PDF: "Take a screenshot of the page, or save it as a picture.",
+  HEIC: "Save it as JPEG, or take a screenshot of it.",
+  PDF: "Take a screenshot of the page.",
 };
 
 /** A file that cannot be shown; its message is a sentence for the user. */
