@@ -1,7 +1,9 @@
 """State that all requests share: app.extensions["digits"]."""
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import cast
+from wsgiref.types import WSGIEnvironment
 
 from flask import current_app
 
@@ -26,7 +28,13 @@ class Extension:
     limits: Limits
     cors: Cors
     compute_lock: FairLock = field(default_factory=FairLock)
-    error_reply = staticmethod(error_reply)  # for errors that the server itself sends
+
+    def error_reply(
+        self, status: HTTPStatus, detail: str, environ: WSGIEnvironment
+    ) -> tuple[list[tuple[str, str]], bytes]:
+        """Return the headers and the body of an error that the server itself sends."""
+        headers, body = error_reply(status, detail, environ)
+        return [*headers, *self.cors.headers_for(environ.get("HTTP_ORIGIN", ""))], body
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply the settings that may change while the application runs: API keys."""
