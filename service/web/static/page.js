@@ -1,7 +1,7 @@
 // The page: its input and the history of it, and when the input is sent.
 
 import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
-import { NoReply, classify, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
+import { NoReply, classify, curlCommand, describeModel, forgetKey, hasKey, saveKey, storage } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
 import { SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
@@ -10,7 +10,7 @@ import { Refusal, cropped, openPicture } from "./pictures.js";
 
 const DEBOUNCE = 80; // ms without a new point before an unfinished stroke is sent
 const MAX_WAIT = 400; // ms before it is sent during a continuing stroke
-const RETRY = 1000; // ms until a failed request is repeated
+const RETRY = 1000, MAX_RETRY = 60_000; // ms until a failed request is repeated
 const KEY_STEP = 8; // units per press of an arrow key
 const RECENT = 10; // answers that are kept in this tab
 const EMPTY = { strokes: [], picture: null };
@@ -26,6 +26,7 @@ let stroke = null; // the stroke being drawn
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, timer = 0, waitingSince = 0;
+let notBefore = 0; // the time of the next request, after one that failed
 let inFlight = null; // AbortController of the request
 let last = null; // {reply, sent}: the reply that is shown, and the upload it belongs to
 let shown = null; // the reply, or the digit of its number whose bars are shown
@@ -44,8 +45,9 @@ function replace(next) {
   inFlight = stroke = chosen = null;
   if (cursor) cursor.stroke = null;
   input = next;
-  if (cropping()) endCrop();
-  showAnswer(null, isEmpty(input) ? NOTHING : "Reading…");
+  if (cropping()) closeCrop();
+  const waiting = notBefore > performance.now() ? "Waiting for the service…" : "Reading…";
+  showAnswer(null, isEmpty(input) ? NOTHING : waiting);
   inputChanged();
 }
 
@@ -272,10 +274,14 @@ function startCrop() {
   $("tools").hidden = true;
 }
 
-function stopCrop(use) {
-  const { picture } = input, box = endCrop();
+function closeCrop() {
   $("cropping").hidden = true;
   $("tools").hidden = false;
+  return endCrop();
+}
+
+function stopCrop(use) {
+  const { picture } = input, box = closeCrop();
   if (use) {
     const [width, height] = picture.size;
     commit({ strokes: [], picture: cropped(picture, box.map((share, i) => share * (i % 2 ? height : width))) });
@@ -296,7 +302,7 @@ function schedule(delay = DEBOUNCE) {
   const now = performance.now();
   waitingSince ||= now;
   clearTimeout(timer);
-  timer = setTimeout(predict, Math.max(0, Math.min(delay, waitingSince + MAX_WAIT - now)));
+  timer = setTimeout(predict, Math.max(0, notBefore - now, Math.min(delay, waitingSince + MAX_WAIT - now)));
 }
 
 async function predict() {
@@ -321,6 +327,7 @@ async function predict() {
   }
   if (sent !== version) return;
   inFlight = null;
+  notBefore = wait && performance.now() + wait;
   if (wait) changed = true;
   if (changed) schedule(wait);
 }
@@ -341,7 +348,7 @@ async function handle({ status, body, retryAfter, several }, upload) {
   else if (status === 401) return (await askForKey()) ? 1 : 0;
   else if (status >= 500 || status === 429) {
     say("The service is busy; retrying…");
-    return RETRY * (retryAfter || 1);
+    return Math.min(MAX_RETRY, RETRY * Math.max(1, retryAfter || 1));
   } else showAnswer(null, `Cannot read this picture. ${capital(body.detail)}.`);
   return 0;
 }
@@ -427,7 +434,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 
 /** Keep the answer that is shown in the list of recent ones. */
 function remember() {
-  if (!last || input.example || isEmpty(input)) return;
+  // an answer to earlier strokes does not belong to this input
+  if (!last || changed || inFlight || input.example || isEmpty(input)) return;
   recent = [{ input, text: textOf(last.reply) }, ...recent.filter((each) => each.input !== input)].slice(0, RECENT);
   $("recent").replaceChildren(...recent.map((each) => makeThumbnail(each.input, `${each.text}, earlier`, each.text)));
   $("recent-title").hidden = false;
@@ -455,16 +463,20 @@ $("examples").replaceChildren(
 // What a reload keeps: the strokes
 
 function store() {
-  if (input.example || input.picture) return sessionStorage.removeItem("strokes");
-  sessionStorage.setItem("strokes", JSON.stringify(input.strokes));
+  if (input.example || input.picture) return storage.removeItem("strokes");
+  try {
+    storage.setItem("strokes", JSON.stringify(input.strokes));
+  } catch {
+    storage.removeItem("strokes"); // more than the browser keeps
+  }
 }
 
 function restore() {
   try {
-    const strokes = JSON.parse(sessionStorage.getItem("strokes") ?? "[]");
+    const strokes = JSON.parse(storage.getItem("strokes") ?? "[]");
     if (strokes.length) return { ...EMPTY, strokes };
   } catch {
-    sessionStorage.removeItem("strokes");
+    storage.removeItem("strokes");
   }
   return { ...EMPTY, strokes: EXAMPLES[0].strokes, example: true };
 }
