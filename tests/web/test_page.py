@@ -728,6 +728,8 @@ def test_busy_service_is_asked_again_no_sooner_than_it_says(service, browser, re
 
 def test_undo_ends_cropping(service, browser):
     with opened(browser, service.url, refused=True) as page:
+        draw(page, SEVEN)
+        expect_answer(page, 7)
         page.set_input_files("#file", PICTURE)
         expect_answer(page, 5)
         page.locator("#crop").click()
