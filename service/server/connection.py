@@ -125,6 +125,7 @@ class Connection:
             "PATH_INFO": request.path if request else OTHER,
             "REMOTE_ADDR": self.client,
             REQUEST_ID: request.id if request else new_request_id(),
+            "HTTP_ORIGIN": request.origin if request else "",
             RECEIVED_AT: self.started,
         }
 

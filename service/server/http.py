@@ -20,7 +20,7 @@ from service.settings import clean_prefix
 # host, port and more, or "" for a Unix socket
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 # the headers and the body of an error response, for a status, a detail and a path
-ErrorReply = Callable[[HTTPStatus, str, str], tuple[list[tuple[str, str]], bytes]]
+ErrorReply = Callable[[HTTPStatus, str, WSGIEnvironment], tuple[list[tuple[str, str]], bytes]]
 
 HEAD_END = b"\r\n\r\n"
 # bytes per read; gunicorn's parser copies what remains of them for every chunk
@@ -160,6 +160,11 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
         is_usable = len(sent) == 1 and REQUEST_ID_FORMAT.fullmatch(sent[0])
         return sent[0] if is_usable else new_request_id()
 
+    @property
+    def origin(self) -> str:
+        """The origin of the page that sent the request, or an empty string."""
+        return ",".join(value for name, value in self.headers if name == "ORIGIN")
+
     def expects_continue(self) -> bool:
         """Return whether the client waits for "100 Continue"; False after that."""
         expects, self._expected_100_continue = self._expected_100_continue, False
@@ -248,7 +253,9 @@ class Exchange:
         self.response.force_close()
 
 
-def plain_error(status: HTTPStatus, detail: str, path: str) -> tuple[list[tuple[str, str]], bytes]:
+def plain_error(
+    status: HTTPStatus, detail: str, environ: WSGIEnvironment
+) -> tuple[list[tuple[str, str]], bytes]:
     """Return an error as plain text, for applications that set no `error_reply`."""
     return [("Content-Type", "text/plain; charset=utf-8")], f"{detail}\n".encode()
 
@@ -256,7 +263,7 @@ def plain_error(status: HTTPStatus, detail: str, path: str) -> tuple[list[tuple[
 def error_response(refusal: Refusal, environ: WSGIEnvironment, error_reply: ErrorReply) -> bytes:
     """Return the bytes of an error response, after which the connection closes."""
     status = refusal.status
-    headers, body = error_reply(status, refusal.detail, environ["PATH_INFO"])
+    headers, body = error_reply(status, refusal.detail, environ)
     head = (
         f"HTTP/1.1 {status:d} {status.phrase}\r\nConnection: close\r\n"
         f"X-Request-ID: {environ[REQUEST_ID]}\r\nContent-Length: {len(body)}\r\n"

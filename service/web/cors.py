@@ -10,6 +10,7 @@ from service.web.problems import SHOWN
 
 CROSS_SITE = "cross-site"  # in Sec-Fetch-Site (W3C, Fetch Metadata), which only browsers send
 METHOD = "Access-Control-Request-Method"
+ALLOW_ORIGIN = "Access-Control-Allow-Origin"
 PREFLIGHT = {
     "Access-Control-Allow-Headers": "Accept, Authorization, Content-Encoding, Content-Type, "
     "Inference-Header-Content-Length, traceparent, X-API-Key, X-Request-ID",
@@ -31,6 +32,13 @@ class Cors:
         """Return whether pages of this origin may use the service."""
         return ANY_ORIGIN in self.allowed or origin in self.allowed
 
+    def headers_for(self, origin: str) -> list[tuple[str, str]]:
+        """Return the headers of a reply to a page of this origin; empty is no page."""
+        if not origin or not self.allows(origin):
+            return self.headers
+        allowed = origin if self.headers else ANY_ORIGIN
+        return [*self.headers, (ALLOW_ORIGIN, allowed), ("Access-Control-Expose-Headers", EXPOSED)]
+
 
 def init_app(app: Flask, cors: Cors) -> None:
     """Answer preflights, refuse POSTs from pages of other sites, and add CORS headers."""
@@ -40,11 +48,7 @@ def init_app(app: Flask, cors: Cors) -> None:
         is_allowed = cors.allows(request.headers.get("Origin", ""))
         is_cross_site = request.headers.get("Sec-Fetch-Site") == CROSS_SITE
         if request.method == "POST" and is_cross_site and not is_allowed:
-            raise Forbidden(
-                "the page of another site sent this request, from the origin "
-                f"{request.headers.get('Origin', '')[:SHOWN]!r}; the operator may add it to "
-                "DIGITS_ALLOWED_ORIGINS"
-            )
+            raise Forbidden(_refusal(request.headers.get("Origin", "")))
         error = request.routing_exception  # no route has the method OPTIONS
         is_preflight = request.method == "OPTIONS" and METHOD in request.headers
         if not (is_allowed and is_preflight and isinstance(error, MethodNotAllowed)):
@@ -57,11 +61,14 @@ def init_app(app: Flask, cors: Cors) -> None:
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers.extend(cors.headers)
-        origin = request.headers.get("Origin", "")
-        if origin and cors.allows(origin):
-            response.headers["Access-Control-Allow-Origin"] = (
-                ANY_ORIGIN if not cors.headers else origin
-            )
-            response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        response.headers.extend(cors.headers_for(request.headers.get("Origin", "")))
         return response
+
+
+def _refusal(origin: str) -> str:
+    """Return why a POST is refused, and what allows it."""
+    if origin in ("", "null"):  # of a sandboxed frame or of a file
+        found, setting = "without an origin", f"set DIGITS_ALLOWED_ORIGINS to {ANY_ORIGIN}"
+    else:
+        found, setting = f"from {origin[:SHOWN]!r}", "add this origin to DIGITS_ALLOWED_ORIGINS"
+    return f"a page of another site sent this request, {found}; the operator may {setting}"

@@ -1,8 +1,10 @@
 """State that all requests share: app.extensions["digits"]."""
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import cast
+from wsgiref.types import WSGIEnvironment
 
 from flask import current_app
 
@@ -28,7 +30,13 @@ class Extension:
     cors: Cors
     feedback_dir: Path | None = None  # where corrections are kept
     compute_lock: FairLock = field(default_factory=FairLock)
-    error_reply = staticmethod(error_reply)  # for errors that the server itself sends
+
+    def error_reply(
+        self, status: HTTPStatus, detail: str, environ: WSGIEnvironment
+    ) -> tuple[list[tuple[str, str]], bytes]:
+        """Return the headers and the body of an error that the server itself sends."""
+        headers, body = error_reply(status, detail, environ)
+        return [*headers, *self.cors.headers_for(environ.get("HTTP_ORIGIN", ""))], body
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply the settings that may change while the application runs: API keys."""

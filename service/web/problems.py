@@ -4,6 +4,7 @@ import json
 import logging
 from http import HTTPStatus
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import (
@@ -73,9 +74,11 @@ def fields(error: HTTPException) -> dict[str, Any]:
     return members | (error.members if isinstance(error, Refused) else {})
 
 
-def error_reply(status: HTTPStatus, detail: str, path: str) -> tuple[list[tuple[str, str]], bytes]:
+def error_reply(
+    status: HTTPStatus, detail: str, environ: WSGIEnvironment
+) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body of an error that the server itself sends."""
-    problem = fields(error_of(status, detail)) | _protocol_members(path, detail)
+    problem = fields(error_of(status, detail)) | _protocol_members(environ["PATH_INFO"], detail)
     return [*SAFETY.items(), ("Content-Type", MEDIA_TYPE)], write(problem)
 
 

@@ -11,11 +11,13 @@ from service.server.wsgi_keys import ROUTE
 from service.web import openapi
 from service.web.extension import extension
 
-MODULE_ROUTE = "/{module}.js"  # of openapi.json: the metrics count all modules as one
+# of openapi.json: the metrics count all modules as one, and all sheets
+MODULE_ROUTE, SHEET_ROUTE = "/{module}.js", "/{sheet}.css"
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 # files in the folder, which a request must not choose by a path
 MODULES = ("answer", "client", "crop", "drawing", "evidence", "examples", "page", "pictures")
+SHEETS = ("docs", "style")
 # only files of this service may be loaded, and no inline script may run
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -43,9 +45,12 @@ def script(module: str) -> Response:
     return _answer((STATIC / f"{module}.js").read_bytes(), "text/javascript")
 
 
-def style() -> Response:
-    """Return the style sheet of all pages."""
-    return _answer((STATIC / "style.css").read_bytes(), "text/css")
+def style(sheet: str) -> Response:
+    """Return a style sheet: that of all pages, or what the API reference adds."""
+    if sheet not in SHEETS:
+        raise NotFound
+    request.environ[ROUTE] = SHEET_ROUTE
+    return _answer((STATIC / f"{sheet}.css").read_bytes(), "text/css")
 
 
 def add_slash() -> Response | None:

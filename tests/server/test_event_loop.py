@@ -185,7 +185,7 @@ def test_requests_of_one_turn_are_called_together_and_fail_alone():
 
 
 def test_failed_connection_is_logged_and_closed_alone():
-    def fail(status, detail, path):
+    def fail(status, detail, environ):
         raise ArithmeticError
 
     message = b"POST / HTTP/1.1\r\nX-Request-ID: r-1\r\nContent-Length: 1001\r\n\r\n"

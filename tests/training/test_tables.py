@@ -202,3 +202,11 @@ def test_pickle_of_grey_levels_has_the_digits_it_was_made_of(drawn, tmp_path):
     path.write_bytes(pickle.dumps((pair, pair, pair)))
 
     np.testing.assert_array_equal(load_pickle(path).test.images, drawn.train.images)
+
+
+def test_zipped_folder_of_pictures_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "digits.zip", "w") as archive:
+        archive.writestr("digits/7/scan.png", b"")
+
+    with pytest.raises(InvalidData, match=r"digits\.zip: an archive without arrays; unpack it"):
+        load_npz(tmp_path / "digits.zip")

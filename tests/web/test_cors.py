@@ -1,7 +1,9 @@
 """Requests from pages of other origins."""
 
 import io
+import socket
 import threading
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -46,7 +48,13 @@ def test_pages_of_other_sites_cannot_post_by_default(client, form):
             reply = client.post(path, data=form, headers={**CROSS_SITE, **origin})
             assert reply.status_code == 403
             assert reply.mimetype == "application/problem+json"
-            assert "DIGITS_ALLOWED_ORIGINS" in reply.json["detail"]
+            # "null" and the lack of an origin cannot be allowed alone
+            ending = "set DIGITS_ALLOWED_ORIGINS to *"
+            if origin.get("Origin") == OTHER:
+                ending = (
+                    f"from {OTHER!r}; the operator may add this origin to DIGITS_ALLOWED_ORIGINS"
+                )
+            assert reply.json["detail"].endswith(ending)
             assert "Access-Control-Allow-Origin" not in reply.headers
     assert post(client, form, **CROSS_SITE).status_code == 403
     assert client.options("/predict", headers={"Origin": OTHER, **PREFLIGHT}).status_code == 405
@@ -188,6 +196,29 @@ def other_site(tmp_path: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://localhost:{server.server_port}"
         server.shutdown()
+
+
+def test_page_of_an_allowed_origin_can_read_the_errors_of_the_server():
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999"
+    with running_service(DIGITS_ALLOWED_ORIGINS=ALLOWED) as service:
+        replies = {
+            origin: exchange(service.url, f"{head}\r\nOrigin: {origin}\r\n\r\n")
+            for origin in (ALLOWED, OTHER)
+        }
+
+    for origin, reply in replies.items():
+        lines = reply.split("\r\n")
+        assert lines[0].startswith("HTTP/1.1 413 ")
+        assert lines.count("Vary: Origin") == 1
+        assert (f"Access-Control-Allow-Origin: {origin}" in lines) == (origin == ALLOWED)
+
+
+def exchange(url: str, request: str) -> str:
+    """Send a request; return all that the server sends until it closes."""
+    parts = urllib.parse.urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as client:
+        client.sendall(request.encode())
+        return b"".join(iter(partial(client.recv, 2**16), b"")).decode()
 
 
 @pytest.mark.skipif(not chromium(), reason="needs chromium in the path")

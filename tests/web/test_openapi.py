@@ -74,7 +74,7 @@ def test_limits_appear_where_they_apply():
     assert "Up to 7 pictures" in text
     assert "Up to 8,000 images" in text
     assert document["components"]["schemas"]["Pictures"]["maxItems"] == 7
-    assert set(re.findall(r"{\w+}", text)) == {"{model_version}", "{module}"}
+    assert set(re.findall(r"{\w+}", text)) == {"{model_version}", "{module}", "{sheet}"}
 
 
 def is_described(reply, path: str, method: str = "get") -> None:
@@ -89,7 +89,11 @@ def is_described(reply, path: str, method: str = "get") -> None:
 @pytest.mark.parametrize("path", [path for path, method, _ in OPERATIONS if method == "get"])
 def test_replies_of_routes_are_as_described(client, path):
     version = client.get("/model").json["model"]
-    reply = client.get(path.replace("{model_version}", version).replace("{module}", "page"))
+    reply = client.get(
+        path.replace("{model_version}", version)
+        .replace("{module}", "page")
+        .replace("{sheet}", "docs")
+    )
 
     assert reply.status_code == 200
     is_described(reply, path)

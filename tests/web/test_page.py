@@ -4,8 +4,10 @@ import hashlib
 import io
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import axe_playwright_python
@@ -669,7 +671,7 @@ def test_at_least_97_of_100_synthetic_drawings_are_classified_correctly(service,
 
 
 def test_page_script_and_style_are_small():
-    files = [FOLDER / "templates" / "index.html", *STATIC.iterdir()]
+    files = [FOLDER / "templates" / "index.html", STATIC / "style.css", *STATIC.glob("*.js")]
 
     assert sum(path.stat().st_size for path in files) <= MAX_BYTES
 
@@ -720,3 +722,92 @@ def test_page_offers_no_correction_where_the_service_keeps_none(service, browser
 
         expect(page.locator("#bars button").nth(3)).to_have_attribute("aria-pressed", "true")
         expect(page.locator("#correction")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (413, "<html>too large</html>", "A server before the service answered with status 413."),
+        (403, '{"message": "Forbidden"}', "A server before the service answered with status 403."),
+        (400, '{"detail": [1]}', "A server before the service answered with status 400."),
+        (200, "<html>log in</html>", "The service does not respond; retrying…"),
+        (200, "null", "The service does not respond; retrying…"),
+        (200, "{}", "The service does not respond; retrying…"),
+        (502, '"bad gateway"', "The service does not respond; retrying…"),
+    ],
+)
+def test_foreign_reply_is_named_and_does_not_stop_the_page(
+    service, browser, status, body, sentence
+):
+    with opened(browser, service.url, refused=True) as page:
+        expect(page.locator("#bars .best")).to_be_visible()  # the example
+        page.route("**/predict*", lambda route: route.fulfill(status=status, body=body))
+        draw(page, SEVEN)
+        expect(page.locator("#sentence")).to_contain_text(sentence)
+
+        page.unroute("**/predict*")
+        draw(page, [[(0.1, 0.9), (0.1, 0.91)]])
+        expect_answer(page, 7)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [("2", 2), ("99999999999", 60), ("-1", 1), ("Wed, 21 Oct 2037", 1)]
+)
+def test_busy_service_is_asked_again_no_sooner_than_it_says(service, browser, retry_after, seconds):
+    asked: list[float] = []
+
+    def answer(route: Route) -> None:
+        asked.append(time.monotonic())
+        route.fulfill(status=503, body='{"detail": "busy"}', headers={"Retry-After": retry_after})
+
+    with opened(browser, service.url, refused=True) as page:
+        expect(page.locator("#bars .best")).to_be_visible()  # the example
+        page.route("**/predict*", answer)
+        draw(page, SEVEN)
+        expect(page.locator("#sentence")).to_have_text("The service is busy; retrying…")
+        page.wait_for_timeout(2_500)
+        if seconds > 2:
+            page.locator("#clear").click()
+            page.locator("#undo").click()
+            expect(page.locator("#sentence")).to_have_text("Waiting for the service…")
+
+    assert len(asked) == 1 if seconds > 2 else len(asked) > 1
+    assert all(b - a >= 0.9 * seconds for a, b in pairwise(asked))
+
+
+def test_undo_ends_cropping(service, browser):
+    with opened(browser, service.url, refused=True) as page:
+        draw(page, SEVEN)
+        expect_answer(page, 7)
+        page.set_input_files("#file", PICTURE)
+        expect_answer(page, 5)
+        page.locator("#crop").click()
+        page.keyboard.press("Control+z")
+
+        expect(page.locator("#frame")).to_be_hidden()
+        expect(page.locator("#crop-use")).to_be_hidden()
+        expect(page.locator("#undo")).to_be_visible()
+
+
+def test_page_works_where_the_browser_keeps_nothing(service, browser):
+    forbidden = "get() { throw new DOMException('denied', 'SecurityError'); }"
+    script = f"Object.defineProperty(window, 'sessionStorage', {{ {forbidden} }});"
+    full = "Storage.prototype.setItem = () => { throw new DOMException('full'); };"
+    for each in (script, full):
+        with opened(browser, service.url, refused=True) as page:
+            page.add_init_script(each)
+            page.reload()
+            draw(page, SEVEN)
+            expect_answer(page, 7)
+            expect(page.locator("#hint")).to_be_hidden()
+
+
+def test_answer_to_earlier_strokes_is_not_kept_as_a_recent_one(service, browser):
+    with opened(browser, service.url, refused=True) as page:
+        draw(page, SEVEN)
+        expect_answer(page, 7)
+        page.route("**/predict*", lambda route: None)
+        draw(page, [[(0.2, 0.9), (0.9, 0.9)]])
+        page.locator("#clear").click()
+
+        expect(page.locator("#recent button")).to_have_count(0)

@@ -2,7 +2,21 @@
 
 const PATIENCE = 250; // ms before progress is shown
 
-const savedKey = () => sessionStorage.getItem("key");
+/** What this tab keeps; where the browser forbids that, until the page is left. */
+export const storage = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    const kept = new Map();
+    return {
+      getItem: (name) => kept.get(name) ?? null,
+      setItem: (name, value) => kept.set(name, value),
+      removeItem: (name) => kept.delete(name),
+    };
+  }
+})();
+
+const savedKey = () => storage.getItem("key");
 
 /** No reply, or one that is not of the service. */
 export class NoReply extends Error {}
@@ -11,9 +25,22 @@ function authorization() {
   return savedKey() ? { Authorization: `Bearer ${savedKey()}` } : {};
 }
 
-export const saveKey = (key) => sessionStorage.setItem("key", key.trim());
-export const forgetKey = () => sessionStorage.removeItem("key");
+export const saveKey = (key) => storage.setItem("key", key.trim());
+export const forgetKey = () => storage.removeItem("key");
 export const hasKey = () => Boolean(savedKey());
+
+/** Return the body of a reply, or null for a foreign one that may be temporary. */
+function parsed(status, text) {
+  try {
+    const body = JSON.parse(text);
+    const ours = status === 200 ? (body.probabilities ?? body.digits) : body.detail;
+    if (status === 200 ? Array.isArray(ours) : ours && typeof ours === "string") return body;
+  } catch {
+    // a page of a proxy
+  }
+  const lasts = status >= 400 && status < 500;
+  return lasts ? { detail: `A server before the service answered with status ${status}` } : null;
+}
 
 /** Post a form and return {status, body, retryAfter}; reject with NoReply if there is none.
  *
@@ -33,12 +60,10 @@ function post(url, form, signal, onProgress) {
     request.upload.addEventListener("progress", ({ loaded, total }) => (share = loaded / total));
     request.upload.addEventListener("load", () => (share = 1));
     request.addEventListener("load", () => {
-      try {
-        const retryAfter = Number(request.getResponseHeader("Retry-After")) || 0;
-        resolve({ status: request.status, body: JSON.parse(request.responseText), retryAfter });
-      } catch {
-        reject(new NoReply(`status ${request.status}`));
-      }
+      const { status, responseText } = request, body = parsed(status, responseText);
+      const retryAfter = Number(request.getResponseHeader("Retry-After")); // NaN for a date
+      if (body) resolve({ status, body, retryAfter });
+      else reject(new NoReply(`status ${status}`));
     });
     for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new NoReply(end)));
     request.addEventListener("loadend", () => clearTimeout(timer));

@@ -33,9 +33,7 @@ function listed(names) {
 }
 
 /** Return the question that the evidence answers: {one, other, evidence, total, start}.
- *
- * Of a prediction: `digit` against the answer or the runner-up; of a refusal: a digit
- * against no digit.
+ * of a refusal: a digit against no digit.
  */
 function question(answer, digit, classes) {
   const { regions, logits, bias, answer: best, runner_up: runnerUp } = answer.explanation;
@@ -59,7 +57,7 @@ function fewest(evidence, least) {
   return sum > least ? order.slice(0, n) : null;
 }
 
-/** Say in words which strokes speak for the answer, and what would change it. */
+/** Return the evidence in words. */
 function inWords({ one, other, evidence, total }, names) {
   if (names.length < 2 || names.length > LABELLED) return "";
   // an answer is looked at from the side that won
@@ -92,7 +90,7 @@ function odds(total, one, other) {
   return `${more} is ${often} as likely as ${less}`;
 }
 
-/** Explain an answer: of `digit`, or of the digit that was classified. */
+/** Explain an answer, as `digit` if given. */
 export function explain(answer, digit, classes) {
   heat.setTransform(1, 0, 0, 1, 0, 0);
   heat.fillStyle = "black";

@@ -1,7 +1,7 @@
 // The page: its input and the history of it, and when the input is sent.
 
 import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
-import { NoReply, classify, correct, curlCommand, describeModel, forgetKey, hasKey, saveKey } from "./client.js";
+import { NoReply, classify, correct, curlCommand, describeModel, forgetKey, hasKey, saveKey, storage } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
 import { ARROWS, SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
@@ -10,7 +10,7 @@ import { Refusal, cropped, openPicture } from "./pictures.js";
 
 const DEBOUNCE = 80; // ms without a new point before an unfinished stroke is sent
 const MAX_WAIT = 400; // ms before it is sent during a continuing stroke
-const RETRY = 1000; // ms until a failed request is repeated
+const RETRY = 1000, MAX_RETRY = 60_000; // ms until a failed request is repeated
 const KEY_STEP = 8; // units per press of an arrow key
 const RECENT = 10; // answers that are kept in this tab
 const EMPTY = { strokes: [], picture: null };
@@ -26,6 +26,7 @@ let stroke = null; // the stroke being drawn
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, timer = 0, waitingSince = 0;
+let notBefore = 0; // the time of the next request, after one that failed
 let inFlight = null; // AbortController of the request
 let last = null; // {reply, upload} shown
 let keeps = false; // corrections
@@ -45,12 +46,13 @@ function replace(next) {
   inFlight = stroke = chosen = null;
   if (cursor) cursor.stroke = null;
   input = next;
-  if (cropping()) endCrop();
-  showAnswer(null, isEmpty(input) ? NOTHING : "Reading…");
+  if (cropping()) closeCrop();
+  const waiting = notBefore > performance.now() ? "Waiting for the service…" : "Reading…";
+  showAnswer(null, isEmpty(input) ? NOTHING : waiting);
   inputChanged();
 }
 
-/** Do what can be undone. */
+/** Replace the input so that it can be undone. */
 function commit(next) {
   remember();
   if (!input.example) past.push(input);
@@ -236,7 +238,6 @@ async function answered() {
   return version === awaited;
 }
 
-/** Bring what was pasted or dropped; text is not a picture. */
 function receive(transfer, event) {
   if (event.target.matches?.("input[type=password]")) return;
   event.preventDefault();
@@ -271,10 +272,14 @@ function startCrop() {
   $("tools").hidden = true;
 }
 
-function stopCrop(use) {
-  const { picture } = input, box = endCrop();
+function closeCrop() {
   $("cropping").hidden = true;
   $("tools").hidden = false;
+  return endCrop();
+}
+
+function stopCrop(use) {
+  const { picture } = input, box = closeCrop();
   if (use) {
     const [width, height] = picture.size;
     commit({ strokes: [], picture: cropped(picture, box.map((share, i) => share * (i % 2 ? height : width))) });
@@ -295,7 +300,7 @@ function schedule(delay = DEBOUNCE) {
   const now = performance.now();
   waitingSince ||= now;
   clearTimeout(timer);
-  timer = setTimeout(predict, Math.max(0, Math.min(delay, waitingSince + MAX_WAIT - now)));
+  timer = setTimeout(predict, Math.max(0, notBefore - now, Math.min(delay, waitingSince + MAX_WAIT - now)));
 }
 
 async function predict() {
@@ -320,6 +325,7 @@ async function predict() {
   }
   if (sent !== version) return;
   inFlight = null;
+  notBefore = wait && performance.now() + wait;
   if (wait) changed = true;
   if (changed) schedule(wait);
 }
@@ -340,7 +346,7 @@ async function handle({ status, body, retryAfter, several }, upload) {
   else if (status === 401) return (await askForKey()) ? 1 : 0;
   else if (status >= 500 || status === 429) {
     say("The service is busy; retrying…");
-    return RETRY * (retryAfter || 1);
+    return Math.min(MAX_RETRY, RETRY * Math.max(1, retryAfter || 1));
   } else showAnswer(null, `Cannot read this picture. ${capital(body.detail)}.`);
   return 0;
 }
@@ -377,8 +383,6 @@ function askForKey() {
 
 $("cancel").onclick = () => $("ask").close("");
 
-// The answer
-
 function showAnswer(reply, sentence, upload = null) {
   last = reply && { reply, upload };
   if (!reply || reply.number) chosen = null;
@@ -396,7 +400,6 @@ function showAnswer(reply, sentence, upload = null) {
   showDigit(digits[0] ?? reply);
 }
 
-/** Show one digit of a number, or the only one. */
 function showDigit(digit) {
   shown = digit;
   (last?.reply.digits ?? []).forEach((each, i) => {
@@ -433,11 +436,11 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   showEvidence();
 });
 
-// Recent answers, in this tab only, and examples
+// Recent answers and examples
 
-/** Keep the answer that is shown in the list of recent ones. */
 function remember() {
-  if (!last || input.example || isEmpty(input)) return;
+  // an answer to earlier strokes does not belong to this input
+  if (!last || changed || inFlight || input.example || isEmpty(input)) return;
   recent = [{ input, text: textOf(last.reply) }, ...recent.filter((each) => each.input !== input)].slice(0, RECENT);
   $("recent").replaceChildren(...recent.map((each) => makeThumbnail(each.input, `${each.text}, earlier`, each.text)));
   $("recent-title").hidden = false;
@@ -465,21 +468,23 @@ $("examples").replaceChildren(
 // What a reload keeps: the strokes
 
 function store() {
-  if (input.example || input.picture) return sessionStorage.removeItem("strokes");
-  sessionStorage.setItem("strokes", JSON.stringify(input.strokes));
+  if (input.example || input.picture) return storage.removeItem("strokes");
+  try {
+    storage.setItem("strokes", JSON.stringify(input.strokes));
+  } catch {
+    storage.removeItem("strokes"); // more than the browser keeps
+  }
 }
 
 function restore() {
   try {
-    const strokes = JSON.parse(sessionStorage.getItem("strokes") ?? "[]");
+    const strokes = JSON.parse(storage.getItem("strokes") ?? "[]");
     if (strokes.length) return { ...EMPTY, strokes };
   } catch {
-    sessionStorage.removeItem("strokes");
+    storage.removeItem("strokes");
   }
   return { ...EMPTY, strokes: EXAMPLES[0].strokes, example: true };
 }
-
-// About
 
 function showCommand(upload, several) {
   const save = $("save");
@@ -508,20 +513,14 @@ async function showModel() {
   known = classes;
   keeps = described.feedback;
   const facts = [`Model ${model}: logistic regression on ${features}`];
-  if (training.data) {
-    const { rows = 0, drawn = 0 } = training, count = (n) => n.toLocaleString("en");
-    const others = drawn ? ` and ${count(drawn)} synthetic digits` : "";
-    facts.push(`, trained on ${count(rows - drawn)} images of ${training.data}${others} for ` +
-      `${training.epochs} epochs of gradient descent`);
-  }
+  if (training.data) facts.push(`, trained on ${training.data} by gradient descent`);
   if (evaluation.accuracy) {
-    facts.push(`. Its accuracy on the ${evaluation.n.toLocaleString("en")} images of ` +
-      `${evaluation.data} is ${(100 * evaluation.accuracy).toFixed(2)} %`);
+    facts.push(`. Accuracy on the ${evaluation.n.toLocaleString("en")} images of ${evaluation.data}: `);
+    facts.push(`${(100 * evaluation.accuracy).toFixed(2)} %`);
   }
   setText("model", `${facts.join("")}.`);
 }
 
 setText("command", curlCommand("digit.png", false));
 replace(restore());
-// without the key that a service may require this shows nothing; the first prediction asks for it
 showModel();
