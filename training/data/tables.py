@@ -33,8 +33,8 @@ def load_npz(path: Path) -> DataSet:
     try:
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(member.file_size for member in archive.infolist())
-            has_arrays = any(name.endswith(".npy") for name in archive.namelist())
-        if not has_arrays:
+            names = archive.namelist()
+        if names and not any(name.endswith(".npy") for name in names):
             raise InvalidData("an archive without arrays; unpack it and pass its folder")
         if n_bytes > MAX_NPZ_BYTES:
             raise InvalidData(f"{n_bytes:,} bytes uncompressed, more than {MAX_NPZ_BYTES:,}")

@@ -2,17 +2,12 @@
 
 const PATIENCE = 250; // ms before progress is shown
 
-/** What this tab keeps; where the browser forbids that, until the page is left. */
+/** What this tab keeps, if the browser allows it. */
 export const storage = (() => {
   try {
     return sessionStorage;
   } catch {
-    const kept = new Map();
-    return {
-      getItem: (name) => kept.get(name) ?? null,
-      setItem: (name, value) => kept.set(name, value),
-      removeItem: (name) => kept.delete(name),
-    };
+    return { getItem: () => null, setItem() {}, removeItem() {} };
   }
 })();
 
@@ -29,17 +24,14 @@ export const saveKey = (key) => storage.setItem("key", key.trim());
 export const forgetKey = () => storage.removeItem("key");
 export const hasKey = () => Boolean(savedKey());
 
-/** Return the body of a reply, or null for a foreign one that may be temporary. */
+/** Return the body of a reply; null for a foreign one. */
 function parsed(status, text) {
   try {
     const body = JSON.parse(text);
-    const ours = status === 200 ? (body.probabilities ?? body.digits) : body.detail;
-    if (status === 200 ? Array.isArray(ours) : ours && typeof ours === "string") return body;
-  } catch {
-    // a page of a proxy
-  }
-  const lasts = status >= 400 && status < 500;
-  return lasts ? { detail: `A server before the service answered with status ${status}` } : null;
+    const { detail, probabilities, digits } = body;
+    if (status === 200 ? probabilities || digits : detail?.trim?.()) return body;
+  } catch {} // a page of a proxy
+  return status < 400 || status > 499 ? null : { detail: `A server before the service answered with status ${status}` };
 }
 
 /** Post a form and return {status, body, retryAfter}; reject with NoReply if there is none.
@@ -61,7 +53,7 @@ function post(url, form, signal, onProgress) {
     request.upload.addEventListener("load", () => (share = 1));
     request.addEventListener("load", () => {
       const { status, responseText } = request, body = parsed(status, responseText);
-      const retryAfter = Number(request.getResponseHeader("Retry-After")); // NaN for a date
+      const retryAfter = Number(request.getResponseHeader("Retry-After"));
       if (body) resolve({ status, body, retryAfter });
       else reject(new NoReply(`status ${status}`));
     });

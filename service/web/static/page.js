@@ -26,7 +26,7 @@ let stroke = null; // the stroke being drawn
 let cursor = null; // {x, y, stroke}: the pen that is moved by keys
 let version = 0; // of the input: a reply to an older version is dropped
 let changed = false, timer = 0, waitingSince = 0;
-let notBefore = 0; // the time of the next request, after one that failed
+let notBefore = 0; // time of a retry
 let inFlight = null; // AbortController of the request
 let last = null; // {reply, upload} shown
 let keeps = false; // corrections
@@ -47,8 +47,8 @@ function replace(next) {
   if (cursor) cursor.stroke = null;
   input = next;
   if (cropping()) closeCrop();
-  const waiting = notBefore > performance.now() ? "Waiting for the service…" : "Reading…";
-  showAnswer(null, isEmpty(input) ? NOTHING : waiting);
+  const waits = notBefore > performance.now();
+  showAnswer(null, isEmpty(input) ? NOTHING : waits ? "Waiting for the service…" : "Reading…");
   inputChanged();
 }
 
@@ -439,7 +439,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 // Recent answers and examples
 
 function remember() {
-  // an answer to earlier strokes does not belong to this input
+  // not an answer to earlier strokes
   if (!last || changed || inFlight || input.example || isEmpty(input)) return;
   recent = [{ input, text: textOf(last.reply) }, ...recent.filter((each) => each.input !== input)].slice(0, RECENT);
   $("recent").replaceChildren(...recent.map((each) => makeThumbnail(each.input, `${each.text}, earlier`, each.text)));
@@ -472,7 +472,7 @@ function store() {
   try {
     storage.setItem("strokes", JSON.stringify(input.strokes));
   } catch {
-    storage.removeItem("strokes"); // more than the browser keeps
+    storage.removeItem("strokes"); // too many
   }
 }
 
