@@ -28,8 +28,8 @@ export const hasKey = () => Boolean(savedKey());
 function parsed(status, text) {
   try {
     const body = JSON.parse(text);
-    const { detail, probabilities, digits } = body;
-    if (status === 200 ? probabilities || digits : detail?.trim?.()) return body;
+    const { detail, probabilities, digits, correction } = body;
+    if (status === 200 ? probabilities || digits || correction : detail?.trim?.()) return body;
   } catch {} // a page of a proxy
   return status < 400 || status > 499 ? null : { detail: `A server before the service answered with status ${status}` };
 }
