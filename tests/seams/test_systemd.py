@@ -109,7 +109,7 @@ def test_service_is_scaled_without_losing_a_request(machine):
         wait_until(lambda: clients.answered >= 200)
         machine.follow("scale it")
 
-    assert "\ndigits_workers 4" in machine.follow("read its alerts")
+    wait_until(lambda: "\ndigits_workers 4" in machine.follow("read its alerts"))
     assert not clients.lost
 
 
