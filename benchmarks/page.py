@@ -10,6 +10,7 @@ import statistics
 import time
 from typing import Any, Literal
 
+import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.handwriting import Stroke, strokes_of
@@ -17,6 +18,7 @@ from benchmarks.servers import ROOT, running, service
 
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-sync")
 N_STROKES, STROKE = 40, [[(0.5, 0.2), (0.5, 0.8)]]
+N_NUMBERS, THIN_PEN = 20, 8
 ANSWER_TIME, REST = 900, 400  # ms that the page is left alone, after a stroke and a clear
 TIMEOUT = 3_000  # ms for the correct answer to appear
 # An observer in the page: nothing else asks for frames while an answer is awaited.
@@ -79,6 +81,29 @@ def count_correct(page: Page) -> None:
     print(f"{n_correct} of 100 synthetic drawings are classified correctly")
 
 
+def count_numbers(page: Page) -> None:
+    """Print how many of 20 drawn numbers of 2 to 4 digits are read."""
+    page.locator("#pen").fill(str(THIN_PEN))
+    generator = np.random.default_rng(N_NUMBERS)
+    n_read = 0
+    for i in range(N_NUMBERS):
+        digits = generator.integers(0, 10, 2 + i % 3).tolist()
+        strokes = [
+            [((k + x) / len(digits), 0.5 + (y - 0.5) / len(digits)) for x, y in stroke]
+            for k, digit in enumerate(digits)
+            for stroke in strokes_of(digit, i % 10)
+        ]
+        number = "".join(map(str, digits))
+        draw(page, strokes)
+        try:
+            expect(page.locator("#digit")).to_have_text(number, timeout=TIMEOUT)
+            n_read += 1
+        except AssertionError:
+            print(f"{number} is read as {page.locator('#digit').inner_text()}")
+        clear(page)
+    print(f"{n_read} of {N_NUMBERS} drawn numbers are read")
+
+
 def time_bars(page: Page) -> None:
     """Print the time from the end of a stroke to the new bars, as the page measures it."""
     page.evaluate(OBSERVE)
@@ -136,6 +161,7 @@ def main() -> None:
         page.goto(server.url)
         time_bars(page)
         count_correct(page)
+        count_numbers(page)
         browser.close()
 
 
