@@ -410,7 +410,8 @@ def test_interrupt_at_the_start_shows_no_traceback(seconds, many):
         _, errors = process.communicate(timeout=60)
 
     assert "Traceback" not in errors.partition("service/")[2]
-    assert process.returncode in (130, -signal.SIGINT, 1)
+    # 1: interrupted in an import; 0: the run was over before
+    assert process.returncode in (130, -signal.SIGINT, 1, 0)
 
 
 def test_progress_is_shown_on_a_terminal_only(many):

@@ -54,6 +54,7 @@ function replace(next) {
 
 /** Replace the input so that it can be undone. */
 function commit(next) {
+  setText("note", "");
   remember();
   if (!input.example) past.push(input);
   future = [];
@@ -77,6 +78,7 @@ function clear() {
 }
 
 function beginStroke(point) {
+  setText("note", "");
   const before = input.example ? EMPTY : input;
   if (!input.example) past.push(input);
   future = [];
@@ -338,7 +340,6 @@ function showProgress(sent, share) {
 
 /** Show a reply; return the ms to wait before the request is repeated, or 0. */
 async function handle({ status, body, retryAfter, several }, upload) {
-  setText("note", "");
   showCommand(upload, several);
   if (status === 200) showAnswer(body, sentenceFor(body), upload);
   else if ("is_digit" in body) showAnswer(body, sentenceForRefusal(body), upload);
