@@ -65,7 +65,9 @@ def test_every_flag_that_is_shown_exists(capsys):
 def test_own_digits_are_trained_on_as_shown(drawn, tmp_path, monkeypatch, capsys):
     write_pictures(drawn, tmp_path / "digits", 20)
     monkeypatch.chdir(tmp_path)
-    section = TRAINING.read_text().partition("### Your own digits")[2].partition("### Corrections")[0]
+    section = (
+        TRAINING.read_text().partition("### Your own digits")[2].partition("### Corrections")[0]
+    )
     alone, tuned = re.findall(r'^make train ARGS="(.+)"$', section, re.MULTILINE)
     (shown,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
 
