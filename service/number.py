@@ -35,7 +35,7 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-UNLIKELY = 0.1  # P(digit) below which a wide shape is refused: it may be several that touch
+UNLIKELY = 0.02  # P(digit) below which a wide shape is refused: it may be several that touch
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
@@ -212,12 +212,13 @@ def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Class
     except InvalidImage:
         return
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
-    if n_digits > 1 and row.has_several_rows:
+    if n_digits < 2 or path.several < LIKELY:
+        return
+    if row.has_several_rows:
         raise NoDigit(ROWS)
     if n_digits > MAX_DIGITS:
         raise NoDigit(MORE)
-    if n_digits > 1 and path.several >= LIKELY:
-        raise SeveralDigits(n_digits)
+    raise SeveralDigits(n_digits)
 
 
 def segment(row: Row, classifier: Classifier) -> Path:
