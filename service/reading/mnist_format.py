@@ -1,5 +1,6 @@
 """MNIST normalisation: a box of 20 x 20 pixels, centred by mass in 28 x 28."""
 
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -38,6 +39,8 @@ OPENING = 3  # subpixels: the width that strokes, while thickened, leave between
 STROKE_SHARE, WHITE_QUANTILE, MIN_WHITE = 0.3, 0.75, 0.05
 # the level of a thin stroke after scaling: this quantile of the ink above a level
 MIN_THIN_INK, THIN_QUANTILE, MIN_THIN_LEVEL = 0.1, 0.6, 0.3
+# weights of resampling that are kept: 80 KB at most, 8 KB most times
+MAX_WEIGHTS = 128
 BLOCK = 256  # images that are checked at once: their bytes fit into a CPU's cache
 MIDDLE = IMAGE_SIZE[0] // 2
 # 1, and the indices of the row and of the column, of every pixel: (784, 3)
@@ -100,21 +103,31 @@ def to_mnist_format(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:
     """
     scale = BOX / max(ink.shape)
     width = stroke_width(mask) * scale
-    shape = (ink.shape[0] * scale, ink.shape[1] * scale)
+    height, breadth = (side * scale for side in ink.shape)
     if THIN <= width <= THICK:
-        small = _resize(ink, shape, Image.Resampling.BILINEAR)
+        size = max(1, round(height)), max(1, round(breadth))
+        small = clipped(_resize(ink, size, Image.Resampling.BILINEAR))
     else:
-        small = _redraw(ink, shape, width)
+        small = _redraw(ink, (height, breadth), width)
     # strokes reach white, as MNIST's do
     strokes = small[small > STROKE_SHARE * small.max()]
     white = max(*quantiles(strokes, WHITE_QUANTILE), MIN_WHITE)
     return _centre(clipped(small / np.float32(white)))
 
 
-def _resize(ink: Grey, shape: tuple[float, float], resampling: Image.Resampling) -> Grey:
-    height, width = (max(1, round(side)) for side in shape)
-    picture = Image.fromarray(np.ascontiguousarray(ink))
-    return clipped(np.asarray(picture.resize((width, height), resampling)))
+def _resize(ink: Grey, size: tuple[int, int], resampling: Image.Resampling) -> Grey:
+    """Resize ink (h, w) as Pillow does, in half of its time."""
+    weights = (_weights(*sides, resampling) for sides in zip(ink.shape, size, strict=True))
+    rows, columns = weights
+    resized: Grey = rows @ ink @ columns.T
+    return resized
+
+
+@lru_cache(MAX_WEIGHTS)
+def _weights(side: int, new_side: int, resampling: Image.Resampling) -> Grey:
+    """Return the weight of each of `side` pixels in each new one: (new_side, side)."""
+    units = Image.fromarray(np.eye(side, dtype=np.float32))
+    return np.asarray(units.resize((side, new_side), resampling))
 
 
 def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
@@ -122,10 +135,10 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     thickens = width < THIN
     change = (THIN if thickens else THICK_TO) - width
     room = max(change, 0.0)  # pixels that thicker strokes add to the box
-    height, breadth = (max(1, int(side - room)) * FINE for side in shape)
+    height, breadth = (max(1, int(side - room)) for side in shape)
     is_small = max(ink.shape) < BOX * FINE
     resampling = Image.Resampling.BICUBIC if is_small else Image.Resampling.BOX
-    fine = _resize(ink, (height, breadth), resampling)
+    fine = clipped(_resize(ink, (height * FINE, breadth * FINE), resampling))
     if thickens:
         # resizing makes a thin stroke pale: restore its level before thickening it
         (level,) = quantiles(fine[fine > MIN_THIN_INK], THIN_QUANTILE)
@@ -135,8 +148,8 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
     fine = padded(fine, before, MAX_RADIUS * FINE + -before % FINE)
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
-    h, w = fine.shape[0] // FINE, fine.shape[1] // FINE
-    return fine.reshape(h, FINE, -1).mean(1).reshape(h, w, FINE).mean(2)
+    size = fine.shape[0] // FINE, fine.shape[1] // FINE
+    return _resize(fine, size, Image.Resampling.BOX)
 
 
 def _thickened(fine: Grey, radius: float) -> Grey:

@@ -25,17 +25,20 @@ def padded(a: npt.NDArray[Any], before: int = 1, after: int = 1) -> npt.NDArray[
     return p
 
 
-def _repeated(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Pad (h, w) by one pixel of its own edge."""
-    p = padded(a)
-    p[0], p[-1] = p[1], p[-2]
-    p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
+def _extended(a: npt.NDArray[Any], margin: int = 1) -> npt.NDArray[Any]:
+    """Extend (h, w) by `margin` pixels of its own edge on all sides."""
+    h, w = a.shape
+    p = np.empty((h + 2 * margin, w + 2 * margin), a.dtype)
+    p[margin : margin + h, margin : margin + w] = a
+    p[:margin], p[margin + h :] = p[margin], p[margin + h - 1]
+    for i in range(margin):
+        p[:, i], p[:, -1 - i] = p[:, margin], p[:, -1 - margin]
     return p
 
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    p = _repeated(grey)
+    p = _extended(grey)
     # adding in place saves the memory of four copies
     rows = 2 * p[1:-1]
     rows += p[:-2]
@@ -52,12 +55,14 @@ def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
 
     Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
-    p = _repeated(a)
+    wide = a.copy()
+    np.maximum(wide[1:], a[:-1], out=wide[1:])
+    np.maximum(wide[:-1], a[1:], out=wide[:-1])
     if corners:
-        p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
-        return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
-    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), a)
-    return np.maximum(np.maximum(p[1:-1, :-2], p[1:-1, 2:]), vertical)
+        a, wide = wide, wide.copy()
+    np.maximum(wide[:, 1:], a[:, :-1], out=wide[:, 1:])
+    np.maximum(wide[:, :-1], a[:, 1:], out=wide[:, :-1])
+    return wide
 
 
 def opening(
@@ -73,17 +78,16 @@ def opening(
 
 def _filter_extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
     """Filter by the extreme over size x size pixels; rows first, by doubling."""
-    half = size // 2
+    p = _extended(a, size // 2)
     for _ in range(2):
-        p = np.concatenate([a[:1].repeat(half, 0), a, a[-1:].repeat(half, 0)])
         width = 1
         while width * 2 <= size:
             p = pick(p[:-width], p[width:])
             width *= 2
-        rest = size - width
         # two overlapping windows of `width` pixels cover `size`
-        a = (pick(p[: len(p) - rest], p[rest:]) if rest else p).T
-    return a
+        rest = size - width
+        p = (pick(p[:-rest], p[rest:]) if rest else p).T
+    return p
 
 
 def despeckle(grey: Grey) -> Grey:
@@ -92,7 +96,7 @@ def despeckle(grey: Grey) -> Grey:
     Isolated pixels vanish. Lines stay, because each of their pixels has two neighbours
     on the line.
     """
-    p = _repeated(grey)
+    p = _extended(grey)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -114,9 +118,11 @@ def clipped(grey: Grey) -> Grey:
 
 def bounding_box(mask: Mask) -> Box:
     """Return the rows and the columns of the box around the set pixels."""
-    # searching so few bytes takes a tenth of the time of an array operation
-    rows, columns = mask.any(1).tobytes(), mask.any(0).tobytes()
-    return slice(rows.find(1), rows.rfind(1) + 1), slice(columns.find(1), columns.rfind(1) + 1)
+    # searching bytes takes a tenth of the time of an array operation
+    flat, width = mask.tobytes(), mask.shape[1]
+    rows = slice(flat.find(1) // width, flat.rfind(1) // width + 1)
+    columns = mask[rows].any(0).tobytes()
+    return rows, slice(columns.find(1), columns.rfind(1) + 1)
 
 
 def border_share(mask: Mask) -> float:
