@@ -70,6 +70,7 @@ MIN_SHARE, RANGE_QUANTILES = 0.15, (0.02, 0.98)
 # Contrast is scaled to this quantile of the light, but not in light below this level
 # and not by more than this factor.
 BRIGHT_QUANTILE, MIN_LIGHT, MAX_GAIN = 0.9, 0.2, 2.0
+GREY = np.ones(1, np.float32)  # the direction of the only colour of grey levels
 # of the ink's level: pixels above it are ink, on an even background and where shadows
 # were removed
 THRESHOLD, SHADOW_THRESHOLD = 0.3, 0.45
@@ -103,7 +104,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         shown = np.broadcast_to(background, planes.shape)
         show("background", shown.transpose(1, 2, 0).squeeze())
     differences = planes - background
-    direction = ink_direction(differences) if len(planes) > 1 else np.ones(1, np.float32)
+    direction = ink_direction(differences) if len(planes) > 1 else GREY
     difference = _along(direction, differences)
     if max(float(difference.max()), -float(difference.min())) < MIN_CONTRAST:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
@@ -120,6 +121,8 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
 
 def _along(direction: Grey, planes: Grey) -> Grey:
     """Return the components (h, w) of colours (1 or 3, h, w) along a direction."""
+    if direction is GREY:
+        return planes[0]
     component: Grey = direction @ planes.reshape(len(planes), -1)
     return component.reshape(planes.shape[1:])
 
@@ -169,7 +172,7 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
 
     size: of the picture, in pixels. In a small one, shadows are not looked for later.
     """
-    is_near = np.abs(points - common[..., np.newaxis]).max(0) < SAME_COLOUR
+    is_near = _distance(points, common[..., np.newaxis]) < SAME_COLOUR
     share = np.count_nonzero(is_near) / is_near.size
     if not NOISY_SHARE < share <= 0.5 or min(size) < MIN_SHADOW_SIDE:
         return share > 0.5
@@ -179,6 +182,12 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
         for part in np.array_split(rows, PARTS, axis=1)
     )
     return bool(shares[1] >= EVEN * share)
+
+
+def _distance(values: Grey, colour: Grey) -> Grey:
+    """Return the largest difference of values (1 or 3, ...) from a colour in any channel."""
+    distances = np.abs(values - colour)
+    return distances[0] if len(distances) == 1 else distances.max(0)
 
 
 def _fit_step(side: int) -> int:
@@ -197,7 +206,7 @@ def _powers(side: int) -> Grey:
 
 def _share_near(values: Grey, colour: Grey) -> float:
     """Return the share of values (1 or 3, n) that count as one colour."""
-    is_near = np.abs(values - colour).max(0) < SAME_COLOUR
+    is_near = _distance(values, colour) < SAME_COLOUR
     return np.count_nonzero(is_near) / len(is_near)
 
 

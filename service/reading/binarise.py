@@ -7,7 +7,7 @@ import numpy as np
 from service.reading.background import MIN_CONTRAST, SPECK, Ink
 from service.reading.errors import NoDigit
 from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
-from service.reading.order_statistics import from_top, median
+from service.reading.order_statistics import from_top, median, sampled
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
@@ -77,7 +77,7 @@ def estimate_noise(plane: Grey) -> float:
     """
     p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
     p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
-    deviation = median(np.abs(p)) if p.size else 0.0
+    deviation = median(np.abs(sampled(p))) if p.size else 0.0
     return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
 
 

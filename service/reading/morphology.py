@@ -38,14 +38,14 @@ def _extended(a: npt.NDArray[Any], margin: int = 1) -> npt.NDArray[Any]:
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    p = _extended(grey)
-    # adding in place saves the memory of four copies
-    rows = 2 * p[1:-1]
-    rows += p[:-2]
-    rows += p[2:]
-    soft: Grey = 2 * rows[:, 1:-1]
-    soft += rows[:, :-2]
-    soft += rows[:, 2:]
+    soft = grey
+    for _ in range(2):  # rows, then columns, beyond which the edge is repeated
+        a, soft = soft, 2 * soft
+        soft[1:] += a[:-1]
+        soft[0] += a[0]
+        soft[:-1] += a[1:]
+        soft[-1] += a[-1]
+        soft = soft.T
     soft *= np.float32(1 / 16)
     return soft
 
@@ -173,20 +173,26 @@ def label_runs(runs: Runs, width: int) -> Ints:
     Components are 8-connected.
     """
     stride = width + 2  # keeps the runs of one row from touching those of the next
-    start, end = runs.row * stride + runs.start, runs.row * stride + runs.end
+    row_at = runs.row * stride
+    start, end = row_at + runs.start, row_at + runs.end
     # runs of the next row touch this one unless they end before it or start after it
     first = end.searchsorted(start + stride, "left")
     count = np.maximum(start.searchsorted(end + stride, "right") - first, 0)
     own = np.arange(len(start))
     a = own.repeat(count)
     b = np.arange(len(a)) + (first - count.cumsum() + count)[a]
-    label, one, other = own.copy(), a, b
-    while (one != other).any():
-        np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
+    label, low, high = own.copy(), a, b
+    while len(high):
+        np.minimum.at(label, high, low)
         # replace every label by its root, which is twice as near after each step
         for _ in range(len(own).bit_length()):
             label = label[label]
         one, other = label[a], label[b]
+        apart = (one != other).nonzero()[0]
+        one, other = one[apart], other[apart]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+    if not label.any():  # one component
+        return label
     return ((label == own).cumsum() - 1)[label]
 
 
@@ -218,4 +224,4 @@ def least_share(mask: Mask, n_cells: int) -> float:
     """Return the least share of set pixels in any of n_cells x n_cells cells of a mask (h, w)."""
     h, w = (side // n_cells for side in mask.shape)
     cells = mask[: h * n_cells, : w * n_cells].reshape(n_cells, h, n_cells, w)
-    return float(cells.mean((1, 3)).min())
+    return float(cells.sum((1, 3), dtype=np.intp).min() / (h * w))

@@ -12,6 +12,9 @@ MIN_SAMPLE = 64  # values of a mask
 STRAY_PIXELS = 8  # rank of the strongest value that counts
 # cuts whose variance is this close to the largest are averaged
 OTSU_BINS, OTSU_TIE = 64, 0.9999
+# of the pixels of each bin, what counts up to each cut: their number, and their sum
+_UP_TO_CUT = np.triu(np.ones((OTSU_BINS, OTSU_BINS)))
+_UP_TO_CUT = np.stack([_UP_TO_CUT, _UP_TO_CUT * np.arange(OTSU_BINS)[:, np.newaxis]])
 
 
 def quantiles(values: npt.NDArray[Any], *shares: float) -> list[float]:
@@ -70,9 +73,10 @@ def otsu(grey: npt.NDArray[np.float32]) -> float:
     low, high = float(grey.min()), float(grey.max())
     bins = ((grey - low) * ((OTSU_BINS - 0.01) / (high - low))).astype(np.uint8)
     count = np.bincount(bins.reshape(-1), minlength=OTSU_BINS).astype(float)
-    below, mass = count.cumsum(), (count * np.arange(OTSU_BINS)).cumsum()
+    below, mass = count @ _UP_TO_CUT
+    n, total = float(below[-1]), float(mass[-1])
     # the variance between the classes, but for a factor; above the last cut is no pixel
-    between = mass[-1] * below - mass * below[-1]
-    between *= between / np.maximum(below * (below[-1] - below), 1)
+    between = total * below - mass * n
+    between *= between / np.maximum(below * (n - below), 1)
     best = (between >= between.max() * OTSU_TIE).nonzero()[0]
     return low + (float(best.sum()) / len(best) + 1) * (high - low) / OTSU_BINS

@@ -116,7 +116,7 @@ def refuse_other_shapes(digit: Digit) -> None:
             raise NoDigit("the background varies as much as the ink; use plain paper")
     mask = digit.mask[morphology.bounding_box(digit.mask)]
     height, width = mask.shape
-    if not is_stroke(mask):
+    if morphology.stroke_width(mask) > MAX_PLUMP * max(height, width):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
         raise MaybeRow("the ink is a single horizontal line")
