@@ -31,8 +31,8 @@ def _extended(a: npt.NDArray[Any], margin: int = 1) -> npt.NDArray[Any]:
     p = np.empty((h + 2 * margin, w + 2 * margin), a.dtype)
     p[margin : margin + h, margin : margin + w] = a
     p[:margin], p[margin + h :] = p[margin], p[margin + h - 1]
-    for i in range(margin):
-        p[:, i], p[:, -1 - i] = p[:, margin], p[:, -1 - margin]
+    p[:, :margin] = p[:, margin : margin + 1]
+    p[:, margin + w :] = p[:, margin + w - 1 : margin + w]
     return p
 
 

@@ -12,7 +12,7 @@ from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
-from service.reading.scale import Corners, View, corners_of, view_of
+from service.reading.scale import Corners, View, corners_of, levels_of, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -54,9 +54,8 @@ class Side(NamedTuple):
         return self.start + max(self.slope, 0) * (self.length - 1)
 
 
-def nested_plates(picture: Image.Image) -> Iterator[View]:
+def nested_plates(view: View) -> Iterator[View]:
     """Yield a picture and its plates, MAX_PLATES at most, each within the one before."""
-    view = view_of(picture, corners_of((0, 0, 1, 1)))
     yield view
     for _ in range(MAX_PLATES):
         corners = find_plate(view.working)
@@ -78,7 +77,7 @@ def find_plate(picture: Image.Image) -> Corners | None:
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
     small = picture.reduce(factor) if factor > 1 else picture
     small = small if small.mode == "L" else small.convert("L")
-    levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
+    levels = levels_of(small) / np.float32(MAX_GREY)
     if min(levels.shape) < MIN_SIDE or levels.max() - levels.min() < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)

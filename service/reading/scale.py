@@ -21,6 +21,15 @@ Levels = npt.NDArray[np.uint8]
 Corners = npt.NDArray[np.float64]  # (4, 2) of x, y: top left, bottom left, bottom right, top right
 
 
+def corners_of(box: tuple[int, int, int, int]) -> Corners:
+    """Return the corners of a box: left, top, right and bottom."""
+    left, top, right, bottom = box
+    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
+
+
+WHOLE = corners_of((0, 0, 1, 1))
+
+
 class View(NamedTuple):
     """A part of a picture, also at working size, and its corners in the whole picture.
 
@@ -50,7 +59,7 @@ class View(NamedTuple):
         return self.within(np.clip(corners * self.factor / self.picture.size, 0, 1))
 
 
-def view_of(picture: Image.Image, corners: Corners) -> View:
+def view_of(picture: Image.Image, corners: Corners = WHOLE) -> View:
     """Return a view of a picture that shows what is within corners of the whole one."""
     working = reduced(picture)
     levels = levels_of(working)
@@ -62,17 +71,12 @@ def view_of(picture: Image.Image, corners: Corners) -> View:
 def levels_of(picture: Image.Image) -> Levels:
     """Return a picture's levels: (h, w) if all of it is grey, else (3, h, w)."""
     if picture.mode == "L":
-        return np.asarray(picture)
+        # as np.asarray does, which takes longer
+        return np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.size[::-1])
     # work on one plane after the other is much faster than on one pixel after the other
     planes = np.stack([np.asarray(band) for band in picture.split()])
     is_grey = (planes[0] == planes[1]).all() and (planes[0] == planes[2]).all()
     return planes[0] if is_grey else planes
-
-
-def corners_of(box: tuple[int, int, int, int]) -> Corners:
-    """Return the corners of a box: left, top, right and bottom."""
-    left, top, right, bottom = box
-    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
 
 
 def reduction(size: tuple[int, int]) -> int:
