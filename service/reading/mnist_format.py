@@ -13,8 +13,8 @@ from service.reading.morphology import (
     Mask,
     bounding_box,
     clipped,
+    closing,
     dilation,
-    opening,
     padded,
     stroke_width,
 )
@@ -152,8 +152,8 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
         fine = clipped(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)))
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
-    before = MAX_RADIUS * FINE + (ceil(radius) if thickens else -int(radius))
-    fine = padded(fine, before, MAX_RADIUS * FINE + -before % FINE)
+    before = FINE + (ceil(radius) if thickens else -int(radius) % FINE)
+    fine = padded(fine, before, before + -2 * before % FINE)
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
     rows, columns = (_MEANS[: side // FINE, :side] for side in fine.shape)
     return rows @ fine @ columns.T
@@ -166,12 +166,12 @@ def _thickened(fine: Grey, radius: float) -> Grey:
     step enters only background into which a square fits that has room for the steps
     from both sides and for an opening between them.
     """
-    background = fine < 0.5
+    strokes = fine >= 0.5
     for step in range(1, int(radius) + 2):
         # a cross and a square in alternation approximate a disc by an octagon
         wider = dilation(fine, corners=step % 2 == 0)
-        narrow = background & ~opening(background, OPENING + 2 * step)
-        wider = np.where(narrow, fine, wider)
+        narrow = closing(strokes, OPENING + 2 * step) & ~strokes
+        np.copyto(wider, fine, where=narrow)
         fine = fine + (wider - fine) * np.float32(min(radius - step + 1, 1.0))
     return fine
 

@@ -73,12 +73,19 @@ def opening(
     Bright details narrower than the square vanish. With `shrink` and `widen` swapped
     it is the closing, which fills narrow dark details.
     """
-    return _filter_extreme(_filter_extreme(a, size, shrink), size, widen)
+    half = size // 2
+    small = _extremes(_extended(a, half), size, shrink)
+    return _extremes(_extended(small, half), size, widen)
 
 
-def _filter_extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
-    """Filter by the extreme over size x size pixels; rows first, by doubling."""
-    p = _extended(a, size // 2)
+def closing(mask: Mask, size: int) -> Mask:
+    """Close a mask (h, w), surrounded by unset pixels, with a square of `size` x `size`."""
+    wide = _extremes(padded(mask, size - 1, size - 1), size, np.logical_or)
+    return _extremes(wide, size, np.logical_and)
+
+
+def _extremes(p: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
+    """Return the extremes of all windows of size x size pixels; rows first, by doubling."""
     for _ in range(2):
         width = 1
         while width * 2 <= size:
