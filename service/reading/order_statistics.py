@@ -12,7 +12,7 @@ MIN_SAMPLE = 64  # values of a mask
 SORTED = 1000  # values: fewer are sorted in less time than they are partitioned
 STRAY_PIXELS = 8  # rank of the strongest value that counts
 # cuts whose variance is this close to the largest are averaged
-OTSU_BINS, OTSU_TIE = 64, 0.9999
+OTSU_SAMPLE, OTSU_BINS, OTSU_TIE = 4096, 64, 0.9999
 # of the pixels of each bin, what counts up to each cut: their number, and their sum
 _UP_TO_CUT = np.triu(np.ones((OTSU_BINS, OTSU_BINS)))
 _UP_TO_CUT = np.stack([_UP_TO_CUT, _UP_TO_CUT * np.arange(OTSU_BINS)[:, np.newaxis]])
@@ -44,10 +44,10 @@ def median(values: npt.NDArray[Any]) -> float:
     return quantiles(values, 0.5)[0]
 
 
-def sampled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a copy of SAMPLE values at most, which are evenly spaced in an array."""
+def sampled(values: npt.NDArray[Any], most: int = SAMPLE) -> npt.NDArray[Any]:
+    """Return a copy of at most so many values, which are evenly spaced in an array."""
     flat = values.reshape(-1)
-    return flat[:: max(1, -(-len(flat) // SAMPLE))].copy()
+    return flat[:: max(1, -(-len(flat) // most))].copy()
 
 
 def within(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
@@ -74,10 +74,14 @@ def strongest(a: npt.NDArray[np.float32]) -> float:
 
 
 def otsu(grey: npt.NDArray[np.float32]) -> float:
-    """Compute the threshold of levels that best separates two classes: Otsu, 1979."""
+    """Compute the threshold of levels that best separates two classes: Otsu, 1979.
+
+    That of a large array is that of a sample.
+    """
     low, high = float(grey.min()), float(grey.max())
-    bins = ((grey - low) * ((OTSU_BINS - 0.01) / (high - low))).astype(np.uint8)
-    count = np.bincount(bins.reshape(-1), minlength=OTSU_BINS).astype(float)
+    bins = sampled(grey, OTSU_SAMPLE) - np.float32(low)
+    bins *= (OTSU_BINS - 0.01) / (high - low)
+    count = np.bincount(bins.astype(np.uint8), minlength=OTSU_BINS).astype(float)
     below, mass = count @ _UP_TO_CUT
     n, total = float(below[-1]), float(mass[-1])
     # the variance between the classes, but for a factor; above the last cut is no pixel
