@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
@@ -18,7 +17,16 @@ from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_m
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
-from service.reading.scale import Levels, View, closer_crop, closer_row, levels_of, reduced, view_of
+from service.reading.scale import (
+    Levels,
+    View,
+    closer_crop,
+    closer_row,
+    levels_of,
+    normalised,
+    reduced,
+    view_of,
+)
 from service.reading.segmentation import (
     FAINT,
     Digit,
@@ -148,7 +156,7 @@ def _segment(levels: Levels, show: Show) -> Digit:
 
 def _strokes(levels: Levels, show: Show) -> Strokes:
     """Find the ink in a picture of working size, and which pixels it covers."""
-    ink = separate_ink(levels / np.float32(MAX_GREY), show)
+    ink = separate_ink(normalised(levels), show)
     show("ink", ink.plane)
     strokes = binarise(ink)
     show("mask", strokes.mask)

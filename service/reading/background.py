@@ -1,5 +1,6 @@
 """Separation of ink from its background: colour, polarity, uneven light, shadows."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 NOISY_SHARE, PARTS, EVEN = 0.15, 3, 0.5
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
+MAX_POWERS = 64  # sides whose powers are kept: 3 KB each
 POWERS = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
 RIDGE = np.diag(np.array((0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2), np.float32))
 
@@ -175,7 +177,7 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
     is_near = _distance(points, common[..., np.newaxis]) < SAME_COLOUR
     share = np.count_nonzero(is_near) / is_near.size
     if not NOISY_SHARE < share <= 0.5 or min(size) < MIN_SHADOW_SIDE:
-        return share > 0.5
+        return bool(share > 0.5)
     shares = sorted(
         np.count_nonzero(part) / max(1, part.size)
         for rows in np.array_split(is_near, PARTS)
@@ -195,6 +197,7 @@ def _fit_step(side: int) -> int:
     return max(1, side // FIT_POINTS)
 
 
+@lru_cache(MAX_POWERS)
 def _powers(side: int) -> Grey:
     """Compute the powers 0, 1 and 2 of the coordinate of each pixel along a side: (3, side).
 

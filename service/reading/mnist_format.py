@@ -127,7 +127,7 @@ def _resize(ink: Grey, size: tuple[int, int], resampling: Image.Resampling) -> G
         resized = picture.resize(size[::-1], resampling).tobytes()
         return clipped(np.frombuffer(resized, np.float32).reshape(size))
     rows, columns = (_weights(*sides, resampling) for sides in zip(ink.shape, size, strict=True))
-    return clipped(rows @ ink @ columns.T)
+    return clipped(rows.dot(ink).dot(columns.T))
 
 
 @lru_cache(MAX_WEIGHTS)
@@ -156,7 +156,8 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     fine = padded(fine, before, before + -2 * before % FINE)
     fine = _thickened(fine, radius) if thickens else 1 - _thickened(1 - fine, radius)
     rows, columns = (_MEANS[: side // FINE, :side] for side in fine.shape)
-    return rows @ fine @ columns.T
+    small: Grey = rows.dot(fine).dot(columns.T)
+    return small
 
 
 def _thickened(fine: Grey, radius: float) -> Grey:

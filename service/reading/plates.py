@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
-from service.reading.scale import Corners, View, corners_of, levels_of, view_of
+from service.reading.scale import Corners, View, corners_of, levels_of, normalised, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -77,7 +76,7 @@ def find_plate(picture: Image.Image) -> Corners | None:
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
     small = picture.reduce(factor) if factor > 1 else picture
     small = small if small.mode == "L" else small.convert("L")
-    levels = levels_of(small) / np.float32(MAX_GREY)
+    levels = normalised(levels_of(small))
     if min(levels.shape) < MIN_SIDE or levels.max() - levels.min() < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.reading.morphology import Box
+from service.features import MAX_GREY
+from service.reading.morphology import Box, Grey
 
 WORKING_SIDE = 256  # pixels: a picture is averaged down to about this longer side
 MIN_WORKING_SIDE = 8  # pixels: the shorter side is not averaged down below this
@@ -19,6 +20,11 @@ ROW_MARGIN = 0.4  # of the height of a row, around its crop
 
 Levels = npt.NDArray[np.uint8]
 Corners = npt.NDArray[np.float64]  # (4, 2) of x, y: top left, bottom left, bottom right, top right
+
+
+def normalised(levels: Levels) -> Grey:
+    """Return grey levels in [0, 1]."""
+    return np.divide(levels, np.float32(MAX_GREY), dtype=np.float32)
 
 
 def corners_of(box: tuple[int, int, int, int]) -> Corners:
