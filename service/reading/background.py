@@ -115,7 +115,9 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     is_light = _ink_is_light(bright, difference, may_be_fat=is_one_colour)
     mask = bright if is_light else ~bright
     ink: Grey = difference if is_light else -difference
-    ink = ink - np.float32(median(within(ink, ~mask)))
+    middle = median(within(ink, ~mask))
+    if middle:
+        ink = ink - np.float32(middle)
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, mask, is_one_colour):
         return Ink(_remove_shadows(_along(direction, planes), is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
@@ -178,11 +180,9 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
     share = np.count_nonzero(is_near) / is_near.size
     if not NOISY_SHARE < share <= 0.5 or min(size) < MIN_SHADOW_SIDE:
         return bool(share > 0.5)
-    shares = sorted(
-        np.count_nonzero(part) / max(1, part.size)
-        for rows in np.array_split(is_near, PARTS)
-        for part in np.array_split(rows, PARTS, axis=1)
-    )
+    h, w = (side // PARTS for side in is_near.shape)
+    parts = is_near[: h * PARTS, : w * PARTS].reshape(PARTS, h, PARTS, w)
+    shares = np.sort(parts.sum((1, 3), dtype=np.intp), axis=None) / (h * w)
     return bool(shares[1] >= EVEN * share)
 
 

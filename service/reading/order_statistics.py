@@ -26,15 +26,15 @@ def quantiles(values: npt.NDArray[Any], *shares: float) -> list[float]:
     """
     ranked = sampled(values)
     last = len(ranked) - 1
-    ranks = [int(share * last) for share in shares]
-    next_ranks = [min(rank + 1, last) for rank in ranks]
     if len(ranked) < SORTED:
         ranked.sort()
     else:
-        ranked.partition(ranks + next_ranks)
+        ranks = [int(share * last) for share in shares]
+        ranked.partition(ranks + [min(rank + 1, last) for rank in ranks])
     result = []
-    for share, rank, next_rank in zip(shares, ranks, next_ranks, strict=True):
-        low, high = float(ranked[rank]), float(ranked[next_rank])
+    for share in shares:
+        rank = int(share * last)
+        low, high = float(ranked[rank]), float(ranked[min(rank + 1, last)])
         result.append(low + (high - low) * (share * last - rank))
     return result
 
