@@ -46,14 +46,18 @@ def median(values: npt.NDArray[Any]) -> float:
 
 def sampled(values: npt.NDArray[Any], most: int = SAMPLE) -> npt.NDArray[Any]:
     """Return a copy of at most so many values, which are evenly spaced in an array."""
-    flat = values.reshape(-1)
-    return flat[:: max(1, -(-len(flat) // most))].copy()
+    if values.size <= most:
+        return values.flatten()
+    return values.reshape(-1)[:: -(-values.size // most)].copy()
 
 
 def within(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """Return the values in a mask, by a sample if it has enough of them."""
-    chosen = sampled(values)[sampled(mask)]
-    return chosen if len(chosen) >= MIN_SAMPLE else values[mask]
+    if values.size > SAMPLE:
+        chosen = sampled(values)[sampled(mask)]
+        if len(chosen) >= MIN_SAMPLE:
+            return chosen
+    return values[mask]
 
 
 def from_top(values: npt.NDArray[np.float32], *ranks: int) -> list[float]:

@@ -174,16 +174,17 @@ class Components:
         self.runs = runs = morphology.horizontal_runs(mask)
         self.label = morphology.label_runs(runs, w)
         self.area = self._sum(runs.length)
+        sides = np.zeros((4, len(self.area)), np.intp)
+        self.top, self.left, self.bottom, self.right = sides
         # of the values for one index, the last is assigned; runs are in reading order
-        self.top, self.bottom = np.empty_like(self.area), np.empty_like(self.area)
         self.top[self.label[::-1]] = runs.row[::-1]
         self.bottom[self.label] = runs.row + 1
-        self.left, self.right = np.full_like(self.area, w), np.zeros_like(self.area)
+        self.left += w
         np.minimum.at(self.left, self.label, runs.start)
         np.maximum.at(self.right, self.label, runs.end)
         self.size = np.maximum(self.bottom - self.top, self.right - self.left)
         # whether each touches the border of the picture
-        self.touches = (self.top == 0) | (self.left == 0) | (self.bottom == h) | (self.right == w)
+        self.touches = (sides == [[0], [0], [h], [w]]).any(0)
 
     def _sum(self, values: Ints) -> Ints:
         """Sum the values of each component's runs."""
