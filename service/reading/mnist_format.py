@@ -12,7 +12,6 @@ from service.reading.morphology import (
     Grey,
     Mask,
     bounding_box,
-    clipped,
     closing,
     dilation,
     padded,
@@ -116,7 +115,7 @@ def to_mnist_format(ink: Grey, mask: Mask) -> npt.NDArray[np.uint8]:
     # strokes reach white, as MNIST's do
     strokes = small[small > STROKE_SHARE * small.max()]
     white = max(*quantiles(strokes, WHITE_QUANTILE), MIN_WHITE)
-    return _centre(clipped(small / np.float32(white)))
+    return _centre((small / np.float32(white)).clip(0, 1))
 
 
 def _resize(ink: Grey, size: tuple[int, int], resampling: Image.Resampling) -> Grey:
@@ -125,9 +124,9 @@ def _resize(ink: Grey, size: tuple[int, int], resampling: Image.Resampling) -> G
         # as fromarray does, which takes longer
         picture = Image.frombuffer("F", ink.shape[::-1], ink.copy(), "raw", "F", 0, 1)
         resized = picture.resize(size[::-1], resampling).tobytes()
-        return clipped(np.frombuffer(resized, np.float32).reshape(size))
+        return np.frombuffer(resized, np.float32).reshape(size).clip(0, 1)
     rows, columns = (_weights(*sides, resampling) for sides in zip(ink.shape, size, strict=True))
-    return clipped(rows.dot(ink).dot(columns.T))
+    return rows.dot(ink).dot(columns.T).clip(0, 1)
 
 
 @lru_cache(MAX_WEIGHTS)
@@ -149,7 +148,7 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     if thickens:
         # resizing makes a thin stroke pale: restore its level before thickening it
         (level,) = quantiles(fine[fine > MIN_THIN_INK], THIN_QUANTILE)
-        fine = clipped(fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0)))
+        fine = (fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0))).clip(0, 1)
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels
     before = FINE + (ceil(radius) if thickens else -int(radius) % FINE)

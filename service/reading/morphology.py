@@ -121,11 +121,6 @@ def count_isolated(mask: Mask) -> int:
     return (bits & ~(beside | here << row | here >> row)).bit_count()
 
 
-def clipped(grey: Grey) -> Grey:
-    """Clip levels to [0, 1], faster than np.clip."""
-    return np.minimum(np.maximum(grey, np.float32(0)), np.float32(1))
-
-
 def bounding_box(mask: Mask) -> Box:
     """Return the rows and the columns of the box around the set pixels."""
     # searching bytes takes a tenth of the time of an array operation

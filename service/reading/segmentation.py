@@ -100,7 +100,7 @@ def select_digit(strokes: Strokes) -> Digit:
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
     """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
     (white,) = quantiles(plane[mask], WHITE)
-    return morphology.clipped((plane - np.float32(black)) / np.float32(white - black))
+    return ((plane - np.float32(black)) / np.float32(white - black)).clip(0, 1)
 
 
 def refuse_other_shapes(digit: Digit) -> None:
