@@ -38,14 +38,16 @@ def _extended(a: npt.NDArray[Any], margin: int = 1) -> npt.NDArray[Any]:
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    soft = grey
-    for _ in range(2):  # rows, then columns, beyond which the edge is repeated
-        a, soft = soft, 2 * soft
-        soft[1:] += a[:-1]
-        soft[0] += a[0]
-        soft[:-1] += a[1:]
-        soft[-1] += a[-1]
-        soft = soft.T
+    rows = 2 * grey  # beyond the sides, the edge is repeated
+    rows[1:] += grey[:-1]
+    rows[0] += grey[0]
+    rows[:-1] += grey[1:]
+    rows[-1] += grey[-1]
+    soft: Grey = 2 * rows
+    soft[:, 1:] += rows[:, :-1]
+    soft[:, 0] += rows[:, 0]
+    soft[:, :-1] += rows[:, 1:]
+    soft[:, -1] += rows[:, -1]
     soft *= np.float32(1 / 16)
     return soft
 
