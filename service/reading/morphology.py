@@ -57,13 +57,14 @@ def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
 
     Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
+    widen = np.logical_or if a.dtype == bool else np.maximum
     wide = a.copy()
-    np.maximum(wide[1:], a[:-1], out=wide[1:])
-    np.maximum(wide[:-1], a[1:], out=wide[:-1])
+    widen(wide[1:], a[:-1], out=wide[1:])
+    widen(wide[:-1], a[1:], out=wide[:-1])
     if corners:
         a, wide = wide, wide.copy()
-    np.maximum(wide[:, 1:], a[:, :-1], out=wide[:, 1:])
-    np.maximum(wide[:, :-1], a[:, 1:], out=wide[:, :-1])
+    widen(wide[:, 1:], a[:, :-1], out=wide[:, 1:])
+    widen(wide[:, :-1], a[:, 1:], out=wide[:, :-1])
     return wide
 
 

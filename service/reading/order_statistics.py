@@ -85,7 +85,7 @@ def otsu(grey: npt.NDArray[np.float32]) -> float:
     low, high = float(grey.min()), float(grey.max())
     bins = sampled(grey, OTSU_SAMPLE) - np.float32(low)
     bins *= (OTSU_BINS - 0.01) / (high - low)
-    count = np.bincount(bins.astype(np.uint8), minlength=OTSU_BINS).astype(float)
+    count = np.bincount(bins.astype(np.intp), minlength=OTSU_BINS)
     below, mass = count @ _UP_TO_CUT
     n, total = float(below[-1]), float(mass[-1])
     # the variance between the classes, but for a factor; above the last cut is no pixel
