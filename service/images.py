@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import separate_ink
 from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
@@ -18,7 +17,16 @@ from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_m
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
-from service.reading.scale import Levels, View, closer_crop, closer_row, levels_of, reduced
+from service.reading.scale import (
+    Levels,
+    View,
+    closer_crop,
+    closer_row,
+    levels_of,
+    normalised,
+    reduced,
+    view_of,
+)
 from service.reading.segmentation import (
     FAINT,
     Digit,
@@ -72,9 +80,10 @@ def to_image(
     picture: Image.Image, show: Show = ignore
 ) -> tuple[npt.NDArray[np.uint8], "Found | None"]:
     """Return a picture as an image (28, 28), and what was found; None if it is one already."""
-    if picture.size == IMAGE_SIZE and is_mnist_shaped(levels := levels_of(picture)):
-        return levels, None
-    found = find_digit(picture, show)
+    whole = view_of(picture)
+    if is_mnist_shaped(whole.levels):
+        return whole.levels, None
+    found = find_digit(whole, show)
     return to_mnist_format(found.ink, found.mask), found
 
 
@@ -95,12 +104,12 @@ class Found(NamedTuple):
     marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
 
 
-def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
-    """Find the digit in a picture.
+def find_digit(view: View, show: Show = ignore) -> Found:
+    """Find the digit in a view of a picture.
 
     It is that of the innermost plate, or of the whole picture if the plates have none.
     """
-    whole, *plates = _views(picture)
+    whole, *plates = _views(view)
     for view in reversed(plates):
         show("plate", view.picture)
         with contextlib.suppress(InvalidImage):
@@ -110,12 +119,12 @@ def find_digit(picture: Image.Image, show: Show = ignore) -> Found:
     return _find_at(whole.picture, whole.levels, show)
 
 
-def _views(picture: Image.Image) -> list[View]:
+def _views(view: View) -> list[View]:
     """List a picture and the plates in it; raise NoDigit if it is too small."""
-    size = picture.size
+    size = view.picture.size
     if min(size) < MIN_SIDES[0] or max(size) < MIN_SIDES[1]:
         raise NoDigit(f"the picture has only {size[0]} x {size[1]} pixels")
-    return list(nested_plates(picture))
+    return list(nested_plates(view))
 
 
 def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
@@ -157,7 +166,7 @@ def _segment(levels: Levels, show: Show) -> Digit:
 
 def _strokes(levels: Levels, show: Show) -> Strokes:
     """Find the ink in a picture of working size, and which pixels it covers."""
-    ink = separate_ink(np.asarray(levels, np.float32) / np.float32(MAX_GREY), show)
+    ink = separate_ink(normalised(levels), show)
     show("ink", ink.plane)
     strokes = binarise(ink)
     show("mask", strokes.mask)
@@ -170,7 +179,7 @@ def find_row(picture: Image.Image) -> tuple[Row, View]:
     Return it with the view at whose working size its arrays are. Raises InvalidImage
     where there is no ink.
     """
-    whole, *plates = _views(picture)
+    whole, *plates = _views(view_of(picture))
     for view in reversed(plates):
         with contextlib.suppress(InvalidImage):
             row, closer = _row_at(view)

@@ -1,5 +1,6 @@
 """Separation of ink from its background: colour, polarity, uneven light, shadows."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 NOISY_SHARE, PARTS, EVEN = 0.15, 3, 0.5
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
+MAX_POWERS = 64  # sides whose powers are kept: 3 KB each
 POWERS = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
 RIDGE = np.diag(np.array((0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2), np.float32))
 
@@ -70,6 +72,7 @@ MIN_SHARE, RANGE_QUANTILES = 0.15, (0.02, 0.98)
 # Contrast is scaled to this quantile of the light, but not in light below this level
 # and not by more than this factor.
 BRIGHT_QUANTILE, MIN_LIGHT, MAX_GAIN = 0.9, 0.2, 2.0
+GREY = np.ones(1, np.float32)  # the direction of the only colour of grey levels
 # of the ink's level: pixels above it are ink, on an even background and where shadows
 # were removed
 THRESHOLD, SHADOW_THRESHOLD = 0.3, 0.45
@@ -103,7 +106,7 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
         shown = np.broadcast_to(background, planes.shape)
         show("background", shown.transpose(1, 2, 0).squeeze())
     differences = planes - background
-    direction = ink_direction(differences) if len(planes) > 1 else np.ones(1, np.float32)
+    direction = ink_direction(differences) if len(planes) > 1 else GREY
     difference = _along(direction, differences)
     if max(float(difference.max()), -float(difference.min())) < MIN_CONTRAST:
         raise NoDigit("the picture is blank (one colour or a smooth gradient)")
@@ -112,7 +115,9 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
     is_light = _ink_is_light(bright, difference, may_be_fat=is_one_colour)
     mask = bright if is_light else ~bright
     ink: Grey = difference if is_light else -difference
-    ink = ink - np.float32(median(within(ink, ~mask)))
+    middle = median(within(ink, ~mask))
+    if middle:
+        ink = ink - np.float32(middle)
     if min(ink.shape) >= MIN_SHADOW_SIDE and not _is_even(ink, mask, is_one_colour):
         return Ink(_remove_shadows(_along(direction, planes), is_light, show), SHADOW_THRESHOLD)
     return Ink(ink, THRESHOLD)
@@ -120,6 +125,8 @@ def separate_ink(levels: Grey, show: Show = ignore) -> Ink:
 
 def _along(direction: Grey, planes: Grey) -> Grey:
     """Return the components (h, w) of colours (1 or 3, h, w) along a direction."""
+    if direction is GREY:
+        return planes[0]
     component: Grey = direction @ planes.reshape(len(planes), -1)
     return component.reshape(planes.shape[1:])
 
@@ -169,16 +176,20 @@ def _have_one_colour(points: Grey, common: Grey, size: tuple[int, ...]) -> bool:
 
     size: of the picture, in pixels. In a small one, shadows are not looked for later.
     """
-    is_near = np.abs(points - common[..., np.newaxis]).max(0) < SAME_COLOUR
+    is_near = _distance(points, common[..., np.newaxis]) < SAME_COLOUR
     share = np.count_nonzero(is_near) / is_near.size
     if not NOISY_SHARE < share <= 0.5 or min(size) < MIN_SHADOW_SIDE:
-        return share > 0.5
-    shares = sorted(
-        np.count_nonzero(part) / max(1, part.size)
-        for rows in np.array_split(is_near, PARTS)
-        for part in np.array_split(rows, PARTS, axis=1)
-    )
+        return bool(share > 0.5)
+    h, w = (side // PARTS for side in is_near.shape)
+    parts = is_near[: h * PARTS, : w * PARTS].reshape(PARTS, h, PARTS, w)
+    shares = np.sort(parts.sum((1, 3), dtype=np.intp), axis=None) / (h * w)
     return bool(shares[1] >= EVEN * share)
+
+
+def _distance(values: Grey, colour: Grey) -> Grey:
+    """Return the largest difference of values (1 or 3, ...) from a colour in any channel."""
+    distances = np.abs(values - colour)
+    return distances[0] if len(distances) == 1 else distances.max(0)
 
 
 def _fit_step(side: int) -> int:
@@ -186,6 +197,7 @@ def _fit_step(side: int) -> int:
     return max(1, side // FIT_POINTS)
 
 
+@lru_cache(MAX_POWERS)
 def _powers(side: int) -> Grey:
     """Compute the powers 0, 1 and 2 of the coordinate of each pixel along a side: (3, side).
 
@@ -197,7 +209,7 @@ def _powers(side: int) -> Grey:
 
 def _share_near(values: Grey, colour: Grey) -> float:
     """Return the share of values (1 or 3, n) that count as one colour."""
-    is_near = np.abs(values - colour).max(0) < SAME_COLOUR
+    is_near = _distance(values, colour) < SAME_COLOUR
     return np.count_nonzero(is_near) / len(is_near)
 
 

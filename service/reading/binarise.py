@@ -7,7 +7,7 @@ import numpy as np
 from service.reading.background import MIN_CONTRAST, SPECK, Ink
 from service.reading.errors import NoDigit
 from service.reading.morphology import Grey, Mask, count_isolated, despeckle, propagation, smooth
-from service.reading.order_statistics import from_top, median
+from service.reading.order_statistics import from_top, median, sampled
 
 # standard deviations of the noise: the least of the strongest ink, of the threshold, and
 # of the threshold for pixels that continue a stroke
@@ -26,6 +26,7 @@ FLOOR, NOISY_FLOOR = 0.1, 0.25
 # A normal variable's median deviation is this part of its standard deviation; the norm
 # of the mask of second differences is 6.
 MEDIAN_DEVIATION, DIFFERENCE_NORM = 0.6745, 6
+NOISE_SAMPLE = 4096  # pixels: of more, evenly spaced rows with about so many are enough
 
 
 class Strokes(NamedTuple):
@@ -35,7 +36,6 @@ class Strokes(NamedTuple):
     mask: Mask  # (h, w): which pixels are ink
     level: float  # of strong ink
     floor: float  # the level up to which ink is black in the image
-    soft: Grey  # (h, w): the smoothed ink
 
 
 def binarise(ink: Ink) -> Strokes:
@@ -47,8 +47,7 @@ def binarise(ink: Ink) -> Strokes:
     """
     plane = ink.plane
     noise = estimate_noise(plane)
-    soft = smooth(plane)
-    seen = soft if noise > 0 else plane
+    seen = smooth(plane) if noise > 0 else plane
     level = _ink_level(seen, noise)
     weak, threshold = (
         min(max(ink.threshold * level, deviations * noise), MAX_THRESHOLD * level)
@@ -59,14 +58,13 @@ def binarise(ink: Ink) -> Strokes:
     # counted before smoothing, which spreads grains and joins them
     if may_have_salt and count_isolated(plane > threshold) > MAX_ISOLATED:
         plane = despeckle(plane)
-        soft = smooth(plane)
         mask = plane > threshold
     elif weak < threshold:
         mask = propagation(mask, seen > weak)
     if np.count_nonzero(mask) > MAX_INK * mask.size:
         raise NoDigit("nearly all is ink; leave some background around the digit")
     floor = (NOISY_FLOOR if noise else FLOOR) * threshold
-    return Strokes(plane, mask, level, floor, soft)
+    return Strokes(plane, mask, level, floor)
 
 
 def estimate_noise(plane: Grey) -> float:
@@ -75,9 +73,10 @@ def estimate_noise(plane: Grey) -> float:
     Immerkær, "Fast noise variance estimation", 1996; with the median in place of the
     mean, so that strokes do not count.
     """
-    p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
+    step = max(1, plane.size // NOISE_SAMPLE)
+    p = plane[:-2:step] - 2 * plane[1:-1:step] + plane[2::step]
     p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
-    deviation = median(np.abs(p)) if p.size else 0.0
+    deviation = median(np.abs(sampled(p))) if p.size else 0.0
     return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
 
 

@@ -61,6 +61,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 FIRST_QUARTER_TURN = 5  # orientations from this one on swap width and height
+# in four bytes of red, green, blue and opacity, least first
+OPAQUE, GREEN_RED = np.uint32(0xFF000000), np.uint32(0xFFFF)
 VISIBLE = 0.5  # share of the largest opacity; only pixels above it choose the background
 ONE_COLOUR = 12  # grey levels: the largest standard deviation of a single ink's colour
 PALE = 200  # grey level; paler colours were drawn for a white background
@@ -209,16 +211,19 @@ def _on_background(picture: Image.Image) -> Image.Image:
     If all visible pixels have one colour, the opacity itself is the ink. Otherwise dark
     and very pale colours are placed on white, all others on black.
     """
-    red, green, blue, alpha = picture.split()
+    pixels = np.frombuffer(picture.tobytes(), "<u4")  # red is the lowest byte
+    if np.bitwise_and.reduce(pixels) >= OPAQUE:
+        differences = pixels >> 8  # of each channel from the next one; in place to save memory
+        differences ^= pixels
+        differences &= GREEN_RED
+        return picture.convert("RGB") if differences.any() else picture.getchannel("R")
+    alpha = picture.getchannel("A")
     least, most = np.asarray(alpha.getextrema()).tolist()
-    if least == MAX_GREY:
-        is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
-        return red if is_grey else picture.convert("RGB")
     if most == 0:
         raise NoDigit("the picture is blank (fully transparent)")
-    pixels = np.asarray(reduced(picture)).reshape(-1, 4)
-    is_visible = pixels[:, 3] >= pixels[:, 3].max() * VISIBLE
-    colours = pixels[is_visible, :3].astype(np.float32)
+    colours = np.asarray(reduced(picture)).reshape(-1, 4)
+    is_visible = colours[:, 3] >= colours[:, 3].max() * VISIBLE
+    colours = colours[is_visible, :3].astype(np.float32)
     if least <= MAX_GREY // 2 and (colours.std(axis=0) < ONE_COLOUR).all():
         return alpha
     on_white = colours.mean() <= MAX_GREY / 2 or np.median(colours) > PALE

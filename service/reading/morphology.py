@@ -25,24 +25,29 @@ def padded(a: npt.NDArray[Any], before: int = 1, after: int = 1) -> npt.NDArray[
     return p
 
 
-def _repeated(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Pad (h, w) by one pixel of its own edge."""
-    p = padded(a)
-    p[0], p[-1] = p[1], p[-2]
-    p[:, 0], p[:, -1] = p[:, 1], p[:, -2]
+def _extended(a: npt.NDArray[Any], margin: int = 1) -> npt.NDArray[Any]:
+    """Extend (h, w) by `margin` pixels of its own edge on all sides."""
+    h, w = a.shape
+    p = np.empty((h + 2 * margin, w + 2 * margin), a.dtype)
+    p[margin : margin + h, margin : margin + w] = a
+    p[:margin], p[margin + h :] = p[margin], p[margin + h - 1]
+    p[:, :margin] = p[:, margin : margin + 1]
+    p[:, margin + w :] = p[:, margin + w - 1 : margin + w]
     return p
 
 
 def smooth(grey: Grey) -> Grey:
     """Smooth (h, w) with the 3 x 3 binomial kernel, whose weights are 1, 2, 4 of 16."""
-    p = _repeated(grey)
-    # adding in place saves the memory of four copies
-    rows = 2 * p[1:-1]
-    rows += p[:-2]
-    rows += p[2:]
-    soft: Grey = 2 * rows[:, 1:-1]
-    soft += rows[:, :-2]
-    soft += rows[:, 2:]
+    rows = 2 * grey  # beyond the sides, the edge is repeated
+    rows[1:] += grey[:-1]
+    rows[0] += grey[0]
+    rows[:-1] += grey[1:]
+    rows[-1] += grey[-1]
+    soft: Grey = 2 * rows
+    soft[:, 1:] += rows[:, :-1]
+    soft[:, 0] += rows[:, 0]
+    soft[:, :-1] += rows[:, 1:]
+    soft[:, -1] += rows[:, -1]
     soft *= np.float32(1 / 16)
     return soft
 
@@ -52,12 +57,15 @@ def dilation(a: npt.NDArray[Any], corners: bool = True) -> npt.NDArray[Any]:
 
     Return the maximum over each pixel and its 8 neighbours; without `corners`, its 4.
     """
-    p = _repeated(a)
+    widen = np.logical_or if a.dtype == bool else np.maximum
+    wide = a.copy()
+    widen(wide[1:], a[:-1], out=wide[1:])
+    widen(wide[:-1], a[1:], out=wide[:-1])
     if corners:
-        p = np.maximum(np.maximum(p[:-2], p[1:-1]), p[2:])
-        return np.maximum(np.maximum(p[:, :-2], p[:, 1:-1]), p[:, 2:])
-    vertical = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), a)
-    return np.maximum(np.maximum(p[1:-1, :-2], p[1:-1, 2:]), vertical)
+        a, wide = wide, wide.copy()
+    widen(wide[:, 1:], a[:, :-1], out=wide[:, 1:])
+    widen(wide[:, :-1], a[:, 1:], out=wide[:, :-1])
+    return wide
 
 
 def opening(
@@ -68,22 +76,28 @@ def opening(
     Bright details narrower than the square vanish. With `shrink` and `widen` swapped
     it is the closing, which fills narrow dark details.
     """
-    return _filter_extreme(_filter_extreme(a, size, shrink), size, widen)
-
-
-def _filter_extreme(a: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
-    """Filter by the extreme over size x size pixels; rows first, by doubling."""
     half = size // 2
+    small = _extremes(_extended(a, half), size, shrink)
+    return _extremes(_extended(small, half), size, widen)
+
+
+def closing(mask: Mask, size: int) -> Mask:
+    """Close a mask (h, w), surrounded by unset pixels, with a square of `size` x `size`."""
+    wide = _extremes(padded(mask, size - 1, size - 1), size, np.logical_or)
+    return _extremes(wide, size, np.logical_and)
+
+
+def _extremes(p: npt.NDArray[Any], size: int, pick: Pick) -> npt.NDArray[Any]:
+    """Return the extremes of all windows of size x size pixels; rows first, by doubling."""
     for _ in range(2):
-        p = np.concatenate([a[:1].repeat(half, 0), a, a[-1:].repeat(half, 0)])
         width = 1
         while width * 2 <= size:
             p = pick(p[:-width], p[width:])
             width *= 2
-        rest = size - width
         # two overlapping windows of `width` pixels cover `size`
-        a = (pick(p[: len(p) - rest], p[rest:]) if rest else p).T
-    return a
+        rest = size - width
+        p = (pick(p[:-rest], p[rest:]) if rest else p).T
+    return p
 
 
 def despeckle(grey: Grey) -> Grey:
@@ -92,7 +106,7 @@ def despeckle(grey: Grey) -> Grey:
     Isolated pixels vanish. Lines stay, because each of their pixels has two neighbours
     on the line.
     """
-    p = _repeated(grey)
+    p = _extended(grey)
     h, w = grey.shape
     offsets = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     around = np.stack([p[i : i + h, j : j + w] for i, j in offsets])
@@ -102,21 +116,21 @@ def despeckle(grey: Grey) -> Grey:
 
 def count_isolated(mask: Mask) -> int:
     """Count the set pixels of a mask (h, w) without a set pixel among 8 neighbours."""
-    p = padded(mask).astype(np.int8)
-    p = p[:-2] + p[1:-1] + p[2:]
-    return int(np.count_nonzero(mask & (p[:, :-2] + p[:, 1:-1] + p[:, 2:] == 1)))
-
-
-def clipped(grey: Grey) -> Grey:
-    """Clip levels to [0, 1], faster than np.clip."""
-    return np.minimum(np.maximum(grey, np.float32(0)), np.float32(1))
+    # as one integer of a bit per pixel, a small mask is moved in a tenth of the time
+    row = mask.shape[1] + 2
+    bits = int.from_bytes(np.packbits(padded(mask)).tobytes())
+    beside = bits << 1 | bits >> 1
+    here = bits | beside
+    return (bits & ~(beside | here << row | here >> row)).bit_count()
 
 
 def bounding_box(mask: Mask) -> Box:
     """Return the rows and the columns of the box around the set pixels."""
-    # searching so few bytes takes a tenth of the time of an array operation
-    rows, columns = mask.any(1).tobytes(), mask.any(0).tobytes()
-    return slice(rows.find(1), rows.rfind(1) + 1), slice(columns.find(1), columns.rfind(1) + 1)
+    # searching bytes takes a tenth of the time of an array operation
+    flat, width = mask.tobytes(), mask.shape[1]
+    rows = slice(flat.find(1) // width, flat.rfind(1) // width + 1)
+    columns = mask[rows].any(0).tobytes()
+    return rows, slice(columns.find(1), columns.rfind(1) + 1)
 
 
 def border_share(mask: Mask) -> float:
@@ -167,20 +181,26 @@ def label_runs(runs: Runs, width: int) -> Ints:
     Components are 8-connected.
     """
     stride = width + 2  # keeps the runs of one row from touching those of the next
-    start, end = runs.row * stride + runs.start, runs.row * stride + runs.end
+    row_at = runs.row * stride
+    start, end = row_at + runs.start, row_at + runs.end
     # runs of the next row touch this one unless they end before it or start after it
     first = end.searchsorted(start + stride, "left")
     count = np.maximum(start.searchsorted(end + stride, "right") - first, 0)
     own = np.arange(len(start))
     a = own.repeat(count)
     b = np.arange(len(a)) + (first - count.cumsum() + count)[a]
-    label, one, other = own.copy(), a, b
-    while (one != other).any():
-        np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
+    label, low, high = own.copy(), a, b
+    while len(high):
+        np.minimum.at(label, high, low)
         # replace every label by its root, which is twice as near after each step
         for _ in range(len(own).bit_length()):
             label = label[label]
         one, other = label[a], label[b]
+        apart = (one != other).nonzero()[0]
+        one, other = one[apart], other[apart]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+    if not label.any():  # one component
+        return label
     return ((label == own).cumsum() - 1)[label]
 
 
@@ -212,4 +232,4 @@ def least_share(mask: Mask, n_cells: int) -> float:
     """Return the least share of set pixels in any of n_cells x n_cells cells of a mask (h, w)."""
     h, w = (side // n_cells for side in mask.shape)
     cells = mask[: h * n_cells, : w * n_cells].reshape(n_cells, h, n_cells, w)
-    return float(cells.mean((1, 3)).min())
+    return float(cells.sum((1, 3), dtype=np.intp).min() / (h * w))

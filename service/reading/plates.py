@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.features import MAX_GREY
 from service.reading.background import MIN_CONTRAST
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
-from service.reading.scale import Corners, View, corners_of, view_of
+from service.reading.scale import Corners, View, corners_of, levels_of, normalised, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -54,9 +53,8 @@ class Side(NamedTuple):
         return self.start + max(self.slope, 0) * (self.length - 1)
 
 
-def nested_plates(picture: Image.Image) -> Iterator[View]:
+def nested_plates(view: View) -> Iterator[View]:
     """Yield a picture and its plates, MAX_PLATES at most, each within the one before."""
-    view = view_of(picture, corners_of((0, 0, 1, 1)))
     yield view
     for _ in range(MAX_PLATES):
         corners = find_plate(view.working)
@@ -78,7 +76,7 @@ def find_plate(picture: Image.Image) -> Corners | None:
     factor = max(1, round(max(picture.size) / SEARCH_SIDE))
     small = picture.reduce(factor) if factor > 1 else picture
     small = small if small.mode == "L" else small.convert("L")
-    levels = np.asarray(small, np.float32) / np.float32(MAX_GREY)
+    levels = normalised(levels_of(small))
     if min(levels.shape) < MIN_SIDE or levels.max() - levels.min() < MIN_CONTRAST:
         return None
     bright = levels > otsu(levels)
@@ -94,13 +92,12 @@ def find_plate(picture: Image.Image) -> Corners | None:
 def _cut_of_two_levels(page: Grey) -> float | None:
     """Return the level between a page and a plate of nearly its level (n,), if both are flat."""
     tones = np.sort(page[::SAMPLED])
-    low, high = (tones[int(share * len(tones))] for share in PAGE_TONES)
-    near = NEAR_TONE * (high - low)
-    are_flat = (
-        high - low > MIN_CONTRAST
-        and (np.minimum(abs(tones - low), abs(tones - high)) < near).mean() > FLAT
-    )
-    return (low + high) / 2 if are_flat else None
+    low, high = (float(tones[int(share * len(tones))]) for share in PAGE_TONES)
+    if high - low <= MIN_CONTRAST:
+        return None
+    distance = np.minimum(abs(tones - np.float32(low)), abs(tones - np.float32(high)))
+    n_near = np.count_nonzero(distance < NEAR_TONE * (high - low))
+    return (low + high) / 2 if n_near > FLAT * len(tones) else None
 
 
 def crop_plate(picture: Image.Image, corners: Corners) -> tuple[Image.Image, Corners]:
@@ -134,14 +131,15 @@ def has_strokes(mask: Mask) -> bool:
 
 def _plate_of_class(bright: Mask) -> Corners | None:
     """Find a plate that is bright or dark in a picture (h, w): its corners in pixels."""
-    borders = np.array([np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)])
-    if (borders > ONE_CLASS).all() or (borders < 1 - ONE_CLASS).all():
+    borders = [np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)]
+    if min(borders) > ONE_CLASS or max(borders) < 1 - ONE_CLASS:
         within = bright if borders[0] < 0.5 else ~bright
         if np.count_nonzero(within) < MIN_WITHIN * within.size:
             return None
         return _in_margin(within, ~within)
-    paper, share = (bright, borders) if bright.mean() > 0.5 else (~bright, 1 - borders)
-    return _beside_strips(paper) if share.min() < STRIP else None
+    if 2 * np.count_nonzero(bright) > bright.size:
+        return _beside_strips(bright) if min(borders) < STRIP else None
+    return _beside_strips(~bright) if max(borders) > 1 - STRIP else None
 
 
 def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:

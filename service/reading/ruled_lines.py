@@ -29,38 +29,43 @@ def remove_ruled_lines(mask: Mask) -> Mask:
     Raises InvalidImage where nothing but lines is found.
     """
     rows = _find_lines(mask, may_be_one=False)
-    left = mask & ~rows
+    left = mask if rows is None else mask & ~rows
     # a single upright line is the margin of ruled paper; without ruled lines it is a 1
-    left = left & ~_find_lines(left.T, may_be_one=not rows.any()).T
-    least = max(MIN_REST_PIXELS, MIN_REST * mask.sum())
-    if left.sum() < least and left.sum() < mask.sum():
+    columns = _find_lines(left.T, may_be_one=rows is None)
+    if columns is not None:
+        left = left & ~columns.T
+    if left is mask:
+        return mask
+    n_left, n_before = np.count_nonzero(left), np.count_nonzero(mask)
+    if n_left < max(MIN_REST_PIXELS, MIN_REST * n_before) and n_left < n_before:
         raise NoDigit("the picture holds only ruled lines")
     return left
 
 
-def _find_lines(mask: Mask, may_be_one: bool) -> Mask:
-    """Find the straight lines that cross a mask (h, w) from side to side.
+def _find_lines(mask: Mask, may_be_one: bool) -> Mask | None:
+    """Find the straight lines that cross a mask (h, w) from side to side; None without one.
 
     may_be_one: whether a single line with nothing beside it may be a digit.
     """
     h, w = mask.shape
-    none = np.zeros_like(mask)
     side = max(1, int(w * SIDE))
     if not (mask[:, :side].any() and mask[:, -side:].any()):
-        return none
+        return None
     y, x = np.nonzero(mask)
     rows, profile = _best_slope(mask, y, x)
     thickness = _thin_peaks(profile, h, w)
     if not thickness.any():
-        return none
+        return None
     # where the ink is taller than the line, a stroke crosses it
     hit = _heights(mask)[y, x] <= thickness[rows]
+    if not hit.any():
+        return None
     lines = np.zeros_like(mask)
     lines[y[hit], x[hit]] = True
     n_lines = len(horizontal_runs(thickness[np.newaxis] > 0).row)
     if not (mask & ~lines).any():
-        return none if may_be_one and n_lines == 1 else lines
-    return none if n_lines < N_LINES and _are_bars(mask, lines) else lines
+        return None if may_be_one and n_lines == 1 else lines
+    return None if n_lines < N_LINES and _are_bars(mask, lines) else lines
 
 
 def _are_bars(mask: Mask, lines: Mask) -> bool:

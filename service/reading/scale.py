@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.reading.morphology import Box
+from service.features import MAX_GREY
+from service.reading.morphology import Box, Grey
 
 WORKING_SIDE = 256  # pixels: a picture is averaged down to about this longer side
 MIN_WORKING_SIDE = 8  # pixels: the shorter side is not averaged down below this
@@ -19,6 +20,20 @@ ROW_MARGIN = 0.4  # of the height of a row, around its crop
 
 Levels = npt.NDArray[np.uint8]
 Corners = npt.NDArray[np.float64]  # (4, 2) of x, y: top left, bottom left, bottom right, top right
+
+
+def normalised(levels: Levels) -> Grey:
+    """Return grey levels in [0, 1]."""
+    return np.divide(levels, np.float32(MAX_GREY), dtype=np.float32)
+
+
+def corners_of(box: tuple[int, int, int, int]) -> Corners:
+    """Return the corners of a box: left, top, right and bottom."""
+    left, top, right, bottom = box
+    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
+
+
+WHOLE = corners_of((0, 0, 1, 1))
 
 
 class View(NamedTuple):
@@ -50,7 +65,7 @@ class View(NamedTuple):
         return self.within(np.clip(corners * self.factor / self.picture.size, 0, 1))
 
 
-def view_of(picture: Image.Image, corners: Corners) -> View:
+def view_of(picture: Image.Image, corners: Corners = WHOLE) -> View:
     """Return a view of a picture that shows what is within corners of the whole one."""
     working = reduced(picture)
     levels = levels_of(working)
@@ -62,17 +77,12 @@ def view_of(picture: Image.Image, corners: Corners) -> View:
 def levels_of(picture: Image.Image) -> Levels:
     """Return a picture's levels: (h, w) if all of it is grey, else (3, h, w)."""
     if picture.mode == "L":
-        return np.asarray(picture)
+        # as np.asarray does, which takes longer
+        return np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.size[::-1])
     # work on one plane after the other is much faster than on one pixel after the other
     planes = np.stack([np.asarray(band) for band in picture.split()])
     is_grey = (planes[0] == planes[1]).all() and (planes[0] == planes[2]).all()
     return planes[0] if is_grey else planes
-
-
-def corners_of(box: tuple[int, int, int, int]) -> Corners:
-    """Return the corners of a box: left, top, right and bottom."""
-    left, top, right, bottom = box
-    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
 
 
 def reduction(size: tuple[int, int]) -> int:

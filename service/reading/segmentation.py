@@ -75,6 +75,7 @@ class Digit(NamedTuple):
 
     ink: Grey  # in [0, 1]
     mask: Mask  # of its strokes
+    near: Mask  # the mask, dilated by one pixel, beyond which there is no ink
     marks: Marks
     doubt: Doubt
     without_line: Mask | None  # its strokes without a line below them, if there is one
@@ -89,7 +90,7 @@ def find_marks(strokes: Strokes) -> Marks:
     if not mask.any():
         raise NoDigit("no ink stands out from the background")
     parts = Components(mask)
-    return Marks(strokes, mask, parts, *_choose_main(parts, strokes.plane[mask]))
+    return Marks(strokes, mask, parts, *_choose_main(parts, strokes.plane, mask))
 
 
 def select_digit(strokes: Strokes) -> Digit:
@@ -101,13 +102,15 @@ def select_digit(strokes: Strokes) -> Digit:
     marks = find_marks(strokes)
     kept, doubt = digit_components(marks)
     digit = _mask_of(marks, kept)
-    above = _above_lines(marks.parts, kept)
+    near = morphology.dilation(digit)
+    ink = stretched(strokes.plane, strokes.floor, digit) * near
+    above = _above_lines(marks.parts, kept) if np.count_nonzero(kept) > 1 else None
     without_line = None if above is None else _mask_of(marks, above)
-    return Digit(ink_of(strokes, digit), digit, marks, doubt, without_line)
+    return Digit(ink, digit, near, marks, doubt, without_line)
 
 
 def ink_of(strokes: Strokes, mask: Mask) -> Grey:
-    """Return the ink (h, w) of a digit's strokes in a mask, stretched to [0, 1]."""
+    """Return the ink (h, w) of the strokes in a mask, stretched to [0, 1]."""
     return stretched(strokes.plane, strokes.floor, mask) * morphology.dilation(mask)
 
 
@@ -135,7 +138,7 @@ def _above_lines(parts: "Components", kept: Mask) -> Mask | None:
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
     """Stretch ink (h, w) from black to the level of the strokes in a mask: [0, 1]."""
     (white,) = quantiles(plane[mask], WHITE)
-    return morphology.clipped((plane - np.float32(black)) / np.float32(white - black))
+    return ((plane - np.float32(black)) / np.float32(white - black)).clip(0, 1)
 
 
 def refuse_other_shapes(digit: Digit) -> None:
@@ -143,20 +146,31 @@ def refuse_other_shapes(digit: Digit) -> None:
     n_pixels = np.count_nonzero(digit.mask)
     if n_pixels < MIN_PIXELS:
         raise NoDigit(f"the ink is a speck of {n_pixels} pixels")
-    strokes, without_lines = digit.marks[:2]
-    lines = strokes.mask & ~without_lines
-    near = morphology.dilation(morphology.dilation(digit.mask | lines))
-    rest = within(strokes.soft, ~near)
-    if len(rest) > MIN_REST:
-        (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
-        if spread > MAX_SPREAD * strokes.level:
-            raise NoDigit("the background varies as much as the ink; use plain paper")
+    if _is_in_texture(digit):
+        raise NoDigit("the background varies as much as the ink; use plain paper")
     mask = digit.mask[morphology.bounding_box(digit.mask)]
     height, width = mask.shape
-    if not is_stroke(mask):
+    if morphology.stroke_width(mask) > MAX_PLUMP * max(height, width):
         raise NoDigit("the ink is a blob or a shadow, no stroke")
     if width > MAX_ASPECT * height:
         raise MaybeRow("the ink is a single horizontal line")
+
+
+def _is_in_texture(digit: Digit) -> bool:
+    """Return whether the rest of the picture varies as much as the digit's ink."""
+    strokes, without_lines = digit.marks[:2]
+    near = digit.near
+    if without_lines is not strokes.mask:
+        near = near | morphology.dilation(strokes.mask & ~without_lines)
+    most = MAX_SPREAD * strokes.level
+    # in most pictures, no pixel of the rest is so far from 0, and so none of their means
+    if not ((np.abs(strokes.plane) > most / 2) & ~near).any():
+        return False
+    rest = within(morphology.smooth(strokes.plane), ~morphology.dilation(near))
+    if len(rest) <= MIN_REST:
+        return False
+    (spread,) = quantiles(np.abs(rest - np.float32(median(rest))), ONE_SIGMA)
+    return spread > most
 
 
 def is_stroke(mask: Mask) -> bool:
@@ -174,9 +188,8 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     there are only specks.
     """
     parts, possible, main = marks[2:]
-    if len(possible) == 1:
-        kept = np.ones(1, bool)
-    else:
+    kept = possible
+    if len(possible) > 1:
         kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
         kept[main] = True
     total = parts.area[kept].sum()
@@ -198,16 +211,17 @@ class Components:
         self.runs = runs = morphology.horizontal_runs(mask)
         self.label = morphology.label_runs(runs, w)
         self.area = self._sum(runs.length)
+        sides = np.zeros((4, len(self.area)), np.intp)
+        self.top, self.left, self.bottom, self.right = sides
         # of the values for one index, the last is assigned; runs are in reading order
-        self.top, self.bottom = np.empty_like(self.area), np.empty_like(self.area)
         self.top[self.label[::-1]] = runs.row[::-1]
         self.bottom[self.label] = runs.row + 1
-        self.left, self.right = np.full_like(self.area, w), np.zeros_like(self.area)
+        self.left += w
         np.minimum.at(self.left, self.label, runs.start)
         np.maximum.at(self.right, self.label, runs.end)
         self.size = np.maximum(self.bottom - self.top, self.right - self.left)
         # whether each touches the border of the picture
-        self.touches = (self.top == 0) | (self.left == 0) | (self.bottom == h) | (self.right == w)
+        self.touches = (sides == [[0], [0], [h], [w]]).any(0)
 
     def _sum(self, values: Ints) -> Ints:
         """Sum the values of each component's runs."""
@@ -223,30 +237,29 @@ class Components:
         """Count the pixels of each component within the ellipse that fills a box."""
         y = (2 * self.runs.row + 1 - top - bottom) / (bottom - top)
         half = np.sqrt(np.maximum(1 - y * y, 0)) * (right - left) / 2
-        middle = (left + right) / 2
-        length = np.minimum(self.runs.end, middle + half) - np.maximum(
-            self.runs.start, middle - half
-        )
+        low, high = (left + right) / 2 - half, (left + right) / 2 + half
+        length = np.minimum(self.runs.end, high) - np.maximum(self.runs.start, low)
         return self._sum(np.maximum(length, 0))
 
 
-def _choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
-    """Choose the main component, and which others may be digits or parts of one.
+def _choose_main(parts: Components, plane: Grey, mask: Mask) -> tuple[Mask, int]:
+    """Choose the main component of a mask, and which others may be digits or parts of one.
 
-    ink: the level of each pixel of the components, in reading order.
+    plane: the ink, of the shape of the mask.
     """
     possible = _not_frames(parts)
-    main = _main(parts, possible, ink)
+    main = _main(parts, possible, plane, mask) if len(possible) > 1 else 0
     return possible if parts.touches[main] else possible & ~parts.touches, main
 
 
 def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     """Return whether the kept components, or others beside the main one, may be digits."""
+    height = parts.bottom - parts.top
+    if len(kept) == 1:
+        is_wide = parts.right[0] - parts.left[0] > WIDE * height[0]
+        return Doubt.SHAPE if is_wide else Doubt.NONE
     width = parts.right[kept].max() - parts.left[kept].min()
     is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
-    if len(kept) == 1:
-        return Doubt.SHAPE if is_wide else Doubt.NONE
-    height = parts.bottom - parts.top
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
     others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
@@ -292,18 +305,13 @@ def _not_frames(parts: Components) -> Mask:
     return np.ones_like(result)
 
 
-def _main(parts: Components, possible: Mask, ink: Grey) -> int:
-    """Choose the component that is largest, strongest and closest to the centre.
-
-    ink: as in _choose_main.
-    """
-    if len(possible) == 1:
-        return 0
+def _main(parts: Components, possible: Mask, plane: Grey, mask: Mask) -> int:
+    """Choose the component that is largest, strongest and closest to the centre."""
     h, w = parts.shape
     y = (parts.top + parts.bottom) / 2 / h - 0.5
     x = (parts.left + parts.right) / 2 / w - 0.5
     first = np.cumsum(parts.runs.length) - parts.runs.length
-    strength = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
+    strength = np.bincount(parts.label, np.add.reduceat(plane[mask], first)) / parts.area
     score = parts.area * strength**2 * (1 - CENTRAL * np.hypot(y, x))
     return int((score * np.where(parts.touches, TOUCHING, 1) * possible).argmax())
 

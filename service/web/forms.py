@@ -82,17 +82,18 @@ def plain_files(content_type: str, body: bytes, most: int) -> list[Part] | None:
     if not boundary:
         return None
     mark = b"--" + boundary[1].encode()
-    parts = (b"\r\n" + body).split(b"\r\n" + mark)
-    # the mark anywhere else might be a delimiter to a lenient parser
-    if parts[0] or parts[-1] not in _ENDS or body.count(mark) != len(parts) - 1:
-        return None
-    if not 0 < len(parts) - 2 <= most:
+    start, *parts = body.split(mark)
+    end = parts.pop() if parts else b""
+    if start or end not in _ENDS or not 0 < len(parts) <= most:
         return None
     names, files = set(), []
-    for part in parts[1:-1]:
-        head, blank, file = part.partition(b"\r\n\r\n")
-        found = _HEAD.fullmatch(head)
-        if not found or not blank or not (found[2] or begins_like_picture(file)):
+    for part in parts:
+        # the mark anywhere else might be a delimiter to a lenient parser
+        blank = part.find(b"\r\n\r\n", 0, -2)
+        if blank < 0 or not part.endswith(b"\r\n"):
+            return None
+        found, file = _HEAD.fullmatch(part, 0, blank), part[blank + 4 : -2]
+        if not found or not (found[2] or begins_like_picture(file)):
             return None
         names.add(found[1])
         # as Werkzeug reads it

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.reading.mnist_format import is_mnist_shaped, to_mnist_format
+from service.reading.mnist_format import SMALL_SIDE, _resize, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import dilation, horizontal_runs, label_runs
 
 
@@ -48,6 +48,15 @@ def test_strokes_are_brought_near_mnists_width(width):
 
     drawn = image[6].sum() / 255  # across the upright stroke
     assert 1.8 <= drawn <= 6.1
+
+
+@pytest.mark.parametrize("side", [SMALL_SIDE, SMALL_SIDE + 1])
+@pytest.mark.parametrize("resampling", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_small_and_large_ink_is_resized_as_pillow_resizes_it(side, resampling):
+    ink = np.random.default_rng(0).random((side, 9), np.float32)
+
+    expected = np.asarray(Image.fromarray(ink).resize((7, 20), resampling))
+    np.testing.assert_allclose(_resize(ink, (20, 7), resampling), expected.clip(0, 1), atol=1e-6)
 
 
 def drawn_strokes(strokes: str, pen: int) -> tuple[np.ndarray, np.ndarray]:

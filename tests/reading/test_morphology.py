@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.reading.morphology import (
+    bounding_box,
+    closing,
     count_isolated,
     despeckle,
     dilation,
@@ -12,6 +14,7 @@ from service.reading.morphology import (
     label_runs,
     largest_share,
     opening,
+    padded,
     propagation,
     stroke_width,
 )
@@ -69,6 +72,27 @@ def test_opening_removes_narrower_details_and_keeps_wider_ones(size):
 
     np.testing.assert_array_equal(kept[:16], a[:16])
     assert not kept[16:].any()
+
+
+@given(masks, st.sampled_from([1, 3, 5, 7]))
+def test_closing_fills_what_an_opening_of_the_background_removes(mask, size):
+    around = padded(mask, size, size)
+
+    expected = ~opening(~around, size)[size:-size, size:-size]
+    np.testing.assert_array_equal(closing(mask, size), expected)
+
+
+@given(masks.filter(np.any))
+def test_the_bounding_box_is_the_smallest_that_holds_the_mask(mask):
+    box = bounding_box(mask)
+
+    assert mask[box].sum() == mask.sum()
+    assert all(mask[box].any(axis)[[0, -1]].all() for axis in (0, 1))
+
+
+@given(masks)
+def test_isolated_pixels_are_components_of_one_pixel(mask):
+    assert count_isolated(mask) == np.count_nonzero(np.bincount(flood(mask)[mask]) == 1)
 
 
 def test_dilation_reaches_four_or_eight_neighbours():

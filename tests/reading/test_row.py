@@ -11,7 +11,7 @@ SIDE = 60
 
 def row_of(mask: np.ndarray):
     ink = mask.astype(np.float32)
-    return select_row(find_marks(Strokes(ink, mask, 1.0, 0.0, ink)))
+    return select_row(find_marks(Strokes(ink, mask, 1.0, 0.0)))
 
 
 def ring(width: int = 24, height: int = 40, pen: int = 5) -> np.ndarray:

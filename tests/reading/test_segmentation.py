@@ -23,7 +23,7 @@ def five() -> np.ndarray:
 
 def kept(mask: np.ndarray) -> np.ndarray:
     ink = mask.astype(np.float32)
-    return select_digit(Strokes(ink, mask, 1.0, 0.0, ink)).mask
+    return select_digit(Strokes(ink, mask, 1.0, 0.0)).mask
 
 
 def test_parts_of_a_digit_stay_together(five):
@@ -80,7 +80,7 @@ def test_a_0_with_a_dot_is_no_circle_around_a_digit(half):
 
 def without_line(mask: np.ndarray) -> np.ndarray | None:
     ink = mask.astype(np.float32)
-    return select_digit(Strokes(ink, mask, 1.0, 0.0, ink)).without_line
+    return select_digit(Strokes(ink, mask, 1.0, 0.0)).without_line
 
 
 @pytest.mark.parametrize("lines", [[80], [80, 88], [78, 84, 90]])

@@ -19,6 +19,7 @@ WITHOUT_LENGTH = (0x01, 0xD8)  # a temporary marker, and a repeated start
 # any marker except restarts and stuffed zeros, which belong to a scan
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 EXIF_NAME, XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+FILL = b"\xff"
 JFIF_BYTES = 12  # without the size of its thumbnail
 COMPONENT_BYTES = 3  # in a frame: number, sampling factors, quantisation table
 COEFFICIENT_BYTES = 2  # of each sample, where several scans describe a block
@@ -34,7 +35,8 @@ PADDING = bytes(range(1, 0xFF)) * 4
 
 def walk(upload: bytes) -> Container:
     """Keep the frame, the tables, the scans and the colour transform of a JPEG."""
-    kept, frame_kind, frame, n_scans, n_tables = [START], 0, b"", 0, 0
+    kept: list[bytes | memoryview] = [START]
+    frame_kind, frame, n_scans, n_tables = 0, b"", 0, 0
     exif = xmp = None
     has_end = False
     for kind, content, coded in _segments(upload):
@@ -93,7 +95,7 @@ def _segment(kind: int, content: bytes) -> tuple[bytes, bytes]:
     return struct.pack(">BBH", 0xFF, kind, len(content) + 2), content
 
 
-def _segments(upload: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+def _segments(upload: bytes) -> Iterator[tuple[int, bytes, bytes | memoryview]]:
     """Yield each segment's marker, its content, and the coded data of a scan."""
     at = len(START)
     for _ in range(MAX_PARTS):
@@ -110,11 +112,13 @@ def _segments(upload: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         content, at = upload[at + 2 : at + length], at + length
         if at > len(upload) or length < 2:
             raise InvalidImage("the picture is damaged: a JPEG segment is cut off")
-        coded = b""
+        coded: bytes | memoryview = b""
         if kind == SCAN:
             following = MARKER.search(upload, at)
             end = following.start() if following else len(upload)
-            # fill bytes may stand before the next marker
-            coded, at = upload[at:end].rstrip(b"\xff"), end
+            start, at = at, end
+            if upload.endswith(FILL, start, end):  # before the next marker
+                end = start + len(upload[start:end].rstrip(FILL))
+            coded = memoryview(upload)[start:end]  # no copy
         yield kind, content, coded
     raise too_many("JPEG segments", MAX_PARTS)
