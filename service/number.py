@@ -1,6 +1,7 @@
 """Numbers: the segmentation of a row of digits that the model finds the likeliest."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +19,14 @@ from service.reading.row import Key, Row, Segment, select_row
 from service.reading.scale import Corners, levels_of
 from service.reading.segmentation import Doubt, Marks
 from service.reading.stages import Show, ignore
+from service.reading.turns import turned
 
 MAX_DIGITS = 20
 # images that are scored for one picture before cuts, and after them; segments that are
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.96  # the score at which a segment, or a picture, is one digit
+SURE, SURE_ALONE = 0.98, 0.93  # the score at which a segment, or a picture, is one digit
 WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
@@ -35,7 +37,8 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-UNLIKELY = 0.02  # P(digit) below which a wide shape is refused: it may be several that touch
+DOUBT = 1.0  # the logarithm of how much likelier one digit must be than several
+TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
@@ -84,12 +87,14 @@ Segments = dict[Key, Scored]
 
 
 class Path(NamedTuple):
-    """The likeliest segmentation of a row, and shares of the likelihood of all."""
+    """The likeliest segmentation of a row, and how likely it is."""
 
     segments: list[Segment]
     digits: list[Scored]
     share: float  # of the segmentations that read the same
-    several: float  # of those of several digits
+    # the logarithms of the likelihoods of several digits, and of one
+    several: float
+    alone: float
 
     @property
     def probability(self) -> float:
@@ -181,39 +186,52 @@ def read_with_scores(
         _refuse_several(picture, found.marks, classifier)
     if found and found.doubt == Doubt.SHAPE:
         scores = classifier.score(image[np.newaxis])
-        _refuse_wide(picture, scores, found.marks, classifier)
+        if _scored(image[np.newaxis], scores, classifier)[0].score < SURE_ALONE:
+            image, scores = _upright(picture, image, found.marks, classifier)
     show("28x28", image)
     return image, scores
 
 
-def _refuse_wide(
-    picture: Image.Image, scores: Scores, marks: Marks | None, classifier: Classifier
-) -> None:
-    """Raise InvalidImage if a wide shape with scores (1,) may be several digits.
+def _upright(
+    picture: Image.Image, image: Images, marks: Marks | None, classifier: Classifier
+) -> tuple[Images, Scores]:
+    """Return a wide shape's image, turned if it is no digit otherwise, and its scores (1,).
 
-    One that the classifier refuses is left to it: it says how unlike a digit the shape is.
+    Raises InvalidImage if it may be several digits. One that the classifier refuses is
+    left to it: it says how unlike a digit the shape is.
     """
-    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
-    if scores.probabilities.max() * p >= SURE_ALONE:
-        return
-    _refuse_several(picture, marks, classifier)
-    if p < UNLIKELY and not classifier.refused(scores):
+    images = np.stack([image, *(turned(image, degrees) for degrees in TURNS)])
+    probabilities, is_digit = scores = classifier.score(images)
+    alone = _scored(images, scores, classifier)
+    is_refused = 0 in classifier.refused(scores)
+    if _refuse_several(picture, marks, classifier, alone) and not is_refused:
         raise NoDigit(WIDE_SHAPE)
+    best = max(range(len(alone)), key=lambda i: alone[i].score)
+    i = best if is_refused and alone[best].score >= SURE_ALONE else 0
+    one = slice(i, i + 1)
+    return images[i], Scores(probabilities[one], None if is_digit is None else is_digit[one])
 
 
-def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:
+def _refuse_several(
+    picture: Image.Image, marks: Marks | None, classifier: Classifier, alone: Sequence[Scored] = ()
+) -> bool:
     """Raise InvalidImage if a picture is likely to hold more than one digit.
 
-    marks: what was found in it, if it shows all digits.
+    marks: what was found in it, if it shows all digits; alone: the same as one digit.
+    Return whether it may hold several that are not clear.
     """
     try:
         row = select_row(marks) if marks else find_row(picture)[0]
         path = segment(row, classifier)
     except InvalidImage:
-        return
+        return False
+    whole = row.whole()
+    one = max([path.alone, *(_log_likelihood(whole, each) for each in alone)])
+    if path.several < one - DOUBT:
+        return False
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
-    if n_digits < 2 or path.several < LIKELY:
-        return
+    if n_digits < 2:
+        return True
     if row.has_several_rows:
         raise NoDigit(ROWS)
     if n_digits > MAX_DIGITS:
@@ -250,14 +268,20 @@ def _score(row: Row, classifier: Classifier, scores: Segments) -> list[Segment]:
     for first in range(0, len(new), BLOCK):
         block = new[first : first + BLOCK]
         images = np.stack([row.image(each) for each in block])
-        probabilities, is_digit = classifier.score(images)
-        if is_digit is None:
-            is_digit = probabilities.max(axis=1)
-        is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
-        is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
-        rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
-        scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
+        scored = _scored(images, classifier.score(images), classifier)
+        scores |= zip([each.key for each in block], scored, strict=True)
     return segments
+
+
+def _scored(images: Images, scores: Scores, classifier: Classifier) -> list[Scored]:
+    """List what scores say of each of some images (n, 28, 28)."""
+    probabilities, is_digit = scores
+    if is_digit is None:
+        is_digit = probabilities.max(axis=1)
+    is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
+    is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
+    rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
+    return [Scored(*row) for row in rows]
 
 
 def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path:
@@ -289,13 +313,14 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
     total[0] = same[0, 0] = 0
     one = -np.inf
     for each, gain in zip(segments, gains, strict=True):
-        total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
         further = np.where(read == scores[each.key].digit, same[each.first, :-1] + gain, -np.inf)
         same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
         if each.last - each.first == n_pieces:
             one = gain
-    share, single = np.exp([same[-1, -1] - total[-1], one - total[-1]]).tolist()
-    return Path(chosen, digits, share, 1 - single)
+        else:
+            total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
+    share = math.exp(same[-1, -1] - np.logaddexp(total[-1], one))
+    return Path(chosen, digits, share, float(total[-1]), one)
 
 
 def _log_likelihood(segment: Segment, scored: Scored) -> float:

@@ -67,26 +67,39 @@ class Row:
         """Yield what may be one digit."""
         boxes = self.boxes()
         low, high = HEIGHTS
-        gaps = boxes[1:, 1] - np.maximum.accumulate(boxes[:, 3])[:-1]
         for first, start in enumerate(self.order):
             for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
-                top, left = boxes[first:last, :2].min(0).tolist()
-                bottom, right = boxes[first:last, 2:].max(0).tolist()
-                height = (bottom - top) / self.height
+                segment = self._segment(boxes, first, last)
                 is_one = last == first + 1
-                if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
+                if segment.width > MAX_WIDTH * max(segment.height, 1) and not is_one:
                     break
                 is_part = any(piece in self.cut_off for piece in self.order[first : first + 2])
-                if is_part and not is_one and right - left < MIN_PART * self.height:
+                if is_part and not is_one and segment.width < MIN_PART:
                     continue
                 if start in self.halves and not self.halves.isdisjoint(self.order[last : last + 1]):
                     continue
-                if is_one or low <= height <= high:
-                    key = tuple(self.order[first:last])
-                    box = slice(top, bottom), slice(left, right)
-                    width, crossed = (right - left) / self.height, self.cut_off.get(start, 0.0)
-                    gap = float(gaps[first : last - 1].max(initial=0)) / self.height
-                    yield Segment(first, last, key, box, height, width, gap, crossed)
+                if is_one or low <= segment.height <= high:
+                    yield segment
+
+    def whole(self) -> Segment:
+        """Return all pieces as one segment."""
+        return self._segment(self.boxes(), 0, len(self.order))
+
+    def _segment(self, boxes: Ints, first: int, last: int) -> Segment:
+        """Join consecutive pieces, of all whose boxes (n, 4) are given."""
+        top, left = boxes[first:last, :2].min(0).tolist()
+        bottom, right = boxes[first:last, 2:].max(0).tolist()
+        gaps = boxes[first + 1 : last, 1] - np.maximum.accumulate(boxes[first : last - 1, 3])
+        return Segment(
+            first,
+            last,
+            tuple(self.order[first:last]),
+            (slice(top, bottom), slice(left, right)),
+            height=(bottom - top) / self.height,
+            width=(right - left) / self.height,
+            gap=float(gaps.max(initial=0)) / self.height,
+            crossed=self.cut_off.get(self.order[first], 0.0),
+        )
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""

@@ -40,7 +40,7 @@ MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
-WIDE, COMPANION = 0.85, 0.5
+WIDE, COMPANION = 0.7, 0.5
 MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
 
 
