@@ -37,7 +37,7 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-DOUBT = 1.0  # the logarithm of how much likelier one digit must be than several
+DOUBT = 0.6  # the logarithm of how much likelier one digit must be than several
 TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
