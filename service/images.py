@@ -172,7 +172,7 @@ def find_row(picture: Image.Image) -> tuple[Row, View]:
 def _row_at(view: View) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
     row = select_row(find_marks(_strokes(view.levels, ignore)))
-    crop = closer_row(view, bounding_box(row.label > 0))
+    crop = closer_row(view, row.box())
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):

@@ -12,7 +12,7 @@ from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
 from service.reading.decode import MAX_PIXELS, decode, upright_size
-from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
+from service.reading.errors import MaybeRow, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment, select_row
@@ -26,7 +26,10 @@ MAX_DIGITS = 20
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.93  # the score at which a segment, or a picture, is one digit
+SURE = 0.98  # the score at which a segment is one digit
+# the logarithm of the likelihood at which a picture is one digit, and the score at which
+# one that is refused is a digit on a slope
+PLAIN, UPRIGHT = -0.4, 0.95
 WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
@@ -36,15 +39,17 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 # logarithms of its height and width; a 1 is no wider than others, and may be narrower
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
+NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-DOUBT = 0.6  # the logarithm of how much likelier one digit must be than several
+DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
 TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNLIKE = "a part of the number does not look like a digit"
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
 WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
-MORE = f"the number has more than {MAX_DIGITS} digits"
+MORE = f"the number has more than {MAX_DIGITS} digits; send parts of it"
+SIGN = "a mark beside the digits is no digit, such as a point or a minus; send digits alone"
 ROWS = "the picture holds several rows of digits; send one row"
 
 
@@ -105,7 +110,7 @@ class Path(NamedTuple):
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
     """Read one upload as a number: a row of 1 to MAX_DIGITS digits.
 
-    Raises what read_image raises, and NoDigit for several rows, for more digits, and
+    Raises what read_image raises, and InvalidImage for several rows, for more digits, and
     for ink that does not look like digits.
     """
     picture = decode(upload, max_pixels)
@@ -114,9 +119,9 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         return _one_digit(levels, classifier)
     row, view = find_row(picture)
     if row.has_several_rows:
-        raise NoDigit(ROWS)
+        raise InvalidImage(ROWS)
     path = segment(row, classifier)
-    _refuse_unclear(path, classifier)
+    _refuse_unclear(row, path, classifier)
     size = upright_size(upload)
     digits = [
         DigitAt(
@@ -130,16 +135,36 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     return Number(digits, path.probability)
 
 
-def _refuse_unclear(path: Path, classifier: Classifier) -> None:
-    """Raise NoDigit for a segmentation that is hardly a number."""
+def _refuse_unclear(row: Row, path: Path, classifier: Classifier) -> None:
+    """Raise InvalidImage for a segmentation that is hardly a number."""
+    if len(row.signs) or _has_sign(row, path, classifier):
+        raise InvalidImage(SIGN)
     least = classifier.detector.threshold if classifier.detector else LEAST
-    if any(digit.is_digit < least for digit in path.digits):
-        raise NoDigit(UNLIKE)
+    if not path.digits or any(digit.is_digit < least for digit in path.digits):
+        raise InvalidImage(UNLIKE)
     if len(path.digits) > MAX_DIGITS:
-        raise NoDigit(MORE)
+        raise InvalidImage(MORE)
     has_cut = any(each.crossed > 0 for each in path.segments)
     if path.probability < (CLEAR_CUT if has_cut else CLEAR):
-        raise NoDigit(UNCLEAR)
+        raise InvalidImage(UNCLEAR)
+
+
+def _has_sign(row: Row, path: Path, classifier: Classifier) -> bool:
+    """Return whether a digit is as clear without one of its parts that may be a sign."""
+    joined = [
+        (row.without(segment, piece), digit)
+        for segment, digit in zip(path.segments, path.digits, strict=True)
+        for piece in row.small.intersection(segment.key)
+        if len(segment.key) > 1
+    ]
+    if not joined:
+        return False
+    images = np.stack([row.image(segment) for segment, _ in joined])
+    without = _scored(images, classifier.score(images), classifier)
+    return any(
+        each.digit == digit.digit and each.score >= max(LIKELY, digit.score - NEEDLESS)
+        for each, (_, digit) in zip(without, joined, strict=True)
+    )
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:
@@ -186,7 +211,9 @@ def read_with_scores(
         _refuse_several(picture, found.marks, classifier)
     if found and found.doubt == Doubt.SHAPE:
         scores = classifier.score(image[np.newaxis])
-        if _scored(image[np.newaxis], scores, classifier)[0].score < SURE_ALONE:
+        (one,) = _scored(image[np.newaxis], scores, classifier)
+        h, w = found.mask.shape
+        if _log_likelihood(one, 1, w / h) < PLAIN:
             image, scores = _upright(picture, image, found.marks, classifier)
     show("28x28", image)
     return image, scores
@@ -205,9 +232,9 @@ def _upright(
     alone = _scored(images, scores, classifier)
     is_refused = 0 in classifier.refused(scores)
     if _refuse_several(picture, marks, classifier, alone) and not is_refused:
-        raise NoDigit(WIDE_SHAPE)
+        raise InvalidImage(WIDE_SHAPE)
     best = max(range(len(alone)), key=lambda i: alone[i].score)
-    i = best if is_refused and alone[best].score >= SURE_ALONE else 0
+    i = best if is_refused and alone[best].score >= UPRIGHT else 0
     one = slice(i, i + 1)
     return images[i], Scores(probabilities[one], None if is_digit is None else is_digit[one])
 
@@ -222,25 +249,34 @@ def _refuse_several(
     """
     try:
         row = select_row(marks) if marks else find_row(picture)[0]
-        path = segment(row, classifier)
     except InvalidImage:
         return False
+    if row.has_several_rows:
+        return _refuse_rows(row, classifier)
+    path = segment(row, classifier)
     whole = row.whole()
-    one = max([path.alone, *(_log_likelihood(whole, each) for each in alone)])
-    if path.several < one - DOUBT:
+    one = (_log_likelihood(each, whole.height, whole.width) for each in alone)
+    if path.several < max(path.alone, *one, -np.inf) - DOUBT:
         return False
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits < 2:
         return True
-    if row.has_several_rows:
-        raise NoDigit(ROWS)
-    if n_digits > MAX_DIGITS:
-        raise NoDigit(MORE)
+    _refuse_unclear(row, path, classifier)
     raise SeveralDigits(n_digits)
 
 
+def _refuse_rows(row: Row, classifier: Classifier) -> bool:
+    """Raise InvalidImage if several rows hold more than one digit; else return False."""
+    pieces = [each for each in row.segments() if len(each.key) == 1]
+    images = np.stack([row.image(each) for each in pieces[:MAX_SEGMENTS]])
+    scored = _scored(images, classifier.score(images), classifier)
+    if sum(each.score >= LIKELY for each in scored) > 1:
+        raise InvalidImage(ROWS)
+    return False
+
+
 def segment(row: Row, classifier: Classifier) -> Path:
-    """Find the likeliest segmentation of a row.
+    """Find the likeliest segmentation of a row; it is empty if none was scored.
 
     Only pieces that are wide, or not surely a digit by themselves, are cut.
     """
@@ -287,10 +323,15 @@ def _scored(images: Images, scores: Scores, classifier: Classifier) -> list[Scor
 def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path:
     """Choose consecutive segments of the largest product of likelihoods.
 
-    Raises NoDigit if no segments cover the row.
+    There are none if too many may be chosen from.
     """
     segments = sorted(segments, key=lambda each: each.first)
-    gains = [_log_likelihood(each, scores[each.key]) for each in segments]
+    gains = [
+        _log_likelihood(scores[each.key], each.height, each.width)
+        - CUT_LOSS * (each.crossed > 0)
+        - GAP_LOSS * each.gap
+        for each in segments
+    ]
     # up to each piece: the largest product, and its last segment
     best = np.full(n_pieces + 1, -np.inf)
     best[0] = 0
@@ -300,7 +341,7 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
             best[each.last] = best[each.first] + gain
             before[each.last] = each
     if n_pieces not in before:
-        raise NoDigit(UNLIKE)
+        return Path([], [], 0, -math.inf, -math.inf)
     chosen = [before[n_pieces]]
     while chosen[0].first:
         chosen.insert(0, before[chosen[0].first])
@@ -323,18 +364,16 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
     return Path(chosen, digits, share, float(total[-1]), one)
 
 
-def _log_likelihood(segment: Segment, scored: Scored) -> float:
-    """Compute the logarithm of the likelihood that a segment is a digit of its row.
+def _log_likelihood(scored: Scored, height: float, width: float) -> float:
+    """Compute the logarithm of the likelihood that ink is a digit of its row.
 
-    The detector's part of it is a likelihood ratio: a part of a digit, or two digits,
-    are none.
+    height, width: of the row's height. The detector's part of it is a likelihood ratio: a
+    part of a digit, or two digits, are none.
     """
     p = max(float(scored.probabilities.max()), LEAST)
     is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
     ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
-    height = math.log(segment.height) / HEIGHT_SPREAD
-    width = math.log(segment.width / WIDTH) / WIDTH_SPREAD
+    x, y = math.log(width / WIDTH) / WIDTH_SPREAD, math.log(height) / HEIGHT_SPREAD
     if scored.is_one:
-        width = max(width, 0.0)
-    loss = CUT_LOSS * (segment.crossed > 0) + GAP_LOSS * segment.gap
-    return math.log(p) + DETECTOR_WEIGHT * ratio - (height * height + width * width) / 2 - loss
+        x = max(x, 0.0)
+    return math.log(p) + DETECTOR_WEIGHT * ratio - (x * x + y * y) / 2

@@ -13,12 +13,19 @@ from service.reading.cuts import find_cuts
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.order_statistics import median
-from service.reading.segmentation import FAINT, Components, Marks, is_stroke, least_area, stretched
+from service.reading.segmentation import (
+    CLOSE,
+    FAINT,
+    Components,
+    Marks,
+    is_stroke,
+    least_area,
+    stretched,
+)
 
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
-CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
 FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 # of the height of the row: no narrower shape is two digits, or three
@@ -27,6 +34,11 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
+# A sign or a point beside the digits: of a square as wide as the strokes, and of their
+# level, a smaller or fainter mark is dirt; of the height of the row, a comma is at most so
+# much lower, and a mark in a digit's columns that is so close to it is a part of it
+SIGN_AREA, SIGN_LEVEL, SIGN_BELOW, SIGN_GAP = 0.45, 0.5, 0.15, 0.15
+IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
 
@@ -51,8 +63,9 @@ class Row:
     ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
     labels from left to right; cut_off: the ink that the cut crosses at
     which each begins, of those that begin at one; halves: those of them that were cut off
-    what is too narrow for three digits; height: pixels, of a
-    usual digit.
+    what is too narrow for three digits; small: those that may be signs beside the digits;
+    signs: boxes (n, 4) of what is beside them, as in `boxes`; height: pixels, of a usual
+    digit.
     """
 
     ink: Grey
@@ -60,6 +73,8 @@ class Row:
     order: list[int]
     cut_off: dict[int, float]
     halves: set[int]
+    small: set[int]
+    signs: Ints
     height: float
     has_several_rows: bool
 
@@ -129,6 +144,20 @@ class Row:
             return np.zeros(IMAGE_SIZE, np.uint8)
         return to_mnist_format(ink[box], mask[box])
 
+    def without(self, segment: Segment, piece: int) -> Segment:
+        """Return a segment of several pieces without one of them."""
+        kept = [i for i in range(segment.first, segment.last) if self.order[i] != piece]
+        boxes = self.boxes()[kept]
+        (top, left), (bottom, right) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+        key = tuple(self.order[i] for i in kept)
+        return segment._replace(key=key, box=(slice(top, bottom), slice(left, right)))
+
+    def box(self) -> morphology.Box:
+        """Return the box around the pieces and the signs beside them."""
+        boxes = np.concatenate([self.boxes(), self.signs])
+        (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+        return slice(top, bottom), slice(left, right)
+
     def cut(self, piece: int) -> Key:
         """Cut a piece wherever two digits may touch; return the new pieces."""
         box = morphology.bounding_box(self.label == piece)
@@ -157,20 +186,50 @@ def select_row(marks: Marks) -> Row:
     height = parts.bottom - parts.top
     is_tall = possible & (height >= TALL * height[main])
     tall = _largest(parts, is_tall)
+    has_several_rows = _are_rows(parts, tall)
     # of smaller components, those near a tall one are its parts
     least = np.min([least_area(parts, i) for i in tall.tolist()], axis=0)
     small = _largest(parts, possible & ~is_tall & (parts.area >= least))
     chosen = np.concatenate([tall, small])[:MAX_PIECES]
     piece = np.zeros(len(parts.area), np.intp)
-    piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
+    piece[chosen] = 1 + np.arange(len(chosen))
+    if not has_several_rows:
+        piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
     usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
-    row = Row(ink, label, order, {}, set(), usual, _are_rows(parts, tall))
+    signs = _signs(parts, possible & ~is_tall, ink[mask], tall, morphology.stroke_width(label > 0))
+    may_be = set(piece[signs & (piece > 0)].tolist()) - set(piece[tall].tolist())
+    boxes = np.stack([parts.top, parts.left, parts.bottom, parts.right], axis=1)
+    others = boxes[signs & (piece == 0)]
+    row = Row(ink, label, order, {}, set(), may_be, others, usual, has_several_rows)
     row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
     return row
+
+
+def _signs(parts: Components, others: Mask, ink: Grey, tall: Ints, stroke: float) -> Mask:
+    """Return which of other components than the tall ones may be signs beside them.
+
+    ink: of each pixel of the components, in reading order; stroke: the strokes' width. As
+    many marks outside the row are dirt, and so are those within it then.
+    """
+    first = np.cumsum(parts.runs.length) - parts.runs.length
+    level = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
+    others = others & (parts.area >= SIGN_AREA * stroke**2) & (level >= SIGN_LEVEL)
+    height = median(parts.bottom[tall] - parts.top[tall])
+    top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
+    middle = (parts.top + parts.bottom) / 2
+    is_beside = others & (top <= middle) & (middle <= bottom + SIGN_BELOW * height)
+    n = np.count_nonzero(is_beside)
+    if not n or n <= np.count_nonzero(others & ~is_beside):
+        return np.zeros_like(others)
+    for i in tall.tolist():
+        gap = np.maximum(parts.top - parts.bottom[i], parts.top[i] - parts.bottom)
+        above = _overlap(parts.left, parts.right, np.arange(len(others)), tall[:1] * 0 + i)
+        is_beside &= (above <= IN_COLUMNS) | (gap > SIGN_GAP * height)
+    return is_beside
 
 
 def _largest(parts: Components, chosen: Mask) -> Ints:

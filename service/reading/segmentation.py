@@ -40,7 +40,8 @@ MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
-WIDE, COMPANION = 0.7, 0.5
+WIDE, COMPANION = 0.6, 0.5
+CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
 MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
 
 
@@ -203,7 +204,9 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     height = parts.bottom - parts.top
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
-    others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
+    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
+    is_apart = (beside < narrower / 2) | (above > CLOSE * np.minimum(height, height[main]))
+    others = possible & (height >= COMPANION * height[main]) & is_apart
     if (others & ~kept).any():
         return Doubt.OTHERS
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
