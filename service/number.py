@@ -15,7 +15,7 @@ from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import MaybeRow, SeveralDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
-from service.reading.row import Key, Row, Segment, select_row
+from service.reading.row import Key, Row, Segment, Sign, select_row
 from service.reading.scale import Corners, levels_of
 from service.reading.segmentation import Doubt, Marks
 from service.reading.stages import Show, ignore
@@ -40,6 +40,7 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
+AMBIGUOUS = 0.5  # the probability that a mark as small as a point is dirt
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
 TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
@@ -121,7 +122,8 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     if row.has_several_rows:
         raise InvalidImage(ROWS)
     path = segment(row, classifier)
-    _refuse_unclear(row, path, classifier)
+    signs = _signs_beside(row, path, classifier)
+    _refuse_unclear(path, signs, classifier)
     size = upright_size(upload)
     digits = [
         DigitAt(
@@ -132,12 +134,12 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    return Number(digits, path.probability)
+    return Number(digits, path.probability * (AMBIGUOUS if signs else 1))
 
 
-def _refuse_unclear(row: Row, path: Path, classifier: Classifier) -> None:
+def _refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> None:
     """Raise InvalidImage for a segmentation that is hardly a number."""
-    if len(row.signs) or _has_sign(row, path, classifier):
+    if any(sign.is_large for sign in signs):
         raise InvalidImage(SIGN)
     least = classifier.detector.threshold if classifier.detector else LEAST
     if not path.digits or any(digit.is_digit < least for digit in path.digits):
@@ -149,22 +151,24 @@ def _refuse_unclear(row: Row, path: Path, classifier: Classifier) -> None:
         raise InvalidImage(UNCLEAR)
 
 
-def _has_sign(row: Row, path: Path, classifier: Classifier) -> bool:
-    """Return whether a digit is as clear without one of its parts that may be a sign."""
+def _signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
+    """List the signs that are no part of a digit: each is as clear without its own."""
     joined = [
-        (row.without(segment, piece), digit)
+        (sign, row.without(segment, sign.piece), digit)
         for segment, digit in zip(path.segments, path.digits, strict=True)
-        for piece in row.small.intersection(segment.key)
-        if len(segment.key) > 1
+        for sign in row.signs
+        if sign.piece in segment.key and len(segment.key) > 1
     ]
-    if not joined:
-        return False
-    images = np.stack([row.image(segment) for segment, _ in joined])
-    without = _scored(images, classifier.score(images), classifier)
-    return any(
-        each.digit == digit.digit and each.score >= max(LIKELY, digit.score - NEEDLESS)
-        for each, (_, digit) in zip(without, joined, strict=True)
-    )
+    signs = [sign for sign in row.signs if not sign.piece]
+    if joined:
+        images = np.stack([row.image(segment) for _, segment, _ in joined])
+        without = _scored(images, classifier.score(images), classifier)
+        signs += [
+            sign
+            for each, (sign, _, digit) in zip(without, joined, strict=True)
+            if each.digit == digit.digit and each.score >= max(LIKELY, digit.score - NEEDLESS)
+        ]
+    return signs
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:
@@ -261,7 +265,7 @@ def _refuse_several(
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits < 2:
         return True
-    _refuse_unclear(row, path, classifier)
+    _refuse_unclear(path, _signs_beside(row, path, classifier), classifier)
     raise SeveralDigits(n_digits)
 
 

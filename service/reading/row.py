@@ -34,10 +34,12 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
-# A sign or a point beside the digits: of a square as wide as the strokes, and of their
-# level, a smaller or fainter mark is dirt; of the height of the row, a comma is at most so
-# much lower, and a mark in a digit's columns that is so close to it is a part of it
-SIGN_AREA, SIGN_LEVEL, SIGN_BELOW, SIGN_GAP = 0.45, 0.5, 0.15, 0.15
+# A sign beside the digits: of a square as wide as the strokes, and of their level, a
+# smaller or fainter mark is dirt, and a larger one is no dirt; of the height of the row, a
+# comma is at most so much lower, and a mark in a digit's columns that is so close to it is
+# a part of it, as is the bar of a 5, that high, if the digit is read with it
+SIGN_AREA, SIGN_LEVEL, LARGE_SIGN, SIGN_BELOW = 0.75, 0.5, 3.0, 0.15
+SIGN_GAP, BAR = 0.15, 0.3
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
@@ -56,6 +58,14 @@ class Segment(NamedTuple):
     crossed: float  # of its height: the ink of the cut at which it begins; 0 without one
 
 
+class Sign(NamedTuple):
+    """A mark beside digits that may be a sign, such as a point or a minus."""
+
+    box: tuple[int, int, int, int]  # top, left, bottom, right
+    piece: int  # its label if it may also be a part of a digit, else 0
+    is_large: bool  # whether it is no dirt
+
+
 @dataclass
 class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
@@ -63,9 +73,8 @@ class Row:
     ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
     labels from left to right; cut_off: the ink that the cut crosses at
     which each begins, of those that begin at one; halves: those of them that were cut off
-    what is too narrow for three digits; small: those that may be signs beside the digits;
-    signs: boxes (n, 4) of what is beside them, as in `boxes`; height: pixels, of a usual
-    digit.
+    what is too narrow for three digits; height: pixels, of a
+    usual digit.
     """
 
     ink: Grey
@@ -73,8 +82,7 @@ class Row:
     order: list[int]
     cut_off: dict[int, float]
     halves: set[int]
-    small: set[int]
-    signs: Ints
+    signs: list[Sign]
     height: float
     has_several_rows: bool
 
@@ -154,7 +162,7 @@ class Row:
 
     def box(self) -> morphology.Box:
         """Return the box around the pieces and the signs beside them."""
-        boxes = np.concatenate([self.boxes(), self.signs])
+        boxes = np.concatenate([self.boxes(), *([sign.box] for sign in self.signs)])
         (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
         return slice(top, bottom), slice(left, right)
 
@@ -200,36 +208,44 @@ def select_row(marks: Marks) -> Row:
     order = np.unique(piece[chosen]).tolist()
     usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
-    signs = _signs(parts, possible & ~is_tall, ink[mask], tall, morphology.stroke_width(label > 0))
-    may_be = set(piece[signs & (piece > 0)].tolist()) - set(piece[tall].tolist())
-    boxes = np.stack([parts.top, parts.left, parts.bottom, parts.right], axis=1)
-    others = boxes[signs & (piece == 0)]
-    row = Row(ink, label, order, {}, set(), may_be, others, usual, has_several_rows)
+    width = morphology.stroke_width(label > 0)
+    signs = _find_signs(parts, possible & ~is_tall, ink[mask], tall, piece, width)
+    row = Row(ink, label, order, {}, set(), signs, usual, has_several_rows)
     row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
     return row
 
 
-def _signs(parts: Components, others: Mask, ink: Grey, tall: Ints, stroke: float) -> Mask:
-    """Return which of other components than the tall ones may be signs beside them.
+def _find_signs(
+    parts: Components, others: Mask, ink: Grey, tall: Ints, piece: Ints, width: float
+) -> list[Sign]:
+    """List other components than the tall ones that may be signs beside these.
 
-    ink: of each pixel of the components, in reading order; stroke: the strokes' width. As
-    many marks outside the row are dirt, and so are those within it then.
+    ink: of each pixel of the components, in reading order; piece: of each component, 0 for
+    none; width: of strokes. As many marks outside the row are dirt, and so are those in it.
     """
     first = np.cumsum(parts.runs.length) - parts.runs.length
     level = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
-    others = others & (parts.area >= SIGN_AREA * stroke**2) & (level >= SIGN_LEVEL)
+    area = parts.area / width**2
+    others = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
     height = median(parts.bottom[tall] - parts.top[tall])
     top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
-    middle = (parts.top + parts.bottom) / 2
-    is_beside = others & (top <= middle) & (middle <= bottom + SIGN_BELOW * height)
-    n = np.count_nonzero(is_beside)
-    if not n or n <= np.count_nonzero(others & ~is_beside):
-        return np.zeros_like(others)
-    for i in tall.tolist():
-        gap = np.maximum(parts.top - parts.bottom[i], parts.top[i] - parts.bottom)
-        above = _overlap(parts.left, parts.right, np.arange(len(others)), tall[:1] * 0 + i)
-        is_beside &= (above <= IN_COLUMNS) | (gap > SIGN_GAP * height)
-    return is_beside
+    middle = (parts.top[others] + parts.bottom[others]) / 2
+    lowest = np.where(piece[others] > 0, top + BAR * height, top)
+    is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
+    if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[others] == 0)):
+        return []
+    i, j = others[is_beside, np.newaxis], tall
+    gap = np.maximum(parts.top[i] - parts.bottom[j], parts.top[j] - parts.bottom[i])
+    is_above = _overlap(parts.left, parts.right, i, j) > IN_COLUMNS
+    is_part = is_above & ((gap < SIGN_GAP * height) | (piece[i] == piece[j]))
+    return [
+        Sign(
+            (int(parts.top[k]), int(parts.left[k]), int(parts.bottom[k]), int(parts.right[k])),
+            int(piece[k]),
+            bool(area[k] >= LARGE_SIGN),
+        )
+        for k in others[is_beside][~is_part.any(axis=1)].tolist()
+    ]
 
 
 def _largest(parts: Components, chosen: Mask) -> Ints:
