@@ -13,7 +13,7 @@ from service.reading.background import separate_ink
 from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
 from service.reading.decode import MAX_PIXELS, decode, read_mnist_png
-from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat
+from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat, UnlikeDigits
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
@@ -34,6 +34,7 @@ __all__ = [
     "InvalidImage",
     "SeveralDigits",
     "UnknownFormat",
+    "UnlikeDigits",
     "are_mnist_shaped",
     "begins_like_picture",
     "n_pixels",

@@ -11,8 +11,9 @@ from PIL import Image
 from service.classifier import Classifier, Scores
 from service.features import Images
 from service.images import InvalidImage, find_row, to_image
+from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
-from service.reading.errors import MaybeRow, SeveralDigits
+from service.reading.errors import MaybeRow, SeveralDigits, UnlikeDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
 from service.reading.row import Key, Row, Segment, Sign, select_row
@@ -40,13 +41,12 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
 NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
-AMBIGUOUS = 0.5  # the probability that a mark as small as a point is dirt
+AMBIGUOUS = 0.5  # the probability that a point is dirt, or that a stroke is a 1, no slash
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
 TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
-UNLIKE = "a part of the number does not look like a digit"
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
 WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
 MORE = f"the number has more than {MAX_DIGITS} digits; send parts of it"
@@ -134,7 +134,11 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    return Number(digits, path.probability * (AMBIGUOUS if signs else 1))
+    is_ambiguous = bool(signs) or any(
+        digit.is_one and may_be_sign(digit.image, 0 < i < len(digits) - 1)
+        for i, digit in enumerate(path.digits if len(digits) > 1 else ())
+    )
+    return Number(digits, path.probability * (AMBIGUOUS if is_ambiguous else 1))
 
 
 def _refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> None:
@@ -142,8 +146,9 @@ def _refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> No
     if any(sign.is_large for sign in signs):
         raise InvalidImage(SIGN)
     least = classifier.detector.threshold if classifier.detector else LEAST
-    if not path.digits or any(digit.is_digit < least for digit in path.digits):
-        raise InvalidImage(UNLIKE)
+    unlike = [digit.is_digit for digit in path.digits if digit.is_digit < least]
+    if unlike or not path.digits:
+        raise UnlikeDigits(unlike)
     if len(path.digits) > MAX_DIGITS:
         raise InvalidImage(MORE)
     has_cut = any(each.crossed > 0 for each in path.segments)
@@ -178,15 +183,18 @@ def _pixels(corners: Corners) -> tuple[int, int, int, int]:
 
 
 def _one_digit(image: Images, classifier: Classifier) -> Number:
-    """Return the number of one digit in an MNIST-shaped picture."""
+    """Return the number of one digit in an MNIST-shaped picture.
+
+    Raises InvalidImage if it does not look like a digit.
+    """
     scores = classifier.score(image[np.newaxis])
+    (one,) = _scored(image[np.newaxis], scores, classifier)
+    if classifier.refused(scores):
+        raise UnlikeDigits([one.is_digit])
     rows, columns = bounding_box(image > 0)
-    corners = (columns.start, rows.start, columns.stop, rows.stop)
-    left, top, right, bottom = map(int, corners)
-    box = (left, top, right - left, bottom - top)
-    is_digit = None if scores.is_digit is None else float(scores.is_digit[0])
-    probability = float(scores.probabilities.max()) * (1 if is_digit is None else is_digit)
-    return Number([DigitAt(image, box, scores.probabilities[0], is_digit)], probability)
+    box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+    is_digit = one.is_digit if classifier.detector else None
+    return Number([DigitAt(image, box, one.probabilities, is_digit)], one.score)
 
 
 def read_one(

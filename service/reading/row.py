@@ -226,15 +226,15 @@ def _find_signs(
     first = np.cumsum(parts.runs.length) - parts.runs.length
     level = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
     area = parts.area / width**2
-    others = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
+    found = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
     height = median(parts.bottom[tall] - parts.top[tall])
     top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
-    middle = (parts.top[others] + parts.bottom[others]) / 2
-    lowest = np.where(piece[others] > 0, top + BAR * height, top)
+    middle = (parts.top[found] + parts.bottom[found]) / 2
+    lowest = np.where(piece[found] > 0, top + BAR * height, top)
     is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
-    if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[others] == 0)):
+    if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[found] == 0)):
         return []
-    i, j = others[is_beside, np.newaxis], tall
+    i, j = found[is_beside, np.newaxis], tall
     gap = np.maximum(parts.top[i] - parts.bottom[j], parts.top[j] - parts.bottom[i])
     is_above = _overlap(parts.left, parts.right, i, j) > IN_COLUMNS
     is_part = is_above & ((gap < SIGN_GAP * height) | (piece[i] == piece[j]))
@@ -244,7 +244,7 @@ def _find_signs(
             int(piece[k]),
             bool(area[k] >= LARGE_SIGN),
         )
-        for k in others[is_beside][~is_part.any(axis=1)].tolist()
+        for k in found[is_beside][~is_part.any(axis=1)].tolist()
     ]
 
 
