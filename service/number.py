@@ -185,12 +185,14 @@ def _pixels(corners: Corners) -> tuple[int, int, int, int]:
 def _one_digit(image: Images, classifier: Classifier) -> Number:
     """Return the number of one digit in an MNIST-shaped picture.
 
-    Raises InvalidImage if it does not look like a digit.
+    Raises InvalidImage if it hardly looks like a digit.
     """
     scores = classifier.score(image[np.newaxis])
     (one,) = _scored(image[np.newaxis], scores, classifier)
     if classifier.refused(scores):
         raise UnlikeDigits([one.is_digit])
+    if one.score < CLEAR:
+        raise InvalidImage(UNCLEAR)
     rows, columns = bounding_box(image > 0)
     box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
     is_digit = one.is_digit if classifier.detector else None

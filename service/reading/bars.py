@@ -6,7 +6,7 @@ import numpy.typing as npt
 # of the height of a stroke: the least that a bracket is bent by, the least that a slash
 # leans to the right, and the most that it is bent by; of the fullest row, a row with less
 # ink is its end
-BRACKET_BEND, SLASH_LEAN, SLASH_BEND, MIN_ROW = 0.1, 0.2, 0.03, 0.2
+BRACKET_BEND, SLASH_LEAN, SLASH_BEND, MIN_ROW = 0.08, 0.2, 0.03, 0.2
 MIN_ROWS = 3  # a parabola has three coefficients
 
 

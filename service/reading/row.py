@@ -193,6 +193,8 @@ def select_row(marks: Marks) -> Row:
     strokes, mask, parts, possible, main = marks
     height = parts.bottom - parts.top
     is_tall = possible & (height >= TALL * height[main])
+    possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
+    is_tall = is_tall & possible
     tall = _largest(parts, is_tall)
     has_several_rows = _are_rows(parts, tall)
     # of smaller components, those near a tall one are its parts
@@ -248,6 +250,23 @@ def _find_signs(
     ]
 
 
+def _in_holes(marks: Marks, tall: Ints) -> Mask:
+    """Return which components a tall one surrounds, such as the dot or the bar of a 0."""
+    parts, possible = marks.parts, marks.possible
+    result = np.zeros(len(possible), bool)
+    for i in tall[:MAX_PIECES].tolist():
+        within = possible & (parts.top > parts.top[i]) & (parts.bottom < parts.bottom[i])
+        within &= (parts.left > parts.left[i]) & (parts.right < parts.right[i])
+        if not within.any():
+            continue
+        ring = morphology.select_runs(marks.mask, parts.runs, parts.label == i)
+        for k in np.flatnonzero(within)[:MAX_PIECES].tolist():
+            y, x = (parts.top[k] + parts.bottom[k]) // 2, (parts.left[k] + parts.right[k]) // 2
+            sides = ring[:y, x], ring[y + 1 :, x], ring[y, :x], ring[y, x + 1 :]
+            result[k] |= all(side.any() for side in sides)
+    return result
+
+
 def _largest(parts: Components, chosen: Mask) -> Ints:
     """List chosen components, MAX_PIECES at most, the largest first."""
     indices = np.flatnonzero(chosen)
@@ -275,10 +294,18 @@ def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64
 
 
 def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
-    """Return which components are one above the other."""
+    """Return which components are one above the other, or where a stroke has a gap."""
     beside = _overlap(parts.left, parts.right, i, j)
     above = _overlap(parts.top, parts.bottom, i, j)
-    return (beside > STACKED) & (above < ABOVE)
+    size = np.maximum(parts.size[i], parts.size[j])
+    gaps = (
+        np.maximum(start[i], start[j]) - np.minimum(end[i], end[j])
+        for start, end in ((parts.top, parts.bottom), (parts.left, parts.right))
+    )
+    is_gap = np.logical_and(*(gap < CLOSE * size for gap in gaps))
+    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    is_gap &= ~is_flat[i] & ~is_flat[j]
+    return (above < ABOVE) & ((beside > STACKED) | is_gap)
 
 
 def _groups(chosen: Ints, are_joined: Callable[[Ints, Ints], Mask]) -> Ints:

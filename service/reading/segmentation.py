@@ -42,7 +42,9 @@ MAX_ASPECT = 4  # width over height
 # height: a component beside it that is as tall may be another digit
 WIDE, COMPANION = 0.6, 0.5
 CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
-MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
+# components as tall as a digit: more are no row of digits, unless they cover less of the
+# picture's height than so many times that of the main component
+MAX_IN_ROW, ROW_SPREAD = 24, 2.5
 
 
 class Doubt(Enum):
@@ -148,8 +150,10 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         height = parts.bottom - parts.top
-        n_tall = np.count_nonzero(possible & (height >= COMPANION * height[main]))
-        refusal = MaybeRow if n_tall <= MAX_IN_ROW else NoDigit
+        tall = np.flatnonzero(possible & (height >= COMPANION * height[main]))
+        spread = parts.bottom[tall].max() - parts.top[tall].min()
+        is_row = len(tall) <= MAX_IN_ROW or spread <= ROW_SPREAD * height[main]
+        refusal = MaybeRow if is_row else NoDigit
         raise refusal("the ink is only specks or noise")
     doubt = _doubt(parts, possible, main, kept)
     return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
