@@ -27,6 +27,9 @@ MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
 FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
+# of the length of its diagonal: a shorter stroke is straight, and may be a part of a 1, whose
+# parts are closer than so much of the lesser height
+STRAIGHT, BARS_CLOSE = 1.2, 0.5
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 # of the height of the row: no narrower shape is two digits, or three
 CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
@@ -196,7 +199,10 @@ def select_row(marks: Marks) -> Row:
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
     is_tall = is_tall & possible
     tall = _largest(parts, is_tall)
-    has_several_rows = _are_rows(parts, tall)
+    width = morphology.stroke_width(morphology.select_runs(mask, parts.runs, is_tall[parts.label]))
+    diagonal = np.hypot(height, parts.right - parts.left)
+    is_bar = parts.area < STRAIGHT * width * diagonal
+    has_several_rows = _are_rows(parts, tall, is_bar)
     # of smaller components, those near a tall one are its parts
     least = np.min([least_area(parts, i) for i in tall.tolist()], axis=0)
     small = _largest(parts, possible & ~is_tall & (parts.area >= least))
@@ -204,13 +210,12 @@ def select_row(marks: Marks) -> Row:
     piece = np.zeros(len(parts.area), np.intp)
     piece[chosen] = 1 + np.arange(len(chosen))
     if not has_several_rows:
-        piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
+        piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j, is_bar))
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
     usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
-    width = morphology.stroke_width(label > 0)
     signs = _find_signs(parts, possible & ~is_tall, ink[mask], tall, piece, width)
     row = Row(ink, label, order, {}, set(), signs, usual, has_several_rows)
     row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
@@ -273,7 +278,7 @@ def _largest(parts: Components, chosen: Mask) -> Ints:
     return indices[np.argsort(-parts.area[indices], kind="stable")][:MAX_PIECES]
 
 
-def _are_rows(parts: Components, tall: Ints) -> bool:
+def _are_rows(parts: Components, tall: Ints, is_bar: Mask) -> bool:
     """Return whether tall components are in more than one row; a bar is in none.
 
     Two that are close, one above the other, are parts of one digit.
@@ -283,8 +288,22 @@ def _are_rows(parts: Components, tall: Ints) -> bool:
     row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
     n_rows = len(set(row.tolist()))
     if n_rows == 2 == len(upright):
-        return bool(_overlap(parts.top, parts.bottom, upright[:1], upright[1:])[0] < -CLOSE)
+        return not _are_close(parts, upright[:1], upright[1:], is_bar)[0]
     return n_rows > 1
+
+
+def _are_close(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
+    """Return which components are so close that they may be parts of one digit.
+
+    is_bar: which are straight strokes
+    """
+    height = parts.bottom - parts.top
+    limit = np.where(is_bar[i] & is_bar[j], BARS_CLOSE, CLOSE) * np.minimum(height[i], height[j])
+    gaps = (
+        np.maximum(start[i], start[j]) - np.minimum(end[i], end[j])
+        for start, end in ((parts.top, parts.bottom), (parts.left, parts.right))
+    )
+    return np.logical_and(*(gap <= limit for gap in gaps))
 
 
 def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64]:
@@ -293,18 +312,12 @@ def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64
     return both / np.minimum(end[i] - start[i], end[j] - start[j])
 
 
-def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
+def _are_stacked(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
     """Return which components are one above the other, or where a stroke has a gap."""
     beside = _overlap(parts.left, parts.right, i, j)
     above = _overlap(parts.top, parts.bottom, i, j)
-    size = np.maximum(parts.size[i], parts.size[j])
-    gaps = (
-        np.maximum(start[i], start[j]) - np.minimum(end[i], end[j])
-        for start, end in ((parts.top, parts.bottom), (parts.left, parts.right))
-    )
-    is_gap = np.logical_and(*(gap < CLOSE * size for gap in gaps))
     is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
-    is_gap &= ~is_flat[i] & ~is_flat[j]
+    is_gap = _are_close(parts, i, j, is_bar) & ~is_flat[i] & ~is_flat[j]
     return (above < ABOVE) & ((beside > STACKED) | is_gap)
 
 
