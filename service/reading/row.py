@@ -214,11 +214,12 @@ def select_row(marks: Marks) -> Row:
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
-    usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
     signs = _find_signs(parts, possible & ~is_tall, ink[mask], tall, piece, width)
-    row = Row(ink, label, order, {}, set(), signs, usual, has_several_rows)
-    row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
+    row = Row(ink, label, order, {}, set(), signs, 1.0, has_several_rows)
+    boxes = row.boxes()
+    row.height = median((boxes[:, 2] - boxes[:, 0])[np.isin(order, piece[tall])])
+    row.order = [order[i] for i in boxes[:, 1::2].sum(1).argsort()]
     return row
 
 
