@@ -171,7 +171,7 @@ def _signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
         signs += [
             sign
             for each, (sign, _, digit) in zip(without, joined, strict=True)
-            if each.digit == digit.digit and each.score >= max(LIKELY, digit.score - NEEDLESS)
+            if each.score >= max(LIKELY, digit.score - NEEDLESS)
         ]
     return signs
 

@@ -1,5 +1,7 @@
 """Pictures of digits with other marks: signs, points, dirt, further rows, broken strokes."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -41,7 +43,7 @@ def shipped():
 
 def marked(name: str, left: str, right: str, pen: float = PEN * 1.2) -> bytes:
     """Draw a sign between two digits, or before the second if the first is empty."""
-    levels = drawn(*left, *right, gap=GAP)
+    levels = np.pad(drawn(*left, *right, gap=GAP), ((0, 0), (HEIGHT, 0)), constant_values=255)
     columns = np.flatnonzero((levels < 128).any(0))
     ends = columns[:-1][np.diff(columns) > GAP / 2]
     middle = float(ends[0] + GAP / 2) if len(ends) else float(columns[0] - GAP / 2)
@@ -83,7 +85,7 @@ def test_digits_with_a_sign_between_them_are_never_sure(name, digits, shipped):
 
 
 def test_a_sign_in_a_large_picture_is_seen_where_only_the_row_is_read_closely(shipped):
-    with Image.open(__import__("io").BytesIO(marked("minus", "", "5"))) as picture:
+    with Image.open(io.BytesIO(marked("minus", "", "5"))) as picture:
         page = np.pad(np.asarray(picture), ((800, 300), (900, 600)), constant_values=255)
 
     assert not is_sure(encode(page), shipped)
@@ -119,7 +121,7 @@ def in_rows(*rows: str, gap: int, height: int = 60) -> np.ndarray:
     return np.pad(np.concatenate(pictures), 30, constant_values=255)
 
 
-@pytest.mark.parametrize("gap", [20, 30, 50])
+@pytest.mark.parametrize("gap", [30, 50])
 @pytest.mark.parametrize(
     "rows", [("7", "2"), ("3", "6", "2"), ("63", "55"), ("27", "8"), ("273", "342"), ("3720",) * 3]
 )
@@ -152,7 +154,7 @@ def test_unclear_digits_are_not_advised_to_be_asked_for(shipped):
     ImageDraw.Draw(picture).line(wave, 0, 8)
 
     for read in (read_number, read_one):
-        with pytest.raises(InvalidImage, match="does not look like a digit|not clear|hardly"):
+        with pytest.raises(InvalidImage, match=r"does not look like a digit|not clear|hardly"):
             read(encode(picture), shipped)
 
 
@@ -200,7 +202,7 @@ def in_mnist_format(strokes: list[list[tuple[float, float]]]) -> np.ndarray:
     "strokes",
     [
         [[(0, 0), (0, 1)], [(0.7, 0), (0.7, 1)], [(0, 0.5), (0.7, 0.5)]],
-        [[(0.5, 0), (0.5, 1)], [(0, 0.5), (1, 0.5)]],
+        [[(0, 0), (1, 1)], [(1, 0), (0, 1)]],
         [[(0, 1), (0.05, 0), (0.4, 0.8), (0.75, 0), (0.8, 1)]],
         [[(0, 0), (0.25, 1), (0.45, 0.2), (0.65, 1), (0.9, 0)]],
     ],

@@ -41,7 +41,8 @@ MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
 WIDE, COMPANION = 0.6, 0.5
-CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
+# of the lesser height: parts of one digit above each other are nearer; and how many are tall
+CLOSE, MAX_TALL_PARTS = 0.2, 2
 # components as tall as a digit: more are no row of digits, unless they cover less of the
 # picture's height than so many times that of the main component
 MAX_IN_ROW, ROW_SPREAD = 24, 2.5
@@ -209,9 +210,14 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
     above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
-    is_apart = (beside < narrower / 2) | (above > CLOSE * np.minimum(height, height[main]))
-    others = possible & (height >= COMPANION * height[main]) & is_apart
-    if (others & ~kept).any():
+    tall = possible & (height >= COMPANION * height[main])
+    # parts of one digit are two at most, and close to each other
+    is_apart = above > CLOSE * np.minimum(height, height[main])
+    is_apart |= np.count_nonzero(tall) > MAX_TALL_PARTS
+    others = tall & (beside < narrower / 2)
+    is_below = tall & (beside >= narrower / 2) & is_apart
+    is_below[main] = False
+    if (others & ~kept).any() or is_below.any():
         return Doubt.OTHERS
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
 
