@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.classifier import Classifier, Scores
 from service.features import Images
-from service.images import InvalidImage, find_row, to_image
+from service.images import Found, InvalidImage, find_row, to_image
 from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import MaybeRow, SeveralDigits, UnlikeDigits
@@ -28,9 +28,9 @@ MAX_DIGITS = 20
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
 SURE = 0.98  # the score at which a segment is one digit
-# the logarithm of the likelihood at which a picture is one digit, and the score at which
-# one that is refused is a digit on a slope
-PLAIN, UPRIGHT = -0.4, 0.95
+# the logarithm of the likelihood at which a picture is one digit, as it is and at its best
+# when it is turned too, and the score at which one that is refused is a digit on a slope
+PLAIN, PLAIN_TURNED, UPRIGHT = -0.4, 0.3, 0.95
 WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
@@ -226,15 +226,19 @@ def read_with_scores(
     if found and found.doubt == Doubt.SHAPE:
         scores = classifier.score(image[np.newaxis])
         (one,) = _scored(image[np.newaxis], scores, classifier)
-        h, w = found.mask.shape
-        if _log_likelihood(one, 1, w / h) < PLAIN:
-            image, scores = _upright(picture, image, found.marks, classifier)
+        if _log_likelihood(one, 1, _aspect(found)) < PLAIN:
+            image, scores = _upright(picture, image, found, classifier)
     show("28x28", image)
     return image, scores
 
 
+def _aspect(found: Found) -> float:
+    """Return a shape's width over its height."""
+    return found.mask.shape[1] / found.mask.shape[0]
+
+
 def _upright(
-    picture: Image.Image, image: Images, marks: Marks | None, classifier: Classifier
+    picture: Image.Image, image: Images, found: Found, classifier: Classifier
 ) -> tuple[Images, Scores]:
     """Return a wide shape's image, turned if it is no digit otherwise, and its scores (1,).
 
@@ -245,7 +249,10 @@ def _upright(
     probabilities, is_digit = scores = classifier.score(images)
     alone = _scored(images, scores, classifier)
     is_refused = 0 in classifier.refused(scores)
-    if _refuse_several(picture, marks, classifier, alone) and not is_refused:
+    likely = max(_log_likelihood(each, 1, _aspect(found)) for each in alone)
+    # the search for several takes ten times as long as the two turns
+    is_unclear = likely < PLAIN_TURNED and _refuse_several(picture, found.marks, classifier, alone)
+    if is_unclear and not is_refused:
         raise InvalidImage(WIDE_SHAPE)
     best = max(range(len(alone)), key=lambda i: alone[i].score)
     i = best if is_refused and alone[best].score >= UPRIGHT else 0
