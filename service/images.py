@@ -12,9 +12,9 @@ from service.reading.background import separate_ink
 from service.reading.binarise import Strokes, binarise
 from service.reading.containers.formats import begins_like_picture, open_container
 from service.reading.decode import MAX_PIXELS, decode, read_mnist_png
-from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat
+from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat, UnlikeDigits
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
-from service.reading.morphology import Grey, Mask, bounding_box
+from service.reading.morphology import Box, Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
 from service.reading.row import Row, select_row
 from service.reading.scale import (
@@ -33,7 +33,6 @@ from service.reading.segmentation import (
     Doubt,
     Marks,
     find_marks,
-    ink_of,
     refuse_other_shapes,
     select_digit,
 )
@@ -43,6 +42,7 @@ __all__ = [
     "InvalidImage",
     "SeveralDigits",
     "UnknownFormat",
+    "UnlikeDigits",
     "are_mnist_shaped",
     "begins_like_picture",
     "n_pixels",
@@ -100,8 +100,8 @@ class Found(NamedTuple):
     ink: Grey  # (h, w) in [0, 1]
     mask: Mask  # (h, w), of its strokes
     doubt: Doubt  # whether the picture may hold several digits
-    image_without_line: npt.NDArray[np.uint8] | None  # of a digit that may be underlined
     marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
+    without_line: "Found | None"  # the same without a line below it, if there is one
 
 
 def find_digit(view: View, show: Show = ignore) -> Found:
@@ -145,15 +145,14 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
             is_alone = digit.doubt != Doubt.OTHERS
             return found if is_alone else found._replace(doubt=digit.doubt, marks=None)
     refuse_other_shapes(digit)
-    image = None if digit.without_line is None else _image(digit, digit.without_line)
-    return Found(digit.ink[box], digit.mask[box], digit.doubt, image, digit.marks)
+    return _cropped(digit, box)
 
 
-def _image(digit: Digit, mask: Mask) -> npt.NDArray[np.uint8]:
-    """Return the part of a digit that a mask (h, w) covers as an image (28, 28)."""
-    ink = ink_of(digit.marks.strokes, mask)
-    box = bounding_box(ink > FAINT)
-    return to_mnist_format(ink[box], mask[box])
+def _cropped(digit: Digit, box: Box) -> Found:
+    """Return a digit, cropped to its box."""
+    rest = digit.without_line
+    without_line = _cropped(rest, bounding_box(rest.ink > FAINT)) if rest else None
+    return Found(digit.ink[box], digit.mask[box], digit.doubt, digit.marks, without_line)
 
 
 def _segment(levels: Levels, show: Show) -> Digit:
@@ -191,7 +190,7 @@ def find_row(picture: Image.Image) -> tuple[Row, View]:
 def _row_at(view: View) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
     row = select_row(find_marks(_strokes(view.levels, ignore)))
-    crop = closer_row(view, bounding_box(row.label > 0))
+    crop = closer_row(view, row.box())
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):

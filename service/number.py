@@ -1,6 +1,7 @@
 """Numbers: the segmentation of a row of digits that the model finds the likeliest."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,22 +10,27 @@ from PIL import Image
 
 from service.classifier import Classifier, Scores
 from service.features import Images
-from service.images import InvalidImage, find_row, to_image
+from service.images import Found, InvalidImage, find_row, to_image
+from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
-from service.reading.errors import MaybeRow, NoDigit, SeveralDigits
-from service.reading.mnist_format import is_mnist_shaped
+from service.reading.errors import MaybeRow, SeveralDigits, UnlikeDigits
+from service.reading.mnist_format import is_mnist_shaped, to_mnist_format
 from service.reading.morphology import bounding_box
-from service.reading.row import Key, Row, Segment, select_row
+from service.reading.row import Key, Row, Segment, Sign, select_row
 from service.reading.scale import Corners, levels_of
 from service.reading.segmentation import Doubt, Marks
 from service.reading.stages import Show, ignore
+from service.reading.turns import turned
 
 MAX_DIGITS = 20
 # images that are scored for one picture before cuts, and after them; segments that are
 # cut: a picture with more unlikely ones is no number
 MAX_SEGMENTS, MAX_CUT = 200, 6
 BLOCK = 32  # images scored at once
-SURE, SURE_ALONE = 0.98, 0.96  # the score at which a segment, or a picture, is one digit
+SURE = 0.98  # the score at which a segment, or an underlined shape, is one digit
+# the logarithm of the likelihood at which a picture is one digit, as it is and at its best
+# when it is turned too, and the score at which one that is refused is a digit on a slope
+PLAIN, PLAIN_TURNED, UPRIGHT = -0.4, 0.3, 0.95
 WIDE = 0.95  # of the height of the row: a segment that is wider may be two digits for all that
 # The likelihood of a segment, chosen on numbers of MNIST's validation rows: the weight of
 # the detector's log odds, and those of a segment that is as likely a digit as not; what a
@@ -34,14 +40,17 @@ DETECTOR_WEIGHT, NEUTRAL, CUT_LOSS, GAP_LOSS = 0.5, 3.0, 1.0, 3.0
 # logarithms of its height and width; a 1 is no wider than others, and may be narrower
 WIDTH, HEIGHT_SPREAD, WIDTH_SPREAD = 0.75, 0.25, 0.4
 LEAST = 1e-3  # probabilities closer to 0, and P(digit) closer to 1, count as this
+NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
+AMBIGUOUS = 0.5  # the probability that a point is dirt, or that a stroke is a 1, no slash
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-UNLIKELY = 0.02  # P(digit) below which a wide shape is refused: it may be several that touch
+DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
+TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
-UNLIKE = "a part of the number does not look like a digit"
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
 WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
-MORE = f"the number has more than {MAX_DIGITS} digits"
+MORE = f"the number has more than {MAX_DIGITS} digits; send parts of it"
+SIGN = "a mark beside the digits is no digit, such as a point or a minus; send digits alone"
 ROWS = "the picture holds several rows of digits; send one row"
 
 
@@ -84,12 +93,14 @@ Segments = dict[Key, Scored]
 
 
 class Path(NamedTuple):
-    """The likeliest segmentation of a row, and shares of the likelihood of all."""
+    """The likeliest segmentation of a row, and how likely it is."""
 
     segments: list[Segment]
     digits: list[Scored]
     share: float  # of the segmentations that read the same
-    several: float  # of those of several digits
+    # the logarithms of the likelihoods of several digits, and of one
+    several: float
+    alone: float
 
     @property
     def probability(self) -> float:
@@ -100,7 +111,7 @@ class Path(NamedTuple):
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
     """Read one upload as a number: a row of 1 to MAX_DIGITS digits.
 
-    Raises what read_image raises, and NoDigit for several rows, for more digits, and
+    Raises what read_image raises, and InvalidImage for several rows, for more digits, and
     for ink that does not look like digits.
     """
     picture = decode(upload, max_pixels)
@@ -109,9 +120,10 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         return _one_digit(levels, classifier)
     row, view = find_row(picture)
     if row.has_several_rows:
-        raise NoDigit(ROWS)
+        raise InvalidImage(ROWS)
     path = segment(row, classifier)
-    _refuse_unclear(path, classifier)
+    signs = _signs_beside(row, path, classifier)
+    _refuse_unclear(path, signs, classifier)
     size = upright_size(upload)
     digits = [
         DigitAt(
@@ -122,19 +134,46 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    return Number(digits, path.probability)
+    is_ambiguous = bool(signs) or any(
+        digit.is_one and may_be_sign(digit.image, 0 < i < len(digits) - 1)
+        for i, digit in enumerate(path.digits if len(digits) > 1 else ())
+    )
+    return Number(digits, path.probability * (AMBIGUOUS if is_ambiguous else 1))
 
 
-def _refuse_unclear(path: Path, classifier: Classifier) -> None:
-    """Raise NoDigit for a segmentation that is hardly a number."""
+def _refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> None:
+    """Raise InvalidImage for a segmentation that is hardly a number."""
+    if any(sign.is_large for sign in signs):
+        raise InvalidImage(SIGN)
     least = classifier.detector.threshold if classifier.detector else LEAST
-    if any(digit.is_digit < least for digit in path.digits):
-        raise NoDigit(UNLIKE)
+    unlike = [digit.is_digit for digit in path.digits if digit.is_digit < least]
+    if unlike or not path.digits:
+        raise UnlikeDigits(unlike)
     if len(path.digits) > MAX_DIGITS:
-        raise NoDigit(MORE)
+        raise InvalidImage(MORE)
     has_cut = any(each.crossed > 0 for each in path.segments)
     if path.probability < (CLEAR_CUT if has_cut else CLEAR):
-        raise NoDigit(UNCLEAR)
+        raise InvalidImage(UNCLEAR)
+
+
+def _signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
+    """List the signs that are no part of a digit: each is as clear without its own."""
+    joined = [
+        (sign, row.without(segment, sign.piece), digit)
+        for segment, digit in zip(path.segments, path.digits, strict=True)
+        for sign in row.signs
+        if sign.piece in segment.key and len(segment.key) > 1
+    ]
+    signs = [sign for sign in row.signs if not sign.piece]
+    if joined:
+        images = np.stack([row.image(segment) for _, segment, _ in joined])
+        without = _scored(images, classifier.score(images), classifier)
+        signs += [
+            sign
+            for each, (sign, _, digit) in zip(without, joined, strict=True)
+            if each.score >= max(LIKELY, digit.score - NEEDLESS)
+        ]
+    return signs
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:
@@ -144,15 +183,20 @@ def _pixels(corners: Corners) -> tuple[int, int, int, int]:
 
 
 def _one_digit(image: Images, classifier: Classifier) -> Number:
-    """Return the number of one digit in an MNIST-shaped picture."""
+    """Return the number of one digit in an MNIST-shaped picture.
+
+    Raises InvalidImage if it hardly looks like a digit.
+    """
     scores = classifier.score(image[np.newaxis])
+    (one,) = _scored(image[np.newaxis], scores, classifier)
+    if classifier.refused(scores):
+        raise UnlikeDigits([one.is_digit])
+    if one.score < CLEAR:
+        raise InvalidImage(UNCLEAR)
     rows, columns = bounding_box(image > 0)
-    corners = (columns.start, rows.start, columns.stop, rows.stop)
-    left, top, right, bottom = map(int, corners)
-    box = (left, top, right - left, bottom - top)
-    is_digit = None if scores.is_digit is None else float(scores.is_digit[0])
-    digit = DigitAt(image, box, scores.probabilities[0], is_digit)
-    return Number([digit], _score_of(scores))
+    box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+    is_digit = one.is_digit if classifier.detector else None
+    return Number([DigitAt(image, box, one.probabilities, is_digit)], one.score)
 
 
 def read_one(
@@ -179,37 +223,26 @@ def read_with_scores(
     scores = None
     if found and found.doubt == Doubt.OTHERS:
         _refuse_several(picture, found.marks, classifier)
-    if found and found.image_without_line is not None:
-        image, scores = _likelier(image, found.image_without_line, classifier)
+    if found and found.without_line:
+        image, found, scores = _likelier(image, found, found.without_line, classifier)
     if found and found.doubt == Doubt.SHAPE:
         scores = scores or classifier.score(image[np.newaxis])
-        _refuse_wide(picture, scores, found.marks, classifier)
+        (one,) = _scored(image[np.newaxis], scores, classifier)
+        if _log_likelihood(one, 1, _aspect(found)) < PLAIN:
+            image, scores = _upright(picture, image, found, classifier)
     show("28x28", image)
     return image, scores
 
 
-def _refuse_wide(
-    picture: Image.Image, scores: Scores, marks: Marks | None, classifier: Classifier
-) -> None:
-    """Raise InvalidImage if a wide shape with scores (1,) may be several digits.
-
-    One that the classifier refuses is left to it: it says how unlike a digit the shape is.
-    """
-    if _score_of(scores) >= SURE_ALONE:
-        return
-    _refuse_several(picture, marks, classifier)
-    is_unlikely = scores.is_digit is not None and scores.is_digit[0] < UNLIKELY
-    if is_unlikely and not classifier.refused(scores):
-        raise NoDigit(WIDE_SHAPE)
-
-
-def _likelier(image: Images, other: Images, classifier: Classifier) -> tuple[Images, Scores]:
-    """Return an image, or another reading of it that is likelier a digit, with its scores (1,)."""
-    scores = classifier.score(image[np.newaxis])
-    if _score_of(scores) >= SURE_ALONE:
-        return image, scores
-    others = classifier.score(other[np.newaxis])
-    return (other, others) if _score_of(others) > _score_of(scores) else (image, scores)
+def _likelier(
+    image: Images, found: Found, other: Found, classifier: Classifier
+) -> tuple[Images, Found, Scores]:
+    """Return what was found or, if it is likelier a digit, something other, and its scores (1,)."""
+    images = np.stack([image, to_mnist_format(other.ink, other.mask)])
+    whole, rest = (classifier.score(images[i : i + 1]) for i in range(2))
+    if _score_of(rest) > _score_of(whole) and _score_of(whole) < SURE:
+        return images[1], other, rest
+    return image, found, whole
 
 
 def _score_of(scores: Scores) -> float:
@@ -218,28 +251,72 @@ def _score_of(scores: Scores) -> float:
     return float(scores.probabilities.max()) * p
 
 
-def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:
+def _aspect(found: Found) -> float:
+    """Return a shape's width over its height."""
+    return found.mask.shape[1] / found.mask.shape[0]
+
+
+def _upright(
+    picture: Image.Image, image: Images, found: Found, classifier: Classifier
+) -> tuple[Images, Scores]:
+    """Return a wide shape's image, turned if it is no digit otherwise, and its scores (1,).
+
+    Raises InvalidImage if it may be several digits. One that the classifier refuses is
+    left to it: it says how unlike a digit the shape is.
+    """
+    images = np.stack([image, *(turned(image, degrees) for degrees in TURNS)])
+    probabilities, is_digit = scores = classifier.score(images)
+    alone = _scored(images, scores, classifier)
+    is_refused = 0 in classifier.refused(scores)
+    likely = max(_log_likelihood(each, 1, _aspect(found)) for each in alone)
+    # the search for several takes ten times as long as the two turns
+    is_unclear = likely < PLAIN_TURNED and _refuse_several(picture, found.marks, classifier, alone)
+    if is_unclear and not is_refused:
+        raise InvalidImage(WIDE_SHAPE)
+    best = max(range(len(alone)), key=lambda i: alone[i].score)
+    i = best if is_refused and alone[best].score >= UPRIGHT else 0
+    one = slice(i, i + 1)
+    return images[i], Scores(probabilities[one], None if is_digit is None else is_digit[one])
+
+
+def _refuse_several(
+    picture: Image.Image, marks: Marks | None, classifier: Classifier, alone: Sequence[Scored] = ()
+) -> bool:
     """Raise InvalidImage if a picture is likely to hold more than one digit.
 
-    marks: what was found in it, if it shows all digits.
+    marks: what was found in it, if it shows all digits; alone: the same as one digit.
+    Return whether it may hold several that are not clear.
     """
     try:
         row = select_row(marks) if marks else find_row(picture)[0]
-        path = segment(row, classifier)
     except InvalidImage:
-        return
-    n_digits = sum(digit.score >= LIKELY for digit in path.digits)
-    if n_digits < 2 or path.several < LIKELY:
-        return
+        return False
     if row.has_several_rows:
-        raise NoDigit(ROWS)
-    if n_digits > MAX_DIGITS:
-        raise NoDigit(MORE)
+        return _refuse_rows(row, classifier)
+    path = segment(row, classifier)
+    whole = row.whole()
+    one = (_log_likelihood(each, whole.height, whole.width) for each in alone)
+    if path.several < max(path.alone, *one, -np.inf) - DOUBT:
+        return False
+    n_digits = sum(digit.score >= LIKELY for digit in path.digits)
+    if n_digits < 2:
+        return True
+    _refuse_unclear(path, _signs_beside(row, path, classifier), classifier)
     raise SeveralDigits(n_digits)
 
 
+def _refuse_rows(row: Row, classifier: Classifier) -> bool:
+    """Raise InvalidImage if several rows hold more than one digit; else return False."""
+    pieces = [each for each in row.segments() if len(each.key) == 1]
+    images = np.stack([row.image(each) for each in pieces[:MAX_SEGMENTS]])
+    scored = _scored(images, classifier.score(images), classifier)
+    if sum(each.score >= LIKELY for each in scored) > 1:
+        raise InvalidImage(ROWS)
+    return False
+
+
 def segment(row: Row, classifier: Classifier) -> Path:
-    """Find the likeliest segmentation of a row.
+    """Find the likeliest segmentation of a row; it is empty if none was scored.
 
     Only pieces that are wide, or not surely a digit by themselves, are cut.
     """
@@ -267,23 +344,34 @@ def _score(row: Row, classifier: Classifier, scores: Segments) -> list[Segment]:
     for first in range(0, len(new), BLOCK):
         block = new[first : first + BLOCK]
         images = np.stack([row.image(each) for each in block])
-        probabilities, is_digit = classifier.score(images)
-        if is_digit is None:
-            is_digit = probabilities.max(axis=1)
-        is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
-        is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
-        rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
-        scores |= {each.key: Scored(*row) for each, row in zip(block, rows, strict=True)}
+        scored = _scored(images, classifier.score(images), classifier)
+        scores |= zip([each.key for each in block], scored, strict=True)
     return segments
+
+
+def _scored(images: Images, scores: Scores, classifier: Classifier) -> list[Scored]:
+    """List what scores say of each of some images (n, 28, 28)."""
+    probabilities, is_digit = scores
+    if is_digit is None:
+        is_digit = probabilities.max(axis=1)
+    is_digit = is_digit * images.any((1, 2))  # a black image is no stroke
+    is_one = np.array(classifier.classes)[probabilities.argmax(axis=1)] == 1
+    rows = zip(images, probabilities, is_digit.tolist(), is_one.tolist(), strict=True)
+    return [Scored(*row) for row in rows]
 
 
 def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path:
     """Choose consecutive segments of the largest product of likelihoods.
 
-    Raises NoDigit if no segments cover the row.
+    There are none if too many may be chosen from.
     """
     segments = sorted(segments, key=lambda each: each.first)
-    gains = [_log_likelihood(each, scores[each.key]) for each in segments]
+    gains = [
+        _log_likelihood(scores[each.key], each.height, each.width)
+        - CUT_LOSS * (each.crossed > 0)
+        - GAP_LOSS * each.gap
+        for each in segments
+    ]
     # up to each piece: the largest product, and its last segment
     best = np.full(n_pieces + 1, -np.inf)
     best[0] = 0
@@ -293,7 +381,7 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
             best[each.last] = best[each.first] + gain
             before[each.last] = each
     if n_pieces not in before:
-        raise NoDigit(UNLIKE)
+        return Path([], [], 0, -math.inf, -math.inf)
     chosen = [before[n_pieces]]
     while chosen[0].first:
         chosen.insert(0, before[chosen[0].first])
@@ -306,27 +394,26 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
     total[0] = same[0, 0] = 0
     one = -np.inf
     for each, gain in zip(segments, gains, strict=True):
-        total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
         further = np.where(read == scores[each.key].digit, same[each.first, :-1] + gain, -np.inf)
         same[each.last, 1:] = np.logaddexp(same[each.last, 1:], further)
         if each.last - each.first == n_pieces:
             one = gain
-    share, single = np.exp([same[-1, -1] - total[-1], one - total[-1]]).tolist()
-    return Path(chosen, digits, share, 1 - single)
+        else:
+            total[each.last] = np.logaddexp(total[each.last], total[each.first] + gain)
+    share = math.exp(same[-1, -1] - np.logaddexp(total[-1], one))
+    return Path(chosen, digits, share, float(total[-1]), one)
 
 
-def _log_likelihood(segment: Segment, scored: Scored) -> float:
-    """Compute the logarithm of the likelihood that a segment is a digit of its row.
+def _log_likelihood(scored: Scored, height: float, width: float) -> float:
+    """Compute the logarithm of the likelihood that ink is a digit of its row.
 
-    The detector's part of it is a likelihood ratio: a part of a digit, or two digits,
-    are none.
+    height, width: of the row's height. The detector's part of it is a likelihood ratio: a
+    part of a digit, or two digits, are none.
     """
     p = max(float(scored.probabilities.max()), LEAST)
     is_digit = min(max(scored.is_digit, LEAST), 1 - LEAST)
     ratio = math.log(is_digit / (1 - is_digit)) - NEUTRAL
-    height = math.log(segment.height) / HEIGHT_SPREAD
-    width = math.log(segment.width / WIDTH) / WIDTH_SPREAD
+    x, y = math.log(width / WIDTH) / WIDTH_SPREAD, math.log(height) / HEIGHT_SPREAD
     if scored.is_one:
-        width = max(width, 0.0)
-    loss = CUT_LOSS * (segment.crossed > 0) + GAP_LOSS * segment.gap
-    return math.log(p) + DETECTOR_WEIGHT * ratio - (height * height + width * width) / 2 - loss
+        x = max(x, 0.0)
+    return math.log(p) + DETECTOR_WEIGHT * ratio - (x * x + y * y) / 2

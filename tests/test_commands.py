@@ -68,7 +68,10 @@ def test_read_refuses_a_picture_of_several_digits(tmp_path, drawn):
     result = run("read", path)
 
     assert result.returncode == 1
-    assert result.stderr == "digits: the picture holds 3 digits\n"
+    assert result.stderr == (
+        "digits: the picture holds 3 digits: use the command classify --several, "
+        "or a picture of one\n"
+    )
 
 
 def test_read_uses_the_weights_of_the_setting(tmp_path):

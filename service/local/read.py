@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.classifier import load_first
 from service.features import MAX_GREY
-from service.images import InvalidImage
+from service.images import InvalidImage, SeveralDigits
 from service.local.digits import Digits, NotADigit
 from service.reading.background import MIN_CONTRAST
 from service.reading.stages import Show, Stage, ignore
@@ -26,6 +26,9 @@ def read(path: Path, stages: Path | None, settings: Settings) -> None:
     except NotADigit as error:
         more = f"is_digit: {error.is_digit:.4f}; nearest digit: {error.digit}"
         raise InvalidImage(f"{error} ({more})") from None
+    except SeveralDigits as error:
+        remedy = "use the command classify --several, or a picture of one"
+        raise InvalidImage(f"{error}: {remedy}") from None
     print(f"digit: {answer.digit}")
     print(f"probability: {answer.probability:.4f}")
     if answer.is_digit is not None:

@@ -24,7 +24,7 @@ from service.reading.containers.jpeg import KEPT_SIDE, padded
 from service.reading.containers.png import SIGNATURE
 from service.reading.errors import InvalidImage, NoDigit
 from service.reading.mnist_format import is_mnist_shaped
-from service.reading.scale import reduced
+from service.reading.scale import MIN_WORKING_SIDE, reduced
 
 # Image.open would warn about a large picture; with these classes, decode() refuses it.
 DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
@@ -160,12 +160,17 @@ def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: flo
     with DECODERS[kind](_Metered(content, clock, deadline)) as picture:
         # a JPEG can be decoded at a fraction of its size, by a power of 2
         width, height = picture.size
-        factor = max(1, max(width, height) // KEPT_SIDE)
-        picture.draft(None, (max(1, width // factor), max(1, height // factor)))
+        factor = _reduction(picture.size)
+        picture.draft(None, (width // factor, height // factor))
         picture.load()
         convert = _conversion(picture)
-        factor = max(picture.size) // KEPT_SIDE
+        factor = _reduction(picture.size)
         return _averaged(picture, convert, factor) if factor > 1 else convert(picture)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    """Choose the factor that a large picture is averaged down by; a narrow one keeps pixels."""
+    return max(1, min(max(size) // KEPT_SIDE, min(size) // MIN_WORKING_SIDE))
 
 
 def _conversion(picture: ImageFile) -> Callable[[Image.Image], Image.Image]:

@@ -5,6 +5,7 @@ ValueError
     ├── NoDigit
     │   └── MaybeRow
     ├── SeveralDigits
+    ├── UnlikeDigits
     └── UnknownFormat
 """
 
@@ -30,6 +31,14 @@ class SeveralDigits(InvalidImage):
     def __init__(self, n_digits: int) -> None:
         super().__init__(f"the picture holds {n_digits} digits")
         self.n_digits = n_digits
+
+
+class UnlikeDigits(InvalidImage):
+    """Parts of a number that do not look like digits, by P(digit) of each of them."""
+
+    def __init__(self, is_digit: list[float]) -> None:
+        super().__init__("a part of the number does not look like a digit")
+        self.is_digit = is_digit
 
 
 class UnknownFormat(InvalidImage):

@@ -13,13 +13,23 @@ from service.reading.cuts import find_cuts
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
 from service.reading.order_statistics import median
-from service.reading.segmentation import FAINT, Components, Marks, is_stroke, least_area, stretched
+from service.reading.segmentation import (
+    CLOSE,
+    FAINT,
+    Components,
+    Marks,
+    is_stroke,
+    least_area,
+    stretched,
+)
 
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
-CLOSE = 0.2  # of the lesser height: parts of one digit above each other are nearer
 FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
+# of the length of its diagonal: a shorter stroke is straight, and may be a part of a 1, whose
+# parts are closer than so much of the lesser height
+STRAIGHT, BARS_CLOSE = 1.2, 0.5
 STACKED, ABOVE = 0.6, 0.3  # of the lesser width and height: parts one above the other
 # of the height of the row: no narrower shape is two digits, or three
 CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
@@ -27,6 +37,13 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
+# A sign beside the digits: of a square as wide as the strokes, and of their level, a
+# smaller or fainter mark is dirt, and a larger one is no dirt; of the height of the row, a
+# comma is at most so much lower, and a mark in a digit's columns that is so close to it is
+# a part of it, as is the bar of a 5, that high, if the digit is read with it
+SIGN_AREA, SIGN_LEVEL, LARGE_SIGN, SIGN_BELOW = 0.75, 0.5, 3.0, 0.15
+SIGN_GAP, BAR = 0.15, 0.3
+IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
 
@@ -42,6 +59,14 @@ class Segment(NamedTuple):
     width: float
     gap: float  # the widest between its pieces
     crossed: float  # of its height: the ink of the cut at which it begins; 0 without one
+
+
+class Sign(NamedTuple):
+    """A mark beside digits that may be a sign, such as a point or a minus."""
+
+    box: tuple[int, int, int, int]  # top, left, bottom, right
+    piece: int  # its label if it may also be a part of a digit, else 0
+    is_large: bool  # whether it is no dirt
 
 
 @dataclass
@@ -60,6 +85,7 @@ class Row:
     order: list[int]
     cut_off: dict[int, float]
     halves: set[int]
+    signs: list[Sign]
     height: float
     has_several_rows: bool
 
@@ -67,26 +93,39 @@ class Row:
         """Yield what may be one digit."""
         boxes = self.boxes()
         low, high = HEIGHTS
-        gaps = boxes[1:, 1] - np.maximum.accumulate(boxes[:, 3])[:-1]
         for first, start in enumerate(self.order):
             for last in range(first + 1, min(first + MAX_JOINED, len(boxes)) + 1):
-                top, left = boxes[first:last, :2].min(0).tolist()
-                bottom, right = boxes[first:last, 2:].max(0).tolist()
-                height = (bottom - top) / self.height
+                segment = self._segment(boxes, first, last)
                 is_one = last == first + 1
-                if right - left > MAX_WIDTH * max(bottom - top, self.height) and not is_one:
+                if segment.width > MAX_WIDTH * max(segment.height, 1) and not is_one:
                     break
                 is_part = any(piece in self.cut_off for piece in self.order[first : first + 2])
-                if is_part and not is_one and right - left < MIN_PART * self.height:
+                if is_part and not is_one and segment.width < MIN_PART:
                     continue
                 if start in self.halves and not self.halves.isdisjoint(self.order[last : last + 1]):
                     continue
-                if is_one or low <= height <= high:
-                    key = tuple(self.order[first:last])
-                    box = slice(top, bottom), slice(left, right)
-                    width, crossed = (right - left) / self.height, self.cut_off.get(start, 0.0)
-                    gap = float(gaps[first : last - 1].max(initial=0)) / self.height
-                    yield Segment(first, last, key, box, height, width, gap, crossed)
+                if is_one or low <= segment.height <= high:
+                    yield segment
+
+    def whole(self) -> Segment:
+        """Return all pieces as one segment."""
+        return self._segment(self.boxes(), 0, len(self.order))
+
+    def _segment(self, boxes: Ints, first: int, last: int) -> Segment:
+        """Join consecutive pieces, of all whose boxes (n, 4) are given."""
+        top, left = boxes[first:last, :2].min(0).tolist()
+        bottom, right = boxes[first:last, 2:].max(0).tolist()
+        gaps = boxes[first + 1 : last, 1] - np.maximum.accumulate(boxes[first : last - 1, 3])
+        return Segment(
+            first,
+            last,
+            tuple(self.order[first:last]),
+            (slice(top, bottom), slice(left, right)),
+            height=(bottom - top) / self.height,
+            width=(right - left) / self.height,
+            gap=float(gaps.max(initial=0)) / self.height,
+            crossed=self.cut_off.get(self.order[first], 0.0),
+        )
 
     def boxes(self) -> Ints:
         """Return the top, left, bottom and right of each piece: (n, 4)."""
@@ -116,6 +155,20 @@ class Row:
             return np.zeros(IMAGE_SIZE, np.uint8)
         return to_mnist_format(ink[box], mask[box])
 
+    def without(self, segment: Segment, piece: int) -> Segment:
+        """Return a segment of several pieces without one of them."""
+        kept = [i for i in range(segment.first, segment.last) if self.order[i] != piece]
+        boxes = self.boxes()[kept]
+        (top, left), (bottom, right) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+        key = tuple(self.order[i] for i in kept)
+        return segment._replace(key=key, box=(slice(top, bottom), slice(left, right)))
+
+    def box(self) -> morphology.Box:
+        """Return the box around the pieces and the signs beside them."""
+        boxes = np.concatenate([self.boxes(), *([sign.box] for sign in self.signs)])
+        (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+        return slice(top, bottom), slice(left, right)
+
     def cut(self, piece: int) -> Key:
         """Cut a piece wherever two digits may touch; return the new pieces."""
         box = morphology.bounding_box(self.label == piece)
@@ -143,21 +196,81 @@ def select_row(marks: Marks) -> Row:
     strokes, mask, parts, possible, main = marks
     height = parts.bottom - parts.top
     is_tall = possible & (height >= TALL * height[main])
+    possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
+    is_tall = is_tall & possible
     tall = _largest(parts, is_tall)
+    width = morphology.stroke_width(morphology.select_runs(mask, parts.runs, is_tall[parts.label]))
+    diagonal = np.hypot(height, parts.right - parts.left)
+    is_bar = parts.area < STRAIGHT * width * diagonal
+    has_several_rows = _are_rows(parts, tall, is_bar)
     # of smaller components, those near a tall one are its parts
     least = np.min([least_area(parts, i) for i in tall.tolist()], axis=0)
     small = _largest(parts, possible & ~is_tall & (parts.area >= least))
     chosen = np.concatenate([tall, small])[:MAX_PIECES]
     piece = np.zeros(len(parts.area), np.intp)
-    piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j))
+    piece[chosen] = 1 + np.arange(len(chosen))
+    if not has_several_rows:
+        piece[chosen] = 1 + _groups(chosen, lambda i, j: _are_stacked(parts, i, j, is_bar))
     label = np.zeros(mask.shape, np.intp)
     label[mask] = np.repeat(piece[parts.label], parts.runs.length)
     order = np.unique(piece[chosen]).tolist()
-    usual = median(height[tall])
     ink = stretched(strokes.plane, strokes.floor, label > 0)
-    row = Row(ink, label, order, {}, set(), usual, _are_rows(parts, tall))
-    row.order = (1 + row.boxes()[:, 1::2].sum(1).argsort()).tolist()
+    signs = _find_signs(parts, possible & ~is_tall, ink[mask], tall, piece, width)
+    row = Row(ink, label, order, {}, set(), signs, 1.0, has_several_rows)
+    boxes = row.boxes()
+    row.height = median((boxes[:, 2] - boxes[:, 0])[np.isin(order, piece[tall])])
+    row.order = [order[i] for i in boxes[:, 1::2].sum(1).argsort()]
     return row
+
+
+def _find_signs(
+    parts: Components, others: Mask, ink: Grey, tall: Ints, piece: Ints, width: float
+) -> list[Sign]:
+    """List other components than the tall ones that may be signs beside these.
+
+    ink: of each pixel of the components, in reading order; piece: of each component, 0 for
+    none; width: of strokes. As many marks outside the row are dirt, and so are those in it.
+    """
+    first = np.cumsum(parts.runs.length) - parts.runs.length
+    level = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
+    area = parts.area / width**2
+    found = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
+    height = median(parts.bottom[tall] - parts.top[tall])
+    top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
+    middle = (parts.top[found] + parts.bottom[found]) / 2
+    lowest = np.where(piece[found] > 0, top + BAR * height, top)
+    is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
+    if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[found] == 0)):
+        return []
+    i, j = found[is_beside, np.newaxis], tall
+    gap = np.maximum(parts.top[i] - parts.bottom[j], parts.top[j] - parts.bottom[i])
+    is_above = _overlap(parts.left, parts.right, i, j) > IN_COLUMNS
+    is_part = is_above & ((gap < SIGN_GAP * height) | (piece[i] == piece[j]))
+    return [
+        Sign(
+            (int(parts.top[k]), int(parts.left[k]), int(parts.bottom[k]), int(parts.right[k])),
+            int(piece[k]),
+            bool(area[k] >= LARGE_SIGN),
+        )
+        for k in found[is_beside][~is_part.any(axis=1)].tolist()
+    ]
+
+
+def _in_holes(marks: Marks, tall: Ints) -> Mask:
+    """Return which components a tall one surrounds, such as the dot or the bar of a 0."""
+    parts, possible = marks.parts, marks.possible
+    result = np.zeros(len(possible), bool)
+    for i in tall[:MAX_PIECES].tolist():
+        within = possible & (parts.top > parts.top[i]) & (parts.bottom < parts.bottom[i])
+        within &= (parts.left > parts.left[i]) & (parts.right < parts.right[i])
+        if not within.any():
+            continue
+        ring = morphology.select_runs(marks.mask, parts.runs, parts.label == i)
+        for k in np.flatnonzero(within)[:MAX_PIECES].tolist():
+            y, x = (parts.top[k] + parts.bottom[k]) // 2, (parts.left[k] + parts.right[k]) // 2
+            sides = ring[:y, x], ring[y + 1 :, x], ring[y, :x], ring[y, x + 1 :]
+            result[k] |= all(side.any() for side in sides)
+    return result
 
 
 def _largest(parts: Components, chosen: Mask) -> Ints:
@@ -166,7 +279,7 @@ def _largest(parts: Components, chosen: Mask) -> Ints:
     return indices[np.argsort(-parts.area[indices], kind="stable")][:MAX_PIECES]
 
 
-def _are_rows(parts: Components, tall: Ints) -> bool:
+def _are_rows(parts: Components, tall: Ints, is_bar: Mask) -> bool:
     """Return whether tall components are in more than one row; a bar is in none.
 
     Two that are close, one above the other, are parts of one digit.
@@ -176,8 +289,22 @@ def _are_rows(parts: Components, tall: Ints) -> bool:
     row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
     n_rows = len(set(row.tolist()))
     if n_rows == 2 == len(upright):
-        return bool(_overlap(parts.top, parts.bottom, upright[:1], upright[1:])[0] < -CLOSE)
+        return not _are_close(parts, upright[:1], upright[1:], is_bar)[0]
     return n_rows > 1
+
+
+def _are_close(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
+    """Return which components are so close that they may be parts of one digit.
+
+    is_bar: which are straight strokes
+    """
+    height = parts.bottom - parts.top
+    limit = np.where(is_bar[i] & is_bar[j], BARS_CLOSE, CLOSE) * np.minimum(height[i], height[j])
+    gaps = (
+        np.maximum(start[i], start[j]) - np.minimum(end[i], end[j])
+        for start, end in ((parts.top, parts.bottom), (parts.left, parts.right))
+    )
+    return np.logical_and(*(gap <= limit for gap in gaps))
 
 
 def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64]:
@@ -186,11 +313,13 @@ def _overlap(start: Ints, end: Ints, i: Ints, j: Ints) -> npt.NDArray[np.float64
     return both / np.minimum(end[i] - start[i], end[j] - start[j])
 
 
-def _are_stacked(parts: Components, i: Ints, j: Ints) -> Mask:
-    """Return which components are one above the other."""
+def _are_stacked(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
+    """Return which components are one above the other, or where a stroke has a gap."""
     beside = _overlap(parts.left, parts.right, i, j)
     above = _overlap(parts.top, parts.bottom, i, j)
-    return (beside > STACKED) & (above < ABOVE)
+    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    is_gap = _are_close(parts, i, j, is_bar) & ~is_flat[i] & ~is_flat[j]
+    return (above < ABOVE) & ((beside > STACKED) | is_gap)
 
 
 def _groups(chosen: Ints, are_joined: Callable[[Ints, Ints], Mask]) -> Ints:

@@ -43,8 +43,12 @@ MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
-WIDE, COMPANION = 0.85, 0.5
-MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
+WIDE, COMPANION = 0.6, 0.5
+# of the lesser height: parts of one digit above each other are nearer; and how many are tall
+CLOSE, MAX_TALL_PARTS = 0.2, 2
+# components as tall as a digit: more are no row of digits, unless they cover less of the
+# picture's height than so many times that of the main component
+MAX_IN_ROW, ROW_SPREAD = 24, 2.5
 
 
 # a line below the digit: height over width at most, width over the digit's at least, and
@@ -78,7 +82,7 @@ class Digit(NamedTuple):
     near: Mask  # the mask, dilated by one pixel, beyond which there is no ink
     marks: Marks
     doubt: Doubt
-    without_line: Mask | None  # its strokes without a line below them, if there is one
+    without_line: "Digit | None"  # the same without a line below it, if there is one
 
 
 def find_marks(strokes: Strokes) -> Marks:
@@ -101,22 +105,21 @@ def select_digit(strokes: Strokes) -> Digit:
     """
     marks = find_marks(strokes)
     kept, doubt = digit_components(marks)
-    digit = _mask_of(marks, kept)
-    near = morphology.dilation(digit)
-    ink = stretched(strokes.plane, strokes.floor, digit) * near
+    digit = _digit(marks, kept, doubt)
     above = _above_lines(marks.parts, kept) if np.count_nonzero(kept) > 1 else None
-    without_line = None if above is None else _mask_of(marks, above)
-    return Digit(ink, digit, near, marks, doubt, without_line)
+    if above is None:
+        return digit
+    largest = int((marks.parts.area * above).argmax())
+    doubt = _doubt(marks.parts, marks.possible, largest, above)
+    return digit._replace(without_line=_digit(marks, above, doubt))
 
 
-def ink_of(strokes: Strokes, mask: Mask) -> Grey:
-    """Return the ink (h, w) of the strokes in a mask, stretched to [0, 1]."""
-    return stretched(strokes.plane, strokes.floor, mask) * morphology.dilation(mask)
-
-
-def _mask_of(marks: Marks, kept: Mask) -> Mask:
-    """Return the mask (h, w) of the components that are kept (n,)."""
-    return morphology.select_runs(marks.mask, marks.parts.runs, kept[marks.parts.label])
+def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
+    """Return the components that are kept (n,) as a digit."""
+    mask = morphology.select_runs(marks.mask, marks.parts.runs, kept[marks.parts.label])
+    near = morphology.dilation(mask)
+    ink = stretched(marks.strokes.plane, marks.strokes.floor, mask) * near
+    return Digit(ink, mask, near, marks, doubt, None)
 
 
 def _above_lines(parts: "Components", kept: Mask) -> Mask | None:
@@ -197,8 +200,10 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         height = parts.bottom - parts.top
-        n_tall = np.count_nonzero(possible & (height >= COMPANION * height[main]))
-        refusal = MaybeRow if n_tall <= MAX_IN_ROW else NoDigit
+        tall = np.flatnonzero(possible & (height >= COMPANION * height[main]))
+        spread = parts.bottom[tall].max() - parts.top[tall].min()
+        is_row = len(tall) <= MAX_IN_ROW or spread <= ROW_SPREAD * height[main]
+        refusal = MaybeRow if is_row else NoDigit
         raise refusal("the ink is only specks or noise")
     return kept, _doubt(parts, possible, main, kept)
 
@@ -262,8 +267,15 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
-    others = possible & (height >= COMPANION * height[main]) & (beside < narrower / 2)
-    if (others & ~kept).any():
+    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
+    tall = possible & (height >= COMPANION * height[main])
+    # parts of one digit are two at most, and close to each other
+    is_apart = above > CLOSE * np.minimum(height, height[main])
+    is_apart |= np.count_nonzero(tall) > MAX_TALL_PARTS
+    others = tall & (beside < narrower / 2)
+    is_below = tall & (beside >= narrower / 2) & is_apart
+    is_below[main] = False
+    if (others & ~kept).any() or is_below.any():
         return Doubt.OTHERS
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
 

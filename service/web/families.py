@@ -1,6 +1,6 @@
 """Metric families of the application."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from service.classifier import ALL_CLASSES, Scores
 from service.server.metrics import Family, Metrics
@@ -48,3 +48,10 @@ def count_predictions(
     if scores.is_digit is not None:
         for is_digit in scores.is_digit.tolist():
             metrics.observe(is_digit, "digits_is_digit")
+
+
+def count_unlike(metrics: Metrics, is_digit: Iterable[float]) -> None:
+    """Count the parts of a number that do not look like digits, by P(digit) of each."""
+    for probability in is_digit:
+        metrics.count("digits_nondigits")
+        metrics.observe(probability, "digits_is_digit")

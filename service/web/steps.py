@@ -19,7 +19,14 @@ from werkzeug.exceptions import (
 
 from service.classifier import Classifier, Scores
 from service.features import IMAGE_SIZE, Images
-from service.images import InvalidImage, SeveralDigits, UnknownFormat, n_pixels, read_levels
+from service.images import (
+    InvalidImage,
+    SeveralDigits,
+    UnknownFormat,
+    UnlikeDigits,
+    n_pixels,
+    read_levels,
+)
 from service.number import read_one
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import ADMIT, IS_CANCELLED, RECEIVED_AT
@@ -27,6 +34,7 @@ from service.settings import Limits
 from service.web import problems
 from service.web.bulk import unusual_images
 from service.web.extension import extension
+from service.web.families import count_unlike
 from service.web.hints import hint
 
 BLOCK = 256  # images scored while the lock is held once
@@ -162,6 +170,8 @@ def unreadable(error: InvalidImage, upload: bytes | Images, metrics: Metrics) ->
         metrics.count("digits_pictures", "unknown")
         return UnsupportedMediaType(f"{error}{hint(bytes(upload))}")
     metrics.count("digits_pictures", "refused")
+    if isinstance(error, UnlikeDigits):
+        count_unlike(metrics, error.is_digit)
     if isinstance(error, SeveralDigits):
         detail = f"{error}: ask with several=1, or send one"
         return problems.Refused(detail, n_digits=error.n_digits)

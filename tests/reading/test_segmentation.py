@@ -80,7 +80,8 @@ def test_a_0_with_a_dot_is_no_circle_around_a_digit(half):
 
 def without_line(mask: np.ndarray) -> np.ndarray | None:
     ink = mask.astype(np.float32)
-    return select_digit(Strokes(ink, mask, 1.0, 0.0)).without_line
+    digit = select_digit(Strokes(ink, mask, 1.0, 0.0)).without_line
+    return digit and digit.mask
 
 
 @pytest.mark.parametrize("lines", [[80], [80, 88], [78, 84, 90]])

@@ -229,3 +229,27 @@ def test_picture_of_one_digit_is_read_as_the_command_line_reads_it(client, shipp
 
     scores = shipped.score(read_image(upload)[np.newaxis])
     np.testing.assert_allclose(reply.json["probabilities"], scores.probabilities[0], rtol=1e-6)
+
+
+def test_parts_that_do_not_look_like_digits_are_counted(three):
+    """A detector that takes nothing for a digit refuses the number, and counts its parts."""
+    app = create_app(with_detector(load(EMBEDDED_WEIGHTS), -9.0, 0.5))
+
+    for upload, n in ((encode(picture_of(three)), 3), (encode(three[0]), 1)):
+        before = app.extensions["digits"].metrics.totals()
+        reply = post(app.test_client(), [upload], "?several=1")
+        after = app.extensions["digits"].metrics.totals()
+
+        assert reply.status_code == 422
+        assert reply.json["detail"] == "a part of the number does not look like a digit"
+        assert after["digits_nondigits",] - before["digits_nondigits",] == n
+        assert after["digits_pictures", "refused"] - before["digits_pictures", "refused"] == 1
+
+
+def test_what_several_cannot_read_is_refused_without_that_advice(client, three):
+    picture = np.concatenate([picture_of(three[:2])] * 2)
+
+    for query in ("", "?several=1"):
+        reply = post(client, [encode(picture)], query)
+        assert reply.status_code == 422
+        assert reply.json["detail"] == "the picture holds several rows of digits; send one row"
