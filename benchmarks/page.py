@@ -4,19 +4,18 @@ python -m benchmarks.page [--shots]    (--shots: also take the screenshots of do
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.handwriting import Stroke, strokes_of
+from benchmarks.browser import chromium, draw
+from benchmarks.handwriting import strokes_of
+from benchmarks.page_sequences import stale_answers
 from benchmarks.servers import ROOT, running, service
 
-FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-sync")
 N_STROKES, STROKE = 40, [[(0.5, 0.2), (0.5, 0.8)]]
 N_NUMBERS, THIN_PEN = 20, 8
 ANSWER_TIME, REST = 900, 400  # ms that the page is left alone, after a stroke and a clear
@@ -42,27 +41,6 @@ RECORD_CLICK = """() => {
   addEventListener("click", () => { clicked = true; }, { capture: true, once: true });
 }"""
 SHOTS: dict[Literal["light", "dark"], tuple[int, int]] = {"light": (1280, 1000), "dark": (360, 740)}
-
-
-def chromium() -> dict[str, Any]:
-    """Return Playwright's arguments to launch Chromium, empty if it is missing."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    # Chromium's sandbox does not run as root
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    return {"executable_path": program, "args": flags} if program else {}
-
-
-def draw(page: Page, strokes: list[Stroke]) -> None:
-    """Draw strokes, in the unit square, on the page's drawing area with the mouse."""
-    box = page.locator("#drawing").bounding_box()
-    if box is None:
-        raise RuntimeError("the page shows no drawing area")
-    for stroke in strokes:
-        for i, (x, y) in enumerate(stroke):
-            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-            if i == 0:
-                page.mouse.down()
-        page.mouse.up()
 
 
 def count_correct(page: Page) -> None:

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from benchmarks.browser import chromium, draw
 from benchmarks.handwriting import Stroke, strokes_of
-from benchmarks.page import chromium, clear, draw
+from benchmarks.page import clear
 from service.classifier import load, save
 from service.feedback import corrections
 from service.settings import EMBEDDED_WEIGHTS

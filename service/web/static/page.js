@@ -96,10 +96,13 @@ function beginStroke(point) {
 
 function inputChanged() {
   changed = true;
-  $("answer").classList.add("stale");
+  dim();
   paint();
   schedule();
 }
+
+/** Dim an answer to earlier strokes. */
+const dim = () => $("answer").classList.toggle("stale", changed && !isEmpty(input));
 
 function paint() {
   const pixels = Math.round(drawing.clientWidth * devicePixelRatio) || SIDE;
@@ -387,7 +390,7 @@ $("cancel").onclick = () => $("ask").close("");
 function showAnswer(reply, sentence, upload = null) {
   last = reply && { reply, upload };
   if (!reply || reply.number) chosen = null;
-  $("answer").classList.toggle("stale", changed);
+  dim();
   const text = textOf(reply), digits = reply?.digits ?? [];
   setText("digit", text);
   $("digit").classList.toggle("long", text.length > 1);
