@@ -1,6 +1,9 @@
-"""Accuracy and latency of the page in Chromium.
+"""Accuracy and latency of the page in Chromium, and answers that are stale.
 
-python -m benchmarks.page [--shots]    (--shots: also take the screenshots of docs/)
+python -m benchmarks.page [--sequences N] [--shots]
+
+--sequences: how many random sequences of actions to play; --shots: also take the screenshots of
+docs/.
 """
 
 import argparse
@@ -82,6 +85,15 @@ def count_numbers(page: Page) -> None:
     print(f"{n_read} of {N_NUMBERS} drawn numbers are read")
 
 
+def count_stale(page: Page, url: str, n_sequences: int) -> None:
+    """Print the stale answers in random sequences of actions."""
+    n_stale = 0
+    for each in stale_answers(page, url, n_sequences):
+        n_stale += 1
+        print(each)
+    print(f"{n_stale} stale answers in {n_sequences} random sequences")
+
+
 def time_bars(page: Page) -> None:
     """Print the time from the end of a stroke to the new bars, as the page measures it."""
     page.evaluate(OBSERVE)
@@ -127,19 +139,21 @@ def shoot(browser: Browser, url: str) -> None:
 
 
 def main() -> None:
-    """Parse the flag and measure."""
+    """Parse the flags and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sequences", type=int, default=0, metavar="N")
     parser.add_argument("--shots", action="store_true")
-    shots = parser.parse_args().shots
+    flags = parser.parse_args()
     with running(service(), "/readyz") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**chromium())
-        if shots:
+        if flags.shots:
             shoot(browser, server.url)
         page = browser.new_page()
         page.goto(server.url)
         time_bars(page)
         count_correct(page)
         count_numbers(page)
+        count_stale(browser.new_page(), server.url, flags.sequences)
         browser.close()
 
 

@@ -3,11 +3,12 @@
 import io
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from playwright.sync_api import Page
+from playwright.sync_api import FilePayload, Page
 
 from benchmarks.browser import draw
 from benchmarks.handwriting import Stroke, strokes_of
@@ -88,13 +89,11 @@ class _Hand:
         """Make every picture, alone and with strokes over it, and wait for its answer."""
         self._note(self.bare)
         for name in self.files:
-            self._learn(lambda name=name: self._bring(name), self.bare, self.whole)
+            self._learn(partial(self._bring, name), self.bare, self.whole)
             self._learn(self._crop, self.bare)
         for i in range(N_EXAMPLES):
-            self._learn(lambda i=i: self._click(f"#examples li:nth-child({i + 1}) button"), self.bare)
-        self._click("#clear")
-        self._note(self.bare)
-        self._learn(lambda: None)
+            self._learn(partial(self._example, i), self.bare)
+        self._learn(partial(self._click, "#clear"), self.bare)
 
     def _learn(self, make: Callable[[], None], *kinds: set[str]) -> None:
         make()
@@ -138,9 +137,9 @@ class _Hand:
             right = self.expected.get(picture, ("", ""))
             # beside an empty area the sentence may be about a file that cannot be shown
             said = sentence == right[1] or (digit == right[0] == "?" and sentence[-1] != "…")
-            if digit == right[0] and said and not dimmed and not n_late:
-                if time.monotonic() - since > SETTLED:
-                    return
+            belongs = digit == right[0] and said and not dimmed and not n_late
+            if belongs and time.monotonic() - since > SETTLED:
+                return
             self.page.wait_for_timeout(30)
         yield f"{digit} ({sentence}; dimmed: {dimmed}) stays beside the picture of {right[0]}"
 
@@ -148,10 +147,8 @@ class _Hand:
         self.page.evaluate("(selector) => document.querySelector(selector).click()", selector)
 
     def _bring(self, *names: str) -> None:
-        kind = "application/octet-stream"
-        self.page.locator("#file").set_input_files(
-            [{"name": f"{name}.png", "mimeType": kind, "buffer": self.files[name]} for name in names]
-        )
+        files = [_file(f"{name}.png", self.files[name]) for name in names]
+        self.page.locator("#file").set_input_files(files)
 
     def _choose(self) -> None:
         self._bring(str(self.generator.choice([*self.files])))
@@ -165,8 +162,8 @@ class _Hand:
             self._click("#crop")
             self.page.keyboard.press("Enter")
 
-    def _example(self) -> None:
-        self._click(f"#examples li:nth-child({self.generator.integers(N_EXAMPLES) + 1}) button")
+    def _example(self, i: int) -> None:
+        self._click(f"#examples li:nth-child({i + 1}) button")
 
     def _earlier(self) -> None:
         self.page.evaluate(
@@ -178,8 +175,7 @@ class _Hand:
         )
 
     def _text(self) -> None:
-        file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"seven"}
-        self.page.locator("#file").set_input_files(file)
+        self.page.locator("#file").set_input_files(_file("a.txt", b"seven"))
 
 
 STEPS: dict[str, Callable[[_Hand], None]] = {
@@ -191,9 +187,13 @@ STEPS: dict[str, Callable[[_Hand], None]] = {
     "choose two": lambda hand: hand._bring("5", "1"),
     "choose a text": _Hand._text,
     "crop": _Hand._crop,
-    "an example": _Hand._example,
+    "an example": lambda hand: hand._example(int(hand.generator.integers(N_EXAMPLES))),
     "an earlier one": _Hand._earlier,
 }
+
+
+def _file(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
 
 def _png(strokes: list[Stroke]) -> bytes:
