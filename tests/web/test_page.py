@@ -477,6 +477,22 @@ def test_crop_is_advised_where_a_digit_may_be_small_and_the_first_drag_chooses_i
         expect(page.locator("#crop")).not_to_have_class("advised")
 
 
+def test_strokes_over_a_picture_stay_on_the_part_that_is_cropped(service, browser):
+    with opened(browser, service.url) as page:
+        chosen(page, encode(BAR))
+        expect_answer(page, 1)
+        draw(page, [[(0.38, 0.25), (0.35, 0.55)], [(0.35, 0.55), (0.66, 0.55)]])
+        expect_answer(page, 4)
+        page.locator("#crop").click()
+        page.keyboard.press("Enter")
+        expect(page.locator("#recent button")).to_have_text("4")
+        expect_answer(page, 4)
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")
+        expect_answer(page, 1)
+
+
 def test_digit_is_cropped_by_keys_alone(service, browser):
     with opened(browser, service.url) as page:
         chosen(page, encode(SMALL))

@@ -41,7 +41,6 @@ export function placed([width, height], side) {
 
 /** Draw an input, a picture with strokes over it, on a square of `side` pixels. */
 export function drawInput(context, { strokes, picture }, side, colour) {
-  context.setTransform(1, 0, 0, 1, 0, 0);
   if (picture) {
     const { left, top, width, height } = placed(picture.size, side);
     context.drawImage(picture.canvas, left, top, width, height);
@@ -51,17 +50,22 @@ export function drawInput(context, { strokes, picture }, side, colour) {
 }
 
 /** Return what is sent of an input: {url, name, size}, a data: URL and the size in pixels. */
-export function toUpload({ strokes, picture }) {
+export function toUpload(input) {
+  const { strokes, picture } = input;
   if (picture && !strokes.length) return { url: picture.url, name: picture.name, size: picture.sent };
-  const [width, height] = picture ? picture.size : [SIDE, SIDE];
-  const canvas = newCanvas(width, height), context = whiteContext(canvas);
-  if (picture) context.drawImage(picture.canvas, 0, 0);
-  const side = Math.max(width, height), { left, top } = placed([width, height], side);
-  context.setTransform(side / SIDE, 0, 0, side / SIDE, -left, -top);
-  drawStrokes(context, strokes, picture?.ink ?? "black");
+  const canvas = merged(input);
   // toBlob waits for an idle period, which may take a second
   const url = canvas.toDataURL(picture ? "image/jpeg" : "image/png");
-  return { url, name: "digit.png", size: [width, height] };
+  return { url, name: "digit.png", size: [canvas.width, canvas.height] };
+}
+
+/** Return an input as a canvas of its picture's size. */
+export function merged(input) {
+  const [width, height] = input.picture?.size ?? [SIDE, SIDE], side = Math.max(width, height);
+  const canvas = newCanvas(width, height), context = whiteContext(canvas);
+  context.translate((width - side) / 2, (height - side) / 2);
+  drawInput(context, input, side, "black");
+  return canvas;
 }
 
 /** Return a canvas of rows of grey levels. */

@@ -3,7 +3,7 @@
 import { $, LIKELY, make, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
 import { NoReply, classify, correct, curlCommand, describeModel, forgetKey, hasKey, saveKey, storage } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
-import { ARROWS, SIDE, drawInput, imageOf, placed, thumbnail, toUpload } from "./drawing.js";
+import { ARROWS, SIDE, drawInput, imageOf, merged, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
 import { examples } from "./examples.js";
 import { Refusal, cropped, openPicture } from "./pictures.js";
@@ -287,7 +287,7 @@ function closeCrop() {
 
 function stopCrop(use) {
   const { picture } = input, box = closeCrop();
-  if (use) commit({ strokes: [], picture: cropped(picture, box) });
+  if (use) commit({ strokes: [], picture: cropped({ ...picture, canvas: merged(input) }, box) });
   drawing.focus();
 }
 
