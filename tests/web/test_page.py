@@ -721,6 +721,7 @@ def test_one_request_is_in_flight_and_is_aborted_when_the_drawing_is_cleared(ser
         expect_answer(page, 7)
 
 
+@pytest.mark.slow
 def test_no_answer_to_an_earlier_input_is_shown(service, browser):
     context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
     stale = list(stale_answers(context.new_page(), service.url, N_SEQUENCES))
