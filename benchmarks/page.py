@@ -1,22 +1,24 @@
-"""Accuracy and latency of the page in Chromium.
+"""Accuracy and latency of the page in Chromium, and answers that are stale.
 
-python -m benchmarks.page [--shots]    (--shots: also take the screenshots of docs/)
+python -m benchmarks.page [--sequences N] [--shots]
+
+--sequences: how many random sequences of actions to play; --shots: also take the screenshots of
+docs/.
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.handwriting import Stroke, strokes_of
+from benchmarks.browser import chromium, draw
+from benchmarks.handwriting import strokes_of
+from benchmarks.page_sequences import stale_answers
 from benchmarks.servers import ROOT, running, service
 
-FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-sync")
 N_STROKES, STROKE = 40, [[(0.5, 0.2), (0.5, 0.8)]]
 N_NUMBERS, THIN_PEN = 20, 8
 ANSWER_TIME, REST = 900, 400  # ms that the page is left alone, after a stroke and a clear
@@ -42,27 +44,6 @@ RECORD_CLICK = """() => {
   addEventListener("click", () => { clicked = true; }, { capture: true, once: true });
 }"""
 SHOTS: dict[Literal["light", "dark"], tuple[int, int]] = {"light": (1280, 1000), "dark": (360, 740)}
-
-
-def chromium() -> dict[str, Any]:
-    """Return Playwright's arguments to launch Chromium, empty if it is missing."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    # Chromium's sandbox does not run as root
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    return {"executable_path": program, "args": flags} if program else {}
-
-
-def draw(page: Page, strokes: list[Stroke]) -> None:
-    """Draw strokes, in the unit square, on the page's drawing area with the mouse."""
-    box = page.locator("#drawing").bounding_box()
-    if box is None:
-        raise RuntimeError("the page shows no drawing area")
-    for stroke in strokes:
-        for i, (x, y) in enumerate(stroke):
-            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-            if i == 0:
-                page.mouse.down()
-        page.mouse.up()
 
 
 def count_correct(page: Page) -> None:
@@ -102,6 +83,15 @@ def count_numbers(page: Page) -> None:
             print(f"{number} is read as {page.locator('#digit').inner_text()}")
         clear(page)
     print(f"{n_read} of {N_NUMBERS} drawn numbers are read")
+
+
+def count_stale(page: Page, url: str, n_sequences: int) -> None:
+    """Print the stale answers in random sequences of actions."""
+    n_stale = 0
+    for each in stale_answers(page, url, n_sequences):
+        n_stale += 1
+        print(each)
+    print(f"{n_stale} stale answers in {n_sequences} random sequences")
 
 
 def time_bars(page: Page) -> None:
@@ -149,19 +139,21 @@ def shoot(browser: Browser, url: str) -> None:
 
 
 def main() -> None:
-    """Parse the flag and measure."""
+    """Parse the flags and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sequences", type=int, default=0, metavar="N")
     parser.add_argument("--shots", action="store_true")
-    shots = parser.parse_args().shots
+    flags = parser.parse_args()
     with running(service(), "/readyz") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**chromium())
-        if shots:
+        if flags.shots:
             shoot(browser, server.url)
         page = browser.new_page()
         page.goto(server.url)
         time_bars(page)
         count_correct(page)
         count_numbers(page)
+        count_stale(browser.new_page(), server.url, flags.sequences)
         browser.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from benchmarks.page import chromium, draw
+from benchmarks.browser import chromium, draw
 from tests.conftest import PATIENCE, ROOT, answers, curl, free_port, start_service, wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from benchmarks.page import chromium
+from benchmarks.browser import chromium
 from service.app import create_app
 from service.settings import InvalidSetting, read_settings
 from tests.conftest import ROOT, encode, running_service

@@ -1,8 +1,10 @@
 // The answer: its sentence, the bars of probabilities, the digits of a number.
 
-const CERTAIN = 0.99, LIKELY = 0.9, PROBABLE = 0.6; // probabilities, for the wording
+const CERTAIN = 0.99, PROBABLE = 0.6; // probabilities, for the wording
+export const LIKELY = 0.9;
 const SPEAK = 700; // ms without a change before a screen reader hears the answer
 
+export const make = (kind) => document.createElement(kind);
 export const $ = (id) => document.getElementById(id);
 export const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
@@ -26,20 +28,16 @@ export function say(sentence) {
 
 /** Return the sentence for a prediction or a number. */
 export function sentenceFor({ number, digit, probability, is_digit: isDigit = 1, explanation }) {
-  if (number) return sentenceForNumber(number, probability);
-  const one = withArticle(digit), both = probability * isDigit;
+  if (number) return `${hedged(number, probability)}.`;
   const rival = probability < LIKELY ? `, possibly ${withArticle(explanation.runner_up)}` : "";
   const none = isDigit < LIKELY ? ` It may not be a digit: P(digit) is ${percent(isDigit)}.` : "";
-  if (both >= CERTAIN) return `Almost certainly ${one}.`;
-  if (both >= LIKELY) return `Very likely ${one}.`;
-  if (both >= PROBABLE) return `Probably ${one}${rival}.${none}`;
-  return `Uncertain: perhaps ${one}${rival}.${none}`;
+  return `${hedged(withArticle(digit), probability * isDigit)}${rival}.${none}`;
 }
 
-function sentenceForNumber(number, probability) {
-  if (probability >= CERTAIN) return `Almost certainly ${number}.`;
-  if (probability >= LIKELY) return `Very likely ${number}.`;
-  return `${probability >= PROBABLE ? "Probably" : "Uncertain: perhaps"} ${number}.`;
+function hedged(what, p) {
+  if (p >= CERTAIN) return `Almost certainly ${what}`;
+  if (p >= LIKELY) return `Very likely ${what}`;
+  return `${p >= PROBABLE ? "Probably" : "Uncertain: perhaps"} ${what}`;
 }
 
 /** Return the text of a reply: its number or digit, or "?". */
@@ -67,11 +65,9 @@ export function showBars(answer, classes, shown, pick, keeps) {
 }
 
 function makeBar() {
-  const item = document.createElement("li");
-  const bar = document.createElement("button");
-  bar.type = "button";
-  bar.append(...["b", "span", "i"].map((kind) => document.createElement(kind)));
-  bar.children[1].append(document.createElement("span"));
+  const item = make("li"), bar = make("button");
+  bar.append(...["b", "span", "i"].map(make));
+  bar.children[1].append(make("span"));
   item.append(bar);
   return item;
 }
@@ -80,8 +76,7 @@ function makeBar() {
 export function showDigits(digits, pick) {
   $("digits").replaceChildren(
     ...digits.map((digit) => {
-      const button = document.createElement("button");
-      button.type = "button";
+      const button = make("button");
       button.textContent = digit.digit;
       button.title = percent(digit.probability);
       button.onclick = () => pick(digit);
@@ -95,7 +90,7 @@ export function showBoxes(digits, [width, height]) {
   const side = Math.max(width, height);
   $("boxes").replaceChildren(
     ...digits.map(({ box: [x, y, w, h] }) => {
-      const box = document.createElement("span");
+      const box = make("span");
       const percents = [(side - width) / 2 + x, (side - height) / 2 + y, w, h];
       ["left", "top", "width", "height"].forEach((name, i) => {
         box.style[name] = `${(100 * percents[i]) / side}%`;

@@ -11,35 +11,35 @@ export const storage = (() => {
   }
 })();
 
-const savedKey = () => storage.getItem("key");
-
 /** No reply, or one that is not of the service. */
 export class NoReply extends Error {}
 
 function authorization() {
-  return savedKey() ? { Authorization: `Bearer ${savedKey()}` } : {};
+  return hasKey() ? { Authorization: `Bearer ${storage.getItem("key")}` } : {};
 }
 
 export const saveKey = (key) => storage.setItem("key", key.trim());
 export const forgetKey = () => storage.removeItem("key");
-export const hasKey = () => Boolean(savedKey());
+export const hasKey = () => Boolean(storage.getItem("key"));
 
-/** Return the body of a reply; null for a foreign one. */
+/** Return {status, body} of a reply, or of the only picture in it; null for a foreign one. */
 function parsed(status, text) {
   try {
-    const body = JSON.parse(text);
-    const { detail, probabilities, digits, correction } = body;
-    if (status === 200 ? probabilities || digits || correction : detail?.trim?.()) return body;
+    const reply = JSON.parse(text), body = { ...reply, ...reply.predictions?.[0] };
+    const { error, detail, explanation, digits, correction } = body;
+    if (error?.detail) return { status: error.status, body: error };
+    if (status === 200 ? explanation || digits?.[0]?.explanation || correction : detail?.trim?.()) return { status, body };
   } catch {} // a page of a proxy
-  return status < 400 || status > 499 ? null : { detail: `A server before the service answered with status ${status}` };
+  if (status < 400 || status > 499) return null;
+  return { status, body: { detail: `A server before the service answered with status ${status}` } };
 }
 
-/** Post a form and return {status, body, retryAfter}; reject with NoReply if there is none.
+/** Post a body and return {status, body, retryAfter}; reject with NoReply if there is none.
  *
  * onProgress receives the share that was sent, from 0 to 1, once the request has taken
  * 250 ms.
  */
-function post(url, form, signal, onProgress) {
+function post(url, content, signal, onProgress = () => {}) {
   return new Promise((resolve, reject) => {
     // fetch does not report the progress of an upload
     const request = new XMLHttpRequest();
@@ -52,47 +52,45 @@ function post(url, form, signal, onProgress) {
     request.upload.addEventListener("progress", ({ loaded, total }) => (share = loaded / total));
     request.upload.addEventListener("load", () => (share = 1));
     request.addEventListener("load", () => {
-      const { status, responseText } = request, body = parsed(status, responseText);
+      const { status, responseText } = request, reply = parsed(status, responseText);
       const retryAfter = Number(request.getResponseHeader("Retry-After"));
-      if (body) resolve({ status, body, retryAfter });
-      else reject(new NoReply(`status ${status}`));
+      if (reply) resolve({ ...reply, retryAfter });
+      else reject(new NoReply());
     });
-    for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new NoReply(end)));
+    for (const end of ["error", "abort", "timeout"]) request.addEventListener(end, () => reject(new NoReply()));
     request.addEventListener("loadend", () => clearTimeout(timer));
-    signal.addEventListener("abort", () => request.abort());
+    signal?.addEventListener("abort", () => request.abort());
     request.open("POST", url);
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
-    request.send(form);
+    request.send(content);
   });
 }
 
-function formOf({ blob, name }) {
+/** Send a correction of a picture, a data: URL; return what to say. */
+export async function correct(url, digit) {
+  const bytes = Uint8Array.from(atob(url.split(",")[1]), (character) => character.charCodeAt(0));
   const form = new FormData();
-  form.append("image", blob, name);
-  return form;
-}
-
-/** Send a correction; return what to say. */
-export async function correct(upload, digit) {
-  const form = formOf(upload);
+  form.append("image", new Blob([bytes]));
   form.append("digit", digit);
   try {
-    const { status, body } = await post("feedback", form, new AbortController().signal, () => {});
-    return status === 200 ? "Kept by the service: picture, answer and correction." : body.detail;
+    const { status, body } = await post("feedback", form);
+    return status === 200 ? "Kept by the service." : body.detail;
   } catch {
     return "The service does not respond.";
   }
 }
 
-/** Classify an upload {blob, name}; a picture of several digits is asked for again.
+/** Classify a picture, a data: URL; one of several digits is asked for again.
  *
  * Return {status, body, retryAfter, several}.
  */
-export async function classify(upload, signal, onProgress) {
-  const reply = await post("predict?explain=1", formOf(upload), signal, onProgress);
+export async function classify(url, signal, onProgress) {
+  // a refusal in a list is no error in the console
+  const list = new Blob([JSON.stringify({ images: [url] })], { type: "application/json" });
+  const reply = await post("predict?explain=1", list, signal, onProgress);
   if (!("n_digits" in reply.body)) return { ...reply, several: false };
-  if (signal.aborted) throw new NoReply("abort");
-  return { ...(await post("predict?explain=1&several=1", formOf(upload), signal, onProgress)), several: true };
+  if (signal.aborted) throw new NoReply();
+  return { ...(await post("predict?explain=1&several=1", list, signal, onProgress)), several: true };
 }
 
 /** Return the description of the model, or null where the service does not give it. */

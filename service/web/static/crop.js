@@ -5,32 +5,33 @@ import { ARROWS } from "./drawing.js";
 
 const FIRST = 0.15; // of the surface, left out on each side at first
 const STEP = 0.02, LEAST = 0.04; // of the surface: of a key press, and of a side
+const GRIP = 0.07; // of the surface: how near to a corner a pointer holds it
 
 const frame = $("frame");
 let box = null; // [left, top, right, bottom] as shares of the surface; null: no cropping
 let limits = null; // the box of the picture on the surface
 const fingers = new Map(); // pointer → [x, y]
-let start = null; // {at, box}: where a drag began; box: null for a new one
+let start = null; // {at, box}: where a drag began; box: null for a new one; null: no drag yet
 
 export const cropping = () => box !== null;
 
 /** Begin to crop a picture that lies at {left, top, width, height} on the unit square. */
 export function beginCrop({ left, top, width, height }) {
   limits = [left, top, left + width, top + height];
-  box = [left + FIRST * width, top + FIRST * height, left + (1 - FIRST) * width, top + (1 - FIRST) * height];
+  box = limits.map((edge, i) => edge + (i < 2 ? FIRST : -FIRST) * (i % 2 ? height : width));
+  start = null;
   frame.hidden = false;
   show();
   frame.focus();
 }
 
-/** End cropping; return the box as shares of the picture: [left, top, width, height]. */
+/** End cropping; return the box as shares of the picture: [left, top, right, bottom]. */
 export function endCrop() {
-  const [width, height] = [limits[2] - limits[0], limits[3] - limits[1]];
-  const [left, top, right, bottom] = box;
+  const shares = box.map((edge, i) => (edge - limits[i % 2]) / (limits[2 + (i % 2)] - limits[i % 2]));
   box = null;
   frame.hidden = true;
   fingers.clear();
-  return [(left - limits[0]) / width, (top - limits[1]) / height, (right - left) / width, (bottom - top) / height];
+  return shares;
 }
 
 function show() {
@@ -69,10 +70,14 @@ function placeOf(event) {
 frame.addEventListener("pointerdown", (event) => {
   if (event.button > 0) return;
   frame.setPointerCapture(event.pointerId);
-  const at = placeOf(event), [left, top, right, bottom] = box;
+  const at = placeOf(event);
   fingers.set(event.pointerId, at);
-  const within = at[0] > left && at[0] < right && at[1] > top && at[1] < bottom;
-  start = { at, box: within ? [...box] : null };
+  const within = at.every((value, i) => value > box[i] && value < box[i + 2]);
+  // the corner opposite to the nearest one
+  const far = at.map((value, i) => (2 * value < box[i] + box[i + 2] ? box[i + 2] : box[i]));
+  const held = at.every((value, i) => Math.abs(value - (box[i] + box[i + 2] - far[i])) < GRIP);
+  // the first drag makes a new box, though the pointer is within the first one
+  start = held ? { at: far } : { at, box: start && within ? box : null };
 });
 frame.addEventListener("pointermove", (event) => {
   if (!fingers.has(event.pointerId)) return;
@@ -86,7 +91,7 @@ for (const end of ["pointerup", "pointercancel"]) {
   frame.addEventListener(end, (event) => {
     fingers.delete(event.pointerId);
     const [rest] = fingers.values();
-    if (rest) start = { at: rest, box: [...box] };
+    if (rest) start = { at: rest, box };
   });
 }
 

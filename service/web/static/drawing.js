@@ -41,7 +41,6 @@ export function placed([width, height], side) {
 
 /** Draw an input, a picture with strokes over it, on a square of `side` pixels. */
 export function drawInput(context, { strokes, picture }, side, colour) {
-  context.setTransform(1, 0, 0, 1, 0, 0);
   if (picture) {
     const { left, top, width, height } = placed(picture.size, side);
     context.drawImage(picture.canvas, left, top, width, height);
@@ -50,19 +49,31 @@ export function drawInput(context, { strokes, picture }, side, colour) {
   drawStrokes(context, strokes, picture?.ink ?? colour);
 }
 
-/** Return what is sent of an input: {blob, name, size}, with the size in pixels. */
-export function toUpload({ strokes, picture }) {
-  if (picture && !strokes.length) return { blob: picture.blob, name: picture.name, size: picture.sent };
-  const [width, height] = picture ? picture.size : [SIDE, SIDE];
-  const canvas = newCanvas(width, height), context = canvas.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, width, height);
-  if (picture) context.drawImage(picture.canvas, 0, 0);
-  const side = Math.max(width, height), { left, top } = placed([width, height], side);
-  context.setTransform(side / SIDE, 0, 0, side / SIDE, -left, -top);
-  drawStrokes(context, strokes, picture?.ink ?? "black");
-  const blob = encode(canvas, picture ? "image/jpeg" : "image/png");
-  return { blob, name: "digit.png", size: [width, height] };
+/** Return what is sent of an input: {url, name, size}, a data: URL and the size in pixels. */
+export function toUpload(input) {
+  const { strokes, picture } = input;
+  if (picture && !strokes.length) return { url: picture.url, name: picture.name, size: picture.sent };
+  const canvas = merged(input);
+  // toBlob waits for an idle period, which may take a second
+  const url = canvas.toDataURL(picture ? "image/jpeg" : "image/png");
+  return { url, name: "digit.png", size: [canvas.width, canvas.height] };
+}
+
+/** Return an input as a canvas of its picture's size. */
+export function merged(input) {
+  const [width, height] = input.picture?.size ?? [SIDE, SIDE], side = Math.max(width, height);
+  const canvas = newCanvas(width, height), context = whiteContext(canvas);
+  context.translate((width - side) / 2, (height - side) / 2);
+  drawInput(context, input, side, "black");
+  return canvas;
+}
+
+/** Return a canvas of rows of grey levels. */
+export function imageOf(rows) {
+  const canvas = newCanvas(rows[0].length, rows.length), context = canvas.getContext("2d");
+  const pixels = rows.flat().flatMap((grey) => [grey, grey, grey, 255]);
+  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), canvas.width), 0, 0);
+  return canvas;
 }
 
 export function newCanvas(width, height) {
@@ -72,18 +83,16 @@ export function newCanvas(width, height) {
   return canvas;
 }
 
-/** Encode a canvas at once; `toBlob` waits for an idle period, which may take a second. */
-export function encode(canvas, type, quality = 0.9) {
-  const [head, data] = canvas.toDataURL(type, quality).split(",");
-  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-  return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+function whiteContext(canvas) {
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return context;
 }
 
 /** Return a small picture of an input as a data: URL. */
 export function thumbnail(input, side = 56) {
-  const canvas = newCanvas(side, side), context = canvas.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, side, side);
-  drawInput(context, input, side, "black");
+  const canvas = newCanvas(side, side);
+  drawInput(whiteContext(canvas), input, side, "black");
   return canvas.toDataURL();
 }

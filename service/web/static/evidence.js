@@ -1,13 +1,14 @@
 // Why: the image that the model classified, and the evidence of each region of it.
 
 import { $, setText, withArticle } from "./answer.js";
+import { imageOf } from "./drawing.js";
 
 const MODEL_SIDE = 28; // pixels of the image that the model classifies
 const MOST = 0.6; // of the evidence for an answer, that the regions named first add up to
 const NAMED = 3; // regions, at most
 const NOTABLE = 0.15; // of the evidence for an answer: less against it is not mentioned
 const LABELLED = 16; // regions: more leave no room for names and numbers
-const NOTHING_YET = "The image that the model classifies appears here, with the evidence for its answer.";
+const NOTHING_YET = "The image that the model classifies appears here.";
 
 const canvas = $("heatmap"), heat = canvas.getContext("2d");
 const pixel = canvas.width / MODEL_SIDE;
@@ -32,15 +33,13 @@ function listed(names) {
   return all.length > 1 ? `${all.slice(0, -1).join(", ")} and ${all.at(-1)}` : all[0];
 }
 
-/** Return the question that the evidence answers: {one, other, evidence, total, start}.
- * of a refusal: a digit against no digit.
- */
+/** Return the question that the evidence answers: {one, other, evidence, total, start}. */
 function question(answer, digit, classes) {
   const { regions, logits, bias, answer: best, runner_up: runnerUp } = answer.explanation;
   if (!answer.probabilities) {
     const { digit_logit: total, digit_bias: start } = answer.explanation;
     const evidence = regions.map((region) => region.digit_evidence);
-    return { one: "a digit", other: "no digit", evidence, total, start };
+    return { one: "a digit", other: "something else", evidence, total, start };
   }
   const shown = digit ?? best, rival = shown === best ? runnerUp : best;
   const [k, r] = [shown, rival].map((each) => classes.indexOf(each));
@@ -84,10 +83,9 @@ const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1)
 
 function odds(total, one, other) {
   const factor = Math.exp(Math.abs(total));
-  const times = factor < 1e6 ? Math.round(factor * 10 ** (factor < 10)) / 10 ** (factor < 10) : 0;
+  const times = Number(factor.toFixed(factor < 10 ? 1 : 0)).toLocaleString("en");
   const [more, less] = total < 0 ? [other, one] : [one, other];
-  const often = times ? `${times.toLocaleString("en")} times` : "over a million times";
-  return `${more} is ${often} as likely as ${less}`;
+  return `${more} is ${factor < 1e6 ? times : "over a million"} times as likely as ${less}`;
 }
 
 /** Explain an answer, as `digit` if given. */
@@ -96,14 +94,15 @@ export function explain(answer, digit, classes) {
   heat.fillStyle = "black";
   heat.fillRect(0, 0, canvas.width, canvas.height);
   if (!answer) {
-    setText("words", "");
-    setText("reason", NOTHING_YET);
+    setText("words", NOTHING_YET);
+    setText("reason", "");
     canvas.setAttribute("aria-label", "No image yet");
     return;
   }
   const asked = question(answer, digit, classes), { one, other, evidence, total, start } = asked;
   const outlines = answer.explanation.regions.map((region) => region.outline);
-  drawImage(answer.explanation.image);
+  heat.imageSmoothingEnabled = false;
+  heat.drawImage(imageOf(answer.explanation.image), 0, 0, canvas.width, canvas.height);
   drawEvidence(outlines, evidence);
   setText("words", inWords(asked, namesOf(outlines)));
   setText(
@@ -113,15 +112,6 @@ export function explain(answer, digit, classes) {
   );
   const numbers = evidence.map(signed).slice(0, LABELLED).join(", ");
   canvas.setAttribute("aria-label", `The image that the model classified, with evidence for ${one} against ${other}: ${numbers}`);
-}
-
-function drawImage(image) {
-  image.forEach((row, y) =>
-    row.forEach((grey, x) => {
-      heat.fillStyle = `rgb(${grey} ${grey} ${grey})`;
-      heat.fillRect(x * pixel, y * pixel, pixel + 0.5, pixel + 0.5);
-    }),
-  );
 }
 
 function drawEvidence(outlines, evidence) {

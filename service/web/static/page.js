@@ -1,9 +1,9 @@
 // The page: its input and the history of it, and when the input is sent.
 
-import { $, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
+import { $, LIKELY, make, say, sentenceFor, setText, showBars, showBoxes, showDigits, textOf, withArticle } from "./answer.js";
 import { NoReply, classify, correct, curlCommand, describeModel, forgetKey, hasKey, saveKey, storage } from "./client.js";
 import { beginCrop, cropping, endCrop } from "./crop.js";
-import { ARROWS, SIDE, drawInput, placed, thumbnail, toUpload } from "./drawing.js";
+import { ARROWS, SIDE, drawInput, imageOf, merged, placed, thumbnail, toUpload } from "./drawing.js";
 import { explain } from "./evidence.js";
 import { examples } from "./examples.js";
 import { Refusal, cropped, openPicture } from "./pictures.js";
@@ -14,6 +14,8 @@ const RETRY = 1000, MAX_RETRY = 60_000; // ms until a failed request is repeated
 const KEY_STEP = 8; // units per press of an arrow key
 const RECENT = 10; // answers that are kept in this tab
 const EMPTY = { strokes: [], picture: null };
+const LARGE = 400; // pixels of the longer side: a digit may be a small part of the picture
+const ADVICE = " If the digit is a small part of the picture, crop to it.";
 const NOTHING = "No digit yet. Draw one, or choose a picture.";
 
 const drawing = $("drawing"), ink = drawing.getContext("2d");
@@ -47,6 +49,7 @@ function replace(next) {
   if (cursor) cursor.stroke = null;
   input = next;
   if (cropping()) closeCrop();
+  $("crop").classList.remove("advised");
   const waits = notBefore > performance.now();
   showAnswer(null, isEmpty(input) ? NOTHING : waits ? "Waiting for the service…" : "Reading…");
   inputChanged();
@@ -54,52 +57,52 @@ function replace(next) {
 
 /** Replace the input so that it can be undone. */
 function commit(next) {
-  setText("note", "");
   remember();
-  if (!input.example) past.push(input);
-  future = [];
+  record();
   replace(next);
 }
 
-function undo() {
-  if (!past.length) return;
-  future.push(input);
-  replace(past.pop());
+/** Record the input, which is about to change, to undo the change. */
+function record() {
+  setText("note", "");
+  if (!input.example) past.push(input);
+  future = [];
 }
 
-function redo() {
-  if (!future.length) return;
-  past.push(input);
-  replace(future.pop());
+function step(from, to) {
+  if (!from.length) return;
+  to.push(input);
+  replace(from.pop());
 }
+
+const undo = () => step(past, future), redo = () => step(future, past);
 
 function clear() {
   if (!isEmpty(input)) commit(EMPTY);
 }
 
 function beginStroke(point) {
-  setText("note", "");
-  const before = input.example ? EMPTY : input;
-  if (!input.example) past.push(input);
-  future = [];
-  stroke = { width: Number($("pen").value), points: [point] };
-  const next = { ...before, strokes: [...before.strokes, stroke] };
-  if (input.example) {
-    const started = stroke;
-    replace(next);
-    stroke = started;
-  } else {
+  const { strokes, picture } = input.example ? EMPTY : input;
+  const started = { width: Number($("pen").value), points: [point] };
+  const next = { strokes: [...strokes, started], picture };
+  record();
+  if (input.example) replace(next);
+  else {
     input = next;
     inputChanged();
   }
+  stroke = started;
 }
 
 function inputChanged() {
   changed = true;
-  $("answer").classList.add("stale");
+  dim();
   paint();
   schedule();
 }
+
+/** Dim an answer to earlier strokes. */
+const dim = () => $("answer").classList.toggle("stale", changed && !isEmpty(input));
 
 function paint() {
   const pixels = Math.round(drawing.clientWidth * devicePixelRatio) || SIDE;
@@ -121,7 +124,7 @@ function paint() {
   $("redo").disabled = !future.length;
   $("clear").disabled = isEmpty(input);
   $("crop").hidden = !input.picture;
-  drawing.setAttribute("aria-label", input.picture ? `Drawing area with ${input.picture.name}` : "Drawing area");
+  drawing.setAttribute("aria-label", `Drawing area${input.picture ? ` with ${input.picture.name}` : ""}`);
 }
 
 // The pen: pointers and keys
@@ -153,12 +156,10 @@ for (const end of ["pointerup", "pointercancel"]) {
   });
 }
 
-const WIDER = 4; // units per press of + or -
+const WIDER = 4; // units per press of + and -
 const setPen = (change) => ($("pen").value = Number($("pen").value) + change);
-const KEYS = {
-  ...{ " ": togglePen, z: undo, Z: redo, y: redo, c: clear, Delete: clear },
-  ...{ "+": () => setPen(WIDER), "-": () => setPen(-WIDER) },
-};
+const wider = () => setPen(WIDER), thinner = () => setPen(-WIDER);
+const KEYS = { " ": togglePen, z: undo, Z: redo, y: redo, c: clear, Delete: clear, "+": wider, "-": thinner };
 
 drawing.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -169,8 +170,10 @@ drawing.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+const placeCursor = () => (cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null });
+
 function moveCursor(right, down) {
-  cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
+  placeCursor();
   const inside = (value) => Math.min(SIDE, Math.max(0, value));
   cursor.x = inside(cursor.x + KEY_STEP * right);
   cursor.y = inside(cursor.y + KEY_STEP * down);
@@ -180,7 +183,7 @@ function moveCursor(right, down) {
 }
 
 function togglePen() {
-  cursor ??= { x: SIDE / 2, y: SIDE / 4, stroke: null };
+  placeCursor();
   if (cursor.stroke) {
     cursor.stroke = stroke = null;
     return paint();
@@ -209,11 +212,13 @@ $("clear").onclick = clear;
 /** Show and classify each file in turn; all but the last end in the list of answers. */
 async function bring(files) {
   const all = [...files].slice(0, RECENT);
+  let n = 0;
   for (const [i, file] of all.entries()) {
     if (!(await open(file))) return;
+    if (input.picture) n++;
     if (i < all.length - 1 && !(await answered())) return;
   }
-  if (all.length > 1) setText("note", `${files.length} files: ${all.length} were read, the last one is shown.`);
+  if (all.length > 1) setText("note", `${files.length} files: ${n} read, the last one shown.`);
 }
 
 /** Open a file as the input; return whether it is still the newest. */
@@ -282,10 +287,7 @@ function closeCrop() {
 
 function stopCrop(use) {
   const { picture } = input, box = closeCrop();
-  if (use) {
-    const [width, height] = picture.size;
-    commit({ strokes: [], picture: cropped(picture, box.map((share, i) => share * (i % 2 ? height : width))) });
-  }
+  if (use) commit({ strokes: [], picture: cropped({ ...picture, canvas: merged(input) }, box) });
   drawing.focus();
 }
 
@@ -316,7 +318,7 @@ async function predict() {
   let wait = 0;
   try {
     const upload = toUpload(input);
-    const reply = await classify(upload, request.signal, (share) => showProgress(sent, share));
+    const reply = await classify(upload.url, request.signal, (share) => showProgress(sent, share));
     if (sent !== version) return;
     wait = await handle(reply, upload);
   } catch (error) {
@@ -341,18 +343,21 @@ function showProgress(sent, share) {
 /** Show a reply; return the ms to wait before the request is repeated, or 0. */
 async function handle({ status, body, retryAfter, several }, upload) {
   showCommand(upload, several);
-  if (status === 200) showAnswer(body, sentenceFor(body), upload);
-  else if ("is_digit" in body) showAnswer(body, sentenceForRefusal(body), upload);
-  else if (status === 422) showAnswer(null, `No prediction. ${capital(body.detail)}.`);
-  else if (status === 401) return (await askForKey()) ? 1 : 0;
-  else if (status >= 500 || status === 429) {
+  if (status === 401) return (await askForKey()) ? 1 : 0;
+  if (status >= 500 || status === 429) {
     say("The service is busy; retrying…");
     return Math.min(MAX_RETRY, RETRY * Math.max(1, retryAfter || 1));
-  } else showAnswer(null, `Cannot read this picture. ${capital(body.detail)}.`);
+  }
+  const { detail, is_digit: isDigit = 1, probability } = body, refused = status === 422;
+  const doubtful = refused || (status === 200 && probability * isDigit < LIKELY);
+  const advised = doubtful && Boolean(input.picture) && Math.max(...upload.size) > LARGE;
+  const answer = status === 200 || body.explanation ? body : null;
+  let sentence = `${refused ? "No prediction" : "Cannot read this picture"}. ${detail?.[0].toUpperCase()}${detail?.slice(1)}.`;
+  if (answer) sentence = refused ? sentenceForRefusal(body) : sentenceFor(body);
+  $("crop").classList.toggle("advised", advised);
+  showAnswer(answer, sentence + (advised ? ADVICE : ""), upload);
   return 0;
 }
-
-const capital = (detail) => detail[0].toUpperCase() + detail.slice(1);
 
 /** A drawing may be unfinished, so this is no error. */
 function sentenceForRefusal({ digit }) {
@@ -387,7 +392,7 @@ $("cancel").onclick = () => $("ask").close("");
 function showAnswer(reply, sentence, upload = null) {
   last = reply && { reply, upload };
   if (!reply || reply.number) chosen = null;
-  $("answer").classList.toggle("stale", changed);
+  dim();
   const text = textOf(reply), digits = reply?.digits ?? [];
   setText("digit", text);
   $("digit").classList.toggle("long", text.length > 1);
@@ -417,19 +422,26 @@ function showEvidence() {
     showEvidence();
   }, keeps);
   explain(shown, chosen, classes);
-  const reply = last?.reply, agrees = chosen === null || (reply?.probabilities && chosen === reply.digit);
-  $("correction").hidden = !keeps || !reply || reply.number || agrees;
-  $("correct").disabled = false;
+  $("correction").hidden = !keeps || !last || input.example;
+  const read = shown?.probabilities && shown.digit;
+  $("correct").hidden = chosen === null || chosen === read;
+  $("none").hidden = !shown?.probabilities; // else the answer says so
+  $("correct").disabled = $("none").disabled = false;
   setText("correct", `No, it is ${withArticle(chosen)}`);
-  setText("kept", "The service keeps picture, answer and correction.");
+  setText("kept", "Wrong? Choose the right digit. The service then keeps the picture, the answer and the correction.");
 }
 
-$("correct").onclick = async () => {
-  const { upload } = last, digit = chosen;
-  $("correct").disabled = true;
-  const said = await correct(upload, digit);
-  if (upload === last?.upload && digit === chosen) setText("kept", said);
-};
+async function sendCorrection(digit) {
+  const corrected = shown, bar = chosen;
+  $("correct").disabled = $("none").disabled = true;
+  // of a digit of a number, the image that the model classified
+  const one = last.reply.number && imageOf(corrected.explanation.image);
+  const said = await correct(one ? one.toDataURL() : last.upload.url, digit);
+  if (corrected === shown && bar === chosen) setText("kept", said);
+}
+
+$("correct").onclick = () => sendCorrection(chosen);
+$("none").onclick = () => sendCorrection("none");
 
 $("numbers").addEventListener("toggle", showEvidence);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -449,11 +461,9 @@ function remember() {
 
 /** Return a button with a small picture of an input, which brings it back. */
 function makeThumbnail(content, label, text) {
-  const item = document.createElement("li"), button = document.createElement("button");
-  const image = document.createElement("img");
+  const item = make("li"), button = make("button"), image = make("img");
   image.src = thumbnail(content);
   image.alt = "";
-  button.type = "button";
   button.setAttribute("aria-label", label);
   button.append(image, text);
   button.onclick = () => commit({ strokes: [...content.strokes], picture: content.picture });
@@ -489,8 +499,7 @@ function restore() {
 
 function showCommand(upload, several) {
   const save = $("save");
-  URL.revokeObjectURL(save.href);
-  save.href = URL.createObjectURL(upload.blob);
+  save.href = upload.url;
   save.download = upload.name;
   save.hidden = false;
   setText("command", curlCommand(upload.name, several));
@@ -513,13 +522,11 @@ async function showModel() {
   const { model, training, evaluation, features, classes } = described;
   known = classes;
   keeps = described.feedback;
-  const facts = [`Model ${model}: logistic regression on ${features}`];
-  if (training.data) facts.push(`, trained on ${training.data} by gradient descent`);
-  if (evaluation.accuracy) {
-    facts.push(`. Accuracy on the ${evaluation.n.toLocaleString("en")} images of ${evaluation.data}: `);
-    facts.push(`${(100 * evaluation.accuracy).toFixed(2)} %`);
-  }
-  setText("model", `${facts.join("")}.`);
+  const { n, data, accuracy } = evaluation;
+  const source = training.data ? `, trained on ${training.data} by gradient descent` : "";
+  const share = `${(100 * accuracy).toFixed(2)} %`;
+  const test = accuracy ? ` Accuracy on the ${n.toLocaleString("en")} images of ${data}: ${share}.` : "";
+  setText("model", `Model ${model}: logistic regression on ${features}${source}.${test}`);
 }
 
 setText("command", curlCommand("digit.png", false));
