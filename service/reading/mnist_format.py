@@ -122,7 +122,8 @@ def _resize(ink: Grey, size: tuple[int, int], resampling: Image.Resampling) -> G
     """Resize ink (h, w) as Pillow does; a small one in a third of its time."""
     if max(ink.shape) > SMALL_SIDE:
         # as fromarray does, which takes longer
-        picture = Image.frombuffer("F", ink.shape[::-1], ink.copy(), "raw", "F", 0, 1)
+        levels = np.ascontiguousarray(ink)
+        picture = Image.frombuffer("F", ink.shape[::-1], levels, "raw", "F", 0, 1)
         resized = picture.resize(size[::-1], resampling).tobytes()
         return np.frombuffer(resized, np.float32).reshape(size).clip(0, 1)
     rows, columns = (_weights(*sides, resampling) for sides in zip(ink.shape, size, strict=True))
@@ -170,6 +171,7 @@ def _thickened(fine: Grey, radius: float) -> Grey:
     for step in range(1, int(radius) + 2):
         # a cross and a square in alternation approximate a disc by an octagon
         wider = dilation(fine, corners=step % 2 == 0)
+        # the margin is of one class, so that it does not matter what lies beyond it
         narrow = closing(strokes, OPENING + 2 * step) & ~strokes
         np.copyto(wider, fine, where=narrow)
         fine = fine + (wider - fine) * np.float32(min(radius - step + 1, 1.0))
