@@ -101,6 +101,8 @@ def classify(flags: argparse.Namespace, settings: Settings) -> int:
             _report("stopped; the same command continues")
         raise
     output.finish()
+    if not output.state.rows:
+        _report("there are no pictures")
     if n := output.state.n_errors:
         _report(f"{n:,} of {output.state.rows:,} could not be read: see the column 'error'")
     return SOME_INVALID if n else 0
