@@ -48,7 +48,8 @@ class Work:
         results: list[Result] = []
         if task.images:
             (path,), images = task.paths, task.images
-            names = [f"{shown(path)}[{i}]" for i in images]
+            name = shown(path)
+            names = [f"{name}[{i}]" for i in images]
             array = open_images(path)[images.start : images.stop]
             results += self.digits.read_images(np.array(array))
         else:
