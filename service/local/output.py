@@ -67,11 +67,11 @@ class File:
     """
 
     def __init__(self, path: Path, form: Format, run: str) -> None:
-        path = Path(os.path.realpath(path))  # a link stays one
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        self.path, self.form, self.saved_at = path, form, time.monotonic()
-        self.partial, self.record = (path.with_name(f".{path.name}.{x}") for x in ("part", "state"))
+        self.path = file = Path(os.path.realpath(path))  # a link stays one
+        self.form, self.saved_at = form, time.monotonic()
+        self.partial, self.record = (file.with_name(f".{file.name}.{x}") for x in ("part", "state"))
         self.file = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
