@@ -11,6 +11,7 @@ import argparse
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from PIL import Image
 from benchmarks.hands import Hand, Points, any_hand, ink_of, placed, strokes_of
 from service.classifier import Classifier, load
 from service.features import Images
+from service.number import read_one
 from service.settings import EMBEDDED_WEIGHTS
 from training.data.dataset import Digits
 from training.data.mnist import cache_folder
@@ -148,7 +150,7 @@ class Scored(NamedTuple):
     read: npt.NDArray[np.integer]
     probability: npt.NDArray[np.float64]  # 0 if no digit was found in the picture
     score: npt.NDArray[np.float64]  # probability × is_digit
-    refused: npt.NDArray[np.bool_]  # because is_digit is below the threshold
+    refused: npt.NDArray[np.bool_]  # not read, or is_digit is below the threshold
 
 
 def _scored(
@@ -158,7 +160,7 @@ def _scored(
     unread = np.zeros(len(images), bool) if unread is None else unread
     p, is_digit = probabilities(classifier, images), digit_probabilities(classifier, images)
     probability = np.where(unread, 0, p.max(axis=1))
-    is_refused = refused(classifier, images) & ~unread
+    is_refused = refused(classifier, images) | unread
     return Scored(p.argmax(axis=1), probability, probability * is_digit, is_refused)
 
 
@@ -173,6 +175,7 @@ def auroc(positive: npt.NDArray[np.float64], negative: npt.NDArray[np.float64]) 
 def measure(flags: argparse.Namespace) -> None:
     """Print what is accepted of no digits, what digits are refused, and the coverage."""
     classifier = load(flags.model)
+    read = partial(read_one, classifier=classifier)
     test = load_data(os.environ.get("DIGITS_MNIST", ""), cache_folder(os.environ)).test
     digits = _scored(classifier, test.images)
     uploads = {name: _drawn(drawing, flags.drawn) for name, drawing in DRAWINGS.items()}
@@ -181,13 +184,13 @@ def measure(flags: argparse.Namespace) -> None:
     print(("{:<24}" + 5 * "{:>12}").format("no digits", *HEADS, "AUROC"))
     others = []
     for name, files in uploads.items():
-        others.append(_scored(classifier, *read_uploads(files)))
+        others.append(_scored(classifier, *read_uploads(files, read)))
         area = auroc(digits.score, others[-1].score)
         print(_line(name, others[-1]) + f"{100 * area:>12.2f}")
     print(("\n{:<24}" + 4 * "{:>12}").format("digits", *HEADS))
     print(_line("MNIST test", digits))
     for name, files in _corrupted(test.rows(0, flags.corrupted), flags.digits):
-        print(_line(name, _scored(classifier, *read_uploads(files))))
+        print(_line(name, _scored(classifier, *read_uploads(files, read))))
     score = np.concatenate([digits.score, *(each.score for each in others)])
     right = np.zeros(len(score), bool)
     right[: len(test)] = digits.read == test.labels

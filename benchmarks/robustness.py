@@ -23,6 +23,7 @@ from benchmarks.hands import STYLES, Drawing
 from benchmarks.scenes import DRAWN, SCENES
 from service.classifier import Classifier, load
 from service.features import IMAGE_SIZE, MAX_GREY
+from service.number import read_one
 from service.settings import EMBEDDED_WEIGHTS
 from training.__main__ import main
 from training.data.dataset import Digits, Labels
@@ -152,7 +153,8 @@ def read_naively(upload: bytes) -> npt.NDArray[np.uint8]:
 def _row(name: str, uploads: Uploads, default: Classifier, pixels: Classifier) -> Answers:
     """Print the accuracies, and how often the default model is confident."""
     files, labels = uploads
-    images, refused = read_uploads(files)
+    images, refused = read_uploads(files, partial(read_one, classifier=default))
+    refused[default.refused(default.score(images))] = True
     naive = np.stack([read_naively(file) for file in files])
     probabilities = default.predict_proba(images)
     digits, probability = probabilities.argmax(1), np.where(refused, 0, probabilities.max(1))

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.hands import THIN, Drawing, Ink, any_hand, ink_of, placed, plain_strokes
+from benchmarks.hands import THIN, Drawing, Ink, Points, any_hand, ink_of, placed, plain_strokes
 from service.features import MAX_GREY
 from training.results.corruptions import Corruption, encoded, magnified, ramp
 from training.results.plots import subplots
@@ -26,6 +26,7 @@ BRUSH_SIDE, BRUSH = 100, (20, 28)  # pixels
 CROP_SIDE, CROP_DIGIT = 32, (8, 12)  # pixels: of the crop, the digit's height
 CROP_SAMPLES = 6  # per pixel and axis
 MNIST_BOX = 20  # pixels, the digit's height in an MNIST image
+MARKED, MARKED_MARGIN = 8, 90  # magnification of a marked digit; pixels around it
 TITLES = ("Digit", "Sample 17", "Input image", "index: 203", "MNIST")
 COLOUR_MAPS = ("gray", "gray", "gray_r", "binary", "viridis")  # matplotlib's
 
@@ -237,6 +238,59 @@ def _figure(ink: Ink, rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
+def _marked(ink: Ink, marks: list[Points], pen: float, rng: np.random.Generator) -> bytes:
+    """Draw lines beside a digit by a pen in pixels, white on black or the reverse."""
+    levels = np.maximum(ink, ink_of(marks, ink.shape, pen, rng))
+    return encoded(levels if rng.random() < 0.5 else 1 - 0.9 * levels)
+
+
+def _with_room(ink: Ink) -> tuple[Ink, Points, Points]:
+    """Magnify a digit; return it with the centre (x, y) of its box and half its extent."""
+    drawn = np.pad(magnified(ink, MARKED), MARKED_MARGIN)
+    points = np.argwhere(drawn > 0.1)[:, ::-1]
+    low, high = points.min(0), points.max(0) + 1
+    return drawn, (low + high) / 2, (high - low) / 2
+
+
+def _underlined(ink: Ink, rng: np.random.Generator) -> bytes:
+    """Draw one or two lines below a digit, which do not touch it."""
+    drawn, (x, y), (half_width, half_height) = _with_room(ink)
+    pen = rng.uniform(6, 18)
+    across = np.linspace(-1, 1, 9) * max(half_width, 30) * rng.uniform(0.8, 1.5)
+    marks, lowest = [], y + half_height
+    for _ in range(rng.choice([1, 1, 2])):
+        line = across * rng.uniform(-0.06, 0.06) + rng.uniform(-1, 1, 9)
+        line += lowest + pen + rng.uniform(4, 16) - line.min()
+        marks.append(np.stack([x + across, line], axis=1))
+        lowest = line.max() + pen / 2
+    return _marked(drawn, marks, pen, rng)
+
+
+def _circled(ink: Ink, rng: np.random.Generator) -> bytes:
+    """Draw a circle around a digit, whose ends may not meet."""
+    drawn, centre, half = _with_room(ink)
+    angle = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.linspace(0, rng.uniform(0.9, 1.1), 90)
+    radius = 1 + rng.uniform(-0.05, 0.05) * np.sin(2 * angle + rng.uniform(0, 2 * np.pi))
+    radius *= 1 + rng.uniform(-0.06, 0.06) * np.linspace(-1, 1, len(angle))
+    radii = max(np.hypot(*half), 80) * rng.uniform(1.35, 1.6) * rng.uniform(0.9, 1.1, 2)
+    circle = centre + radii * radius[:, np.newaxis] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return _marked(drawn, [circle], rng.uniform(5, 15), rng)
+
+
+def _glare(ink: Ink, rng: np.random.Generator) -> bytes:
+    """Photograph a digit under a spot of light that bleaches paper and ink."""
+    drawn = np.pad(magnified(ink, MARKED), MARKED_MARGIN // 2)
+    side = len(drawn)
+    y, x = np.mgrid[:side, :side] / side
+    centre_y, centre_x = rng.uniform(0.2, 0.8, 2)
+    spread = rng.uniform(0.08, 0.16)
+    spot = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / 2 / spread**2)
+    paper = rng.uniform(0.7, 0.85)
+    levels = paper - rng.uniform(0.4, 0.6) * drawn
+    levels += (1 - levels) * rng.uniform(0.5, 0.9) * spot
+    return encoded(levels + rng.normal(0, 0.01, levels.shape), "JPEG", quality=85)
+
+
 DRAWN: dict[str, Drawing] = {
     "photo of a thin pen": photographed_line,
     "pencil on squares": pencil_on_squares,
@@ -250,4 +304,7 @@ SCENES: dict[str, Corruption] = {
     "plate in a page": _plate,
     "screenshot": _screenshot,
     "matplotlib figure": _figure,
+    "underlined": _underlined,
+    "circled": _circled,
+    "glare": _glare,
 }

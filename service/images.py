@@ -25,6 +25,7 @@ from service.reading.segmentation import (
     Doubt,
     Marks,
     find_marks,
+    ink_of,
     refuse_other_shapes,
     select_digit,
 )
@@ -90,6 +91,7 @@ class Found(NamedTuple):
     ink: Grey  # (h, w) in [0, 1]
     mask: Mask  # (h, w), of its strokes
     doubt: Doubt  # whether the picture may hold several digits
+    image_without_line: npt.NDArray[np.uint8] | None  # of a digit that may be underlined
     marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
 
 
@@ -134,7 +136,15 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
             is_alone = digit.doubt != Doubt.OTHERS
             return found if is_alone else found._replace(doubt=digit.doubt, marks=None)
     refuse_other_shapes(digit)
-    return Found(digit.ink[box], digit.mask[box], digit.doubt, digit.marks)
+    image = None if digit.without_line is None else _image(digit, digit.without_line)
+    return Found(digit.ink[box], digit.mask[box], digit.doubt, image, digit.marks)
+
+
+def _image(digit: Digit, mask: Mask) -> npt.NDArray[np.uint8]:
+    """Return the part of a digit that a mask (h, w) covers as an image (28, 28)."""
+    ink = ink_of(digit.marks.strokes, mask)
+    box = bounding_box(ink > FAINT)
+    return to_mnist_format(ink[box], mask[box])
 
 
 def _segment(levels: Levels, show: Show) -> Digit:

@@ -151,8 +151,8 @@ def _one_digit(image: Images, classifier: Classifier) -> Number:
     left, top, right, bottom = map(int, corners)
     box = (left, top, right - left, bottom - top)
     is_digit = None if scores.is_digit is None else float(scores.is_digit[0])
-    probability = float(scores.probabilities.max()) * (1 if is_digit is None else is_digit)
-    return Number([DigitAt(image, box, scores.probabilities[0], is_digit)], probability)
+    digit = DigitAt(image, box, scores.probabilities[0], is_digit)
+    return Number([digit], _score_of(scores))
 
 
 def read_one(
@@ -179,8 +179,10 @@ def read_with_scores(
     scores = None
     if found and found.doubt == Doubt.OTHERS:
         _refuse_several(picture, found.marks, classifier)
+    if found and found.image_without_line is not None:
+        image, scores = _likelier(image, found.image_without_line, classifier)
     if found and found.doubt == Doubt.SHAPE:
-        scores = classifier.score(image[np.newaxis])
+        scores = scores or classifier.score(image[np.newaxis])
         _refuse_wide(picture, scores, found.marks, classifier)
     show("28x28", image)
     return image, scores
@@ -193,12 +195,27 @@ def _refuse_wide(
 
     One that the classifier refuses is left to it: it says how unlike a digit the shape is.
     """
-    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
-    if scores.probabilities.max() * p >= SURE_ALONE:
+    if _score_of(scores) >= SURE_ALONE:
         return
     _refuse_several(picture, marks, classifier)
-    if p < UNLIKELY and not classifier.refused(scores):
+    is_unlikely = scores.is_digit is not None and scores.is_digit[0] < UNLIKELY
+    if is_unlikely and not classifier.refused(scores):
         raise NoDigit(WIDE_SHAPE)
+
+
+def _likelier(image: Images, other: Images, classifier: Classifier) -> tuple[Images, Scores]:
+    """Return an image, or another reading of it that is likelier a digit, with its scores (1,)."""
+    scores = classifier.score(image[np.newaxis])
+    if _score_of(scores) >= SURE_ALONE:
+        return image, scores
+    others = classifier.score(other[np.newaxis])
+    return (other, others) if _score_of(others) > _score_of(scores) else (image, scores)
+
+
+def _score_of(scores: Scores) -> float:
+    """Return the probability of a single image's class, if it is a digit, and that it is one."""
+    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
+    return float(scores.probabilities.max()) * p
 
 
 def _refuse_several(picture: Image.Image, marks: Marks | None, classifier: Classifier) -> None:

@@ -91,6 +91,19 @@ def test_a_digit_in_two_parts_is_one_digit_of_a_number(name, shipped):
     assert text_of(read_number(encode(drawn("3", name, "7")), shipped)) == f"3{name[-1]}7"
 
 
+@pytest.mark.parametrize("name", list("012345678"))
+def test_a_line_below_a_digit_does_not_change_it(name, shipped):
+    plain = drawn(name)
+    underlined = plain.copy()
+    underlined[-45:-38, 30:-30] = 0
+
+    images = [read_one(encode(picture), shipped)[np.newaxis] for picture in (plain, underlined)]
+    digits = [shipped.predict_proba(image).argmax() for image in images]
+
+    assert digits == [int(name)] * 2
+    assert shipped.score(images[1]).is_digit > 0.9
+
+
 def test_digits_that_touch_are_cut(shipped):
     levels = drawn("6", "3", gap=-PEN - 2)
 

@@ -15,9 +15,12 @@ from service.reading.ruled_lines import remove_ruled_lines
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
 FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the band
-# a printed box: its least size beside the largest component, the width of its rim in
-# its size, and the most of its area that is inside the rim
+# a printed box or a circle around the digit: its least size beside the largest component,
+# the width of its rim in its size, and the most of its area that is inside the rim
 BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
+# width over height of a circle, which a 0 rarely has; of its size, what a circle frames, and
+# what a narrower ring does: the dot or the slash in a 0 is smaller
+ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
 MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
 MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
 MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
@@ -42,6 +45,11 @@ MAX_ASPECT = 4  # width over height
 # height: a component beside it that is as tall may be another digit
 WIDE, COMPANION = 0.85, 0.5
 MAX_IN_ROW = 24  # components as tall as a digit: of more, none is looked for in a row
+
+
+# a line below the digit: height over width at most, width over the digit's at least, and
+# how far the digit reaches below its top, of the digit's height, at most
+FLAT, UNDERLINE, SUNK = 0.4, 0.5, 0.1
 
 
 class Doubt(Enum):
@@ -69,6 +77,7 @@ class Digit(NamedTuple):
     mask: Mask  # of its strokes
     marks: Marks
     doubt: Doubt
+    without_line: Mask | None  # its strokes without a line below them, if there is one
 
 
 def find_marks(strokes: Strokes) -> Marks:
@@ -90,9 +99,37 @@ def select_digit(strokes: Strokes) -> Digit:
     digit.
     """
     marks = find_marks(strokes)
-    digit, doubt = digit_components(marks)
-    ink = stretched(strokes.plane, strokes.floor, digit) * morphology.dilation(digit)
-    return Digit(ink, digit, marks, doubt)
+    kept, doubt = digit_components(marks)
+    digit = _mask_of(marks, kept)
+    above = _above_lines(marks.parts, kept)
+    without_line = None if above is None else _mask_of(marks, above)
+    return Digit(ink_of(strokes, digit), digit, marks, doubt, without_line)
+
+
+def ink_of(strokes: Strokes, mask: Mask) -> Grey:
+    """Return the ink (h, w) of a digit's strokes in a mask, stretched to [0, 1]."""
+    return stretched(strokes.plane, strokes.floor, mask) * morphology.dilation(mask)
+
+
+def _mask_of(marks: Marks, kept: Mask) -> Mask:
+    """Return the mask (h, w) of the components that are kept (n,)."""
+    return morphology.select_runs(marks.mask, marks.parts.runs, kept[marks.parts.label])
+
+
+def _above_lines(parts: "Components", kept: Mask) -> Mask | None:
+    """Return the kept components (n,) above all lines that underline them; None without a line."""
+    lowest = np.flatnonzero(kept)[np.argsort(-parts.bottom[kept], kind="stable")]
+    above = kept.copy()
+    for i in lowest[:-1].tolist():
+        above[i] = False
+        width, height = parts.right[i] - parts.left[i], parts.bottom[i] - parts.top[i]
+        top, bottom = parts.top[above].min(), parts.bottom[above].max()
+        others = parts.right[above].max() - parts.left[above].min()
+        is_below = parts.top[i] >= bottom - SUNK * (bottom - top)
+        if not (is_below and height < FLAT * width and width >= UNDERLINE * others):
+            above[i] = True
+            break
+    return None if above.sum() == kept.sum() else above
 
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
@@ -131,12 +168,12 @@ def is_stroke(mask: Mask) -> bool:
 
 
 def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
-    """Return the mask of the components that form the digit.
+    """Return which components (n,) form the digit.
 
     Return also whether the components may be several digits. Raises InvalidImage where
     there are only specks.
     """
-    mask, parts, possible, main = marks[1:]
+    parts, possible, main = marks[2:]
     if len(possible) == 1:
         kept = np.ones(1, bool)
     else:
@@ -150,8 +187,7 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
         n_tall = np.count_nonzero(possible & (height >= COMPANION * height[main]))
         refusal = MaybeRow if n_tall <= MAX_IN_ROW else NoDigit
         raise refusal("the ink is only specks or noise")
-    doubt = _doubt(parts, possible, main, kept)
-    return morphology.select_runs(mask, parts.runs, kept[parts.label]), doubt
+    return kept, _doubt(parts, possible, main, kept)
 
 
 class Components:
@@ -182,6 +218,16 @@ class Components:
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
         return self._sum(np.where(inside, np.maximum(length, 0), 0))
+
+    def area_within_ellipse(self, top: int, bottom: int, left: int, right: int) -> Ints:
+        """Count the pixels of each component within the ellipse that fills a box."""
+        y = (2 * self.runs.row + 1 - top - bottom) / (bottom - top)
+        half = np.sqrt(np.maximum(1 - y * y, 0)) * (right - left) / 2
+        middle = (left + right) / 2
+        length = np.minimum(self.runs.end, middle + half) - np.maximum(
+            self.runs.start, middle - half
+        )
+        return self._sum(np.maximum(length, 0))
 
 
 def _choose_main(parts: Components, ink: Grey) -> tuple[Mask, int]:
@@ -225,11 +271,18 @@ def _not_frames(parts: Components) -> Mask:
         rim = max(1, round(BOX_RIM * parts.size[i]))
         top, bottom = parts.top[i], parts.bottom[i]
         left, right = parts.left[i], parts.right[i]
-        core = parts.area_within(top + rim, bottom - rim, left + rim, right - rim)[i]
+        core = top + rim, bottom - rim, left + rim, right - rim
         within = (parts.top > top) & (parts.bottom < bottom)
         within &= (parts.left > left) & (parts.right < right)
         within &= parts.area > BOX_CORE * parts.area[i]
-        if core < BOX_CORE * parts.area[i] and within.any():
+        if not within.any():
+            continue
+        least = BOX_CORE * parts.area[i]
+        is_box = parts.area_within(*core)[i] < least
+        is_round = right - left >= ROUND * (bottom - top)
+        framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
+        is_framed = within & (parts.size >= framed)
+        if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
             result[i] = False
     least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
     if (parts.area * result).max() >= least:

@@ -4,7 +4,7 @@ import pytest
 from service.reading.binarise import Strokes
 from service.reading.errors import InvalidImage
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import digit_components, find_marks
+from service.reading.segmentation import select_digit
 
 SIDE = 100
 
@@ -23,7 +23,7 @@ def five() -> np.ndarray:
 
 def kept(mask: np.ndarray) -> np.ndarray:
     ink = mask.astype(np.float32)
-    return digit_components(find_marks(Strokes(ink, mask, 1.0, 0.0, ink)))[0]
+    return select_digit(Strokes(ink, mask, 1.0, 0.0, ink)).mask
 
 
 def test_parts_of_a_digit_stay_together(five):
@@ -52,6 +52,53 @@ def test_a_printed_box_around_the_digit_is_dropped(five):
     box[18:82, 28:72] = False
 
     np.testing.assert_array_equal(kept(five | box), five)
+
+
+def ellipse(centre: tuple[int, int], half: tuple[float, float], pen: float) -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    radius = np.hypot((y - centre[0]) / half[0], (x - centre[1]) / half[1])
+    return np.abs(radius - 1) * min(half) < pen / 2
+
+
+@pytest.mark.parametrize("half", [(45, 45), (44, 38), (38, 46)])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_circle_around_the_digit_is_dropped(half, is_open, five):
+    circle = ellipse((50, 50), half, pen=4)
+    circle[:20, 50:60] &= not is_open
+
+    np.testing.assert_array_equal(kept(five | circle), five)
+
+
+@pytest.mark.parametrize("half", [(40, 25), (35, 33)])
+def test_a_0_with_a_dot_is_no_circle_around_a_digit(half):
+    zero = ellipse((50, 50), half, pen=6)
+    dot = np.zeros_like(zero)
+    dot[44:57, 44:57] = True
+
+    np.testing.assert_array_equal(kept(zero | dot), zero | dot)
+
+
+def without_line(mask: np.ndarray) -> np.ndarray | None:
+    ink = mask.astype(np.float32)
+    return select_digit(Strokes(ink, mask, 1.0, 0.0, ink)).without_line
+
+
+@pytest.mark.parametrize("lines", [[80], [80, 88], [78, 84, 90]])
+def test_lines_below_the_digit_may_underline_it(lines, five):
+    underlined = five.copy()
+    for top in lines:
+        underlined[top : top + 3, 25:75] = True
+
+    np.testing.assert_array_equal(without_line(underlined), five)
+    assert without_line(five) is None
+
+
+@pytest.mark.parametrize("line", [(slice(14, 18), slice(30, 70)), (slice(80, 86), slice(46, 54))])
+def test_a_bar_above_or_a_short_one_below_does_not_underline(line, five):
+    mask = five.copy()
+    mask[line] = True
+
+    assert without_line(mask) is None
 
 
 def test_a_stroke_that_touches_the_border_is_kept():

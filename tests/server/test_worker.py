@@ -128,7 +128,7 @@ MIXED = [
 
 def connect(service: Service) -> socket.socket:
     port = int(service.url.rsplit(":", 1)[1])
-    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 

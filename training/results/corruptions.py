@@ -177,8 +177,10 @@ def corrupt(images: Images, corruption: Corruption, seed: int) -> list[bytes]:
     return [corruption(image / MAX_GREY, rng) for image in images]
 
 
-def read_uploads(uploads: list[bytes]) -> tuple[Images, npt.NDArray[np.bool_]]:
-    """Read uploads as the service does.
+def read_uploads(
+    uploads: list[bytes], read: Callable[[bytes], Images] = read_image
+) -> tuple[Images, npt.NDArray[np.bool_]]:
+    """Read uploads, each by `read` as an image (28, 28).
 
     Returns images (n, 28, 28) and a mask (n,) of the refused ones, which are black.
     """
@@ -186,7 +188,7 @@ def read_uploads(uploads: list[bytes]) -> tuple[Images, npt.NDArray[np.bool_]]:
     refused = np.zeros(len(uploads), bool)
     for i, upload in enumerate(uploads):
         try:
-            images[i] = read_image(upload)
+            images[i] = read(upload)
         except InvalidImage:
             refused[i] = True
     return images, refused
