@@ -116,7 +116,7 @@ def shown(value: object) -> str:
 
 def too_many(n: int, what: str, most: int) -> RequestEntityTooLarge:
     """Return the error of a request with more pictures or images than the limit."""
-    # n may have thousands of digits
+    # n may have hundreds of digits
     return RequestEntityTooLarge(
         f"the request has {n:,}"[:SHOWN] + f" {what}; send at most {most:,}"
     )
