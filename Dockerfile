@@ -7,10 +7,10 @@ FROM ${BASE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PATH=/venv/bin:$PATH
-# Volumes are mounted on /weights and /cache; created here, they belong to this user.
+# Volumes are mounted on /weights, /feedback and /cache; created here, they belong to this user.
 RUN groupadd --gid 10001 digits \
     && useradd --uid 10001 --gid digits --no-create-home --home-dir /nonexistent digits \
-    && install --directory --owner digits --group digits /weights /cache
+    && install --directory --owner digits --group digits /weights /feedback /cache
 WORKDIR /app
 
 # The dependencies have a stage of their own: a change to the code does not reinstall

@@ -73,6 +73,8 @@ def _run(flags: argparse.Namespace) -> None:
     """Run a command, and exit with its status."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from within an import
+    # None if it is closed: print would write to standard output
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  # until the end
     # read by numpy when it is imported: each process computes in one thread
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     from service.local.commands import run

@@ -195,7 +195,12 @@ def _origins(setting: str) -> tuple[str, ...]:
                 f"DIGITS_ALLOWED_ORIGINS has {origin!r}; set origins such as "
                 "https://example.org or http://localhost:3000, without a path, or *"
             )
-    return tuple(DEFAULT_PORTS.sub(r"\1\2", origin) for origin in origins)
+    return tuple(map(without_default_port, origins))
+
+
+def without_default_port(origin: str) -> str:
+    """Return an origin without the port that its scheme implies."""
+    return DEFAULT_PORTS.sub(r"\1\2", origin)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

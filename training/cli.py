@@ -176,7 +176,7 @@ SWEEP: Flags = (
 )
 REPORT: Flags = (
     ("weights", {"type": Path, "nargs": "*"}, "weights files (default: digits.safetensors)"),
-    ("--data", SOURCE, "the data to test on; of the same kinds as for training"),
+    ("--data", SOURCE, "the data to test on (default: that of the training)"),
     ("--output", OUTPUT, "the report (default: report.html beside the weights)"),
 )
 COMMANDS: dict[str, tuple[str, dict[str, Flags]]] = {

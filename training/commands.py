@@ -17,7 +17,7 @@ from training.__main__ import INTERRUPTED
 from training.cli import RATES, job_flags, parser
 from training.data.atomic import replace_all
 from training.data.dataset import DataSet, InvalidData
-from training.data.mnist import cache_folder
+from training.data.mnist import MNIST, cache_folder
 from training.data.sources import InvalidOutput, load_data, protect_data
 from training.descent import xavier
 from training.design.design_matrix import design_matrix
@@ -226,8 +226,7 @@ def _test_data(
 ) -> DataSet:
     """Load the data to test a model on; print a note if it was trained on other data."""
     trained = run.classifier.training
-    default = "synthetic" if trained.get("data") == "synthetic" else default_data
-    source = default if flags.data is None else flags.data
+    source = _trained_on(run, default_data) if flags.data is None else flags.data
     for path in paths:
         protect_data(path, source)
     seed = trained.get("seed")  # of the test rows
@@ -238,6 +237,18 @@ def _test_data(
         made = trained.get("data", "other data")
         print(f"{run.path} was trained on {made} and is tested on {data.name} (--data)")
     return data
+
+
+def _trained_on(run: Trained, default_data: str) -> str:
+    """Return the --data of a training; raise InvalidData for own data that is not here."""
+    name = str(run.classifier.training.get("data", MNIST))
+    if name.startswith(MNIST):
+        return default_data
+    if name != "synthetic" and (name != Path(name).name or not Path(name).exists()):
+        raise InvalidData(
+            f"{run.path} was trained on {name}, which is not in this folder; name it with --data"
+        )
+    return name
 
 
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from service.images import InvalidImage, SeveralDigits
 from service.local.digits import Answer, NotADigit
 from service.number import DigitAt, Number
 
+PLAIN = re.compile(r'[^",\r\n]*')  # a name that CSV does not quote
+WHOLE = {"0": "0.0", "1": "1.0"}  # as Python writes these numbers
 NO_DIGIT = -1  # in an array, in place of a digit
 
 Result = Answer | Number | InvalidImage
@@ -37,12 +40,16 @@ def format_of(suffix: str, is_several: bool, classes: Sequence[int]) -> Format:
         ]
     )
 
+    def line(name: str, result: Result) -> str:
+        if isinstance(result, Answer) and PLAIN.fullmatch(name):
+            return _line(name, result)
+        row = cells(result, classes)
+        if row.get("digits"):  # a list: as JSON
+            row["digits"] = json.dumps(row["digits"])
+        return _csv([name, *row.values()])
+
     def as_csv(names: Sequence[str], results: Sequence[Result]) -> bytes:
-        rows = [cells(result, classes) for result in results]
-        for row in rows:
-            if row.get("digits"):  # a list: as JSON
-                row["digits"] = json.dumps(row["digits"])
-        return _csv([name, *row.values()] for name, row in zip(names, rows, strict=True))
+        return "".join(map(line, names, results)).encode()
 
     def as_json(names: Sequence[str], results: Sequence[Result]) -> bytes:
         rows = (cells(result, classes) for result in results)
@@ -59,7 +66,7 @@ def format_of(suffix: str, is_several: bool, classes: Sequence[int]) -> Format:
         return file.getvalue()
 
     return {
-        ".csv": Format(lambda n: _csv([columns]), as_csv),
+        ".csv": Format(lambda n: _csv(columns).encode(), as_csv),
         ".jsonl": Format(lambda n: b"", as_json),
         ".npy": Format(head_of_array, as_array),
     }[suffix]
@@ -110,10 +117,18 @@ def _record(result: Result, n_classes: int) -> tuple[Any, ...]:
     return NO_DIGIT, np.nan, is_digit, [np.nan] * n_classes
 
 
-def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
+def _csv(row: Iterable[Any]) -> str:
     file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue().encode()
+    csv.writer(file, lineterminator="\n").writerow(row)
+    return file.getvalue()
+
+
+def _line(name: str, answer: Answer) -> str:
+    """Return what `_csv` does of one digit, in a fifth of the time."""
+    numbers = answer.probability, answer.is_digit
+    texts = ["" if number is None else f"{number:.7g}" for number in numbers]
+    probability, is_digit = (WHOLE.get(text, text) for text in texts)
+    return f"{name},{answer.digit},{probability},{is_digit},\n"
 
 
 def _rounded(value: float) -> float:

@@ -48,7 +48,8 @@ class Work:
         results: list[Result] = []
         if task.images:
             (path,), images = task.paths, task.images
-            names = [f"{shown(path)}[{i}]" for i in images]
+            name = shown(path)
+            names = [f"{name}[{i}]" for i in images]
             array = open_images(path)[images.start : images.stop]
             results += self.digits.read_images(np.array(array))
         else:
@@ -101,6 +102,8 @@ def classify(flags: argparse.Namespace, settings: Settings) -> int:
             _report("stopped; the same command continues")
         raise
     output.finish()
+    if not output.state.rows:
+        _report("there are no pictures")
     if n := output.state.n_errors:
         _report(f"{n:,} of {output.state.rows:,} could not be read: see the column 'error'")
     return SOME_INVALID if n else 0

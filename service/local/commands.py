@@ -40,8 +40,8 @@ def run(flags: argparse.Namespace) -> int:
     except (*INVALID, Busy, NotKept, WorkersKilled) as error:
         print(f"digits: {error}", file=sys.stderr)
     except OSError as error:
-        # an error of writing has no file name
-        name = error.filename or getattr(flags, "output", None) or "standard output"
+        # what cannot be read is a row of the answers: the error is one of writing
+        name = getattr(flags, "output", None) or error.filename or "standard output"
         print(f"digits: {name}: {error.strerror}", file=sys.stderr)
     return FAILED[flags.command]
 

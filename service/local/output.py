@@ -1,6 +1,7 @@
 """Where answers go: standard output, or a file that an interrupted run continues."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -35,6 +36,8 @@ class Stream:
     """Standard output."""
 
     def __init__(self, form: Format) -> None:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
         self.file, self.form, self.state = sys.stdout.buffer, form, State("")
 
     def remaining(self, tasks: Callable[[], Iterator[Task]]) -> Iterator[Task]:
@@ -64,8 +67,11 @@ class File:
     """
 
     def __init__(self, path: Path, form: Format, run: str) -> None:
-        self.path, self.form, self.saved_at = path, form, time.monotonic()
-        self.partial, self.record = (path.with_name(f".{path.name}.{x}") for x in ("part", "state"))
+        if path.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self.path = file = Path(os.path.realpath(path))  # a link stays one
+        self.form, self.saved_at = form, time.monotonic()
+        self.partial, self.record = (file.with_name(f".{file.name}.{x}") for x in ("part", "state"))
         self.file = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -60,20 +60,20 @@ def _pictures(names: Iterable[str], output: str) -> Iterator[str]:
 
 def _files(folder: str, output: str) -> Iterator[str]:
     """Yield the files in a folder and its subfolders, sorted by name."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        yield folder  # whose reading has the same error
-        return
-    for name in names:
-        path = os.path.join(folder, name)
-        if name.startswith(".") or os.path.abspath(path) == output:
-            continue
+    rest = [folder]  # a stack: folders may be nested deeper than calls
+    while rest:
+        path = rest.pop()
         # a link to a folder may lead to one that contains it
-        if os.path.isdir(path) and not os.path.islink(path):
-            yield from _files(path, output)
-        else:
-            yield path
+        if path is not folder and (os.path.islink(path) or not os.path.isdir(path)):
+            if os.path.abspath(path) != output:
+                yield path
+            continue
+        try:
+            names = sorted(os.listdir(path), reverse=True)
+        except OSError:
+            yield path  # whose reading has the same error
+            continue
+        rest += [os.path.join(path, name) for name in names if not name.startswith(".")]
 
 
 def _signature(path: str) -> bytes:
@@ -87,6 +87,8 @@ def _signature(path: str) -> bytes:
 
 def open_images(path: str) -> Images:
     """Map the images (N, 28, 28) of an .npy file into memory; raise InvalidImage."""
+    if os.path.exists(path) and not os.path.isfile(path):  # numpy would wait for a pipe
+        raise InvalidImage(f"{path}: not a file")
     try:
         array = open_memmap(path, mode="r")
     except OSError as error:

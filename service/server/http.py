@@ -14,7 +14,7 @@ from gunicorn.http import errors, message, wsgi
 from gunicorn.http.body import LengthReader
 from gunicorn.http.unreader import Unreader
 
-from service.server.wsgi_keys import DEFER, REQUEST_ID
+from service.server.wsgi_keys import DEFER, FORWARDED_HOST, REQUEST_ID
 from service.settings import clean_prefix
 
 # host, port and more, or "" for a Unix socket
@@ -27,7 +27,7 @@ HEAD_END = b"\r\n\r\n"
 PARSER_READ_SIZE = 2**13
 BODY_READ_SIZE = 2**16  # bytes
 REQUEST_ID_FORMAT = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
-FORWARDED = ("X-FORWARDED-FOR", "X-FORWARDED-PREFIX")
+FORWARDED = ("X-FORWARDED-FOR", "X-FORWARDED-PREFIX", "X-FORWARDED-HOST")
 # an address in X-Forwarded-For, with or without a port
 FORWARDED_ADDRESS = re.compile(r"\[(.+)\](?::\d+)?|([\d.]+)(?::\d+)?|(.+)")
 UNIX_CLIENT = "unix socket"  # logged in place of an address
@@ -120,6 +120,7 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
         except (errors.ParseException, errors.NoMoreData) as error:
             raise _malformed(error) from error
         self.client, self.script_name = host(address), script_name
+        self.forwarded_hosts: list[str] = []
         forwarded = [header for header in self.headers if header[0] in FORWARDED]
         if forwarded and self._peer_is_trusted_proxy():
             self._apply(forwarded)
@@ -128,15 +129,16 @@ class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
             self.path = self.path[len(self.script_name) :]
 
     def _apply(self, forwarded: list[tuple[str, str]]) -> None:
-        """Set the client and the prefix from the headers of a trusted proxy.
+        """Set the client, the prefix and the hosts from the headers of a trusted proxy.
 
         The client is the last address in X-Forwarded-For that does not belong to a proxy
         that FORWARDED_ALLOW_IPS names.
         """
-        addresses, prefixes = (
+        addresses, prefixes, hosts = (
             ",".join(value for header, value in forwarded if header == name) for name in FORWARDED
         )
         self.script_name = clean_prefix(prefixes) or self.script_name
+        self.forwarded_hosts = [name.strip() for name in hosts.split(",")]
         for text in reversed(addresses.split(",")):
             try:
                 ip = ip_address(FORWARDED_ADDRESS.sub(r"\1\2\3", text.strip()))
@@ -215,6 +217,7 @@ class Exchange:
         del self.environ["HTTP_SCRIPT_NAME"]
         self.environ["SCRIPT_NAME"] = request.script_name
         self.environ["REMOTE_ADDR"] = request.client
+        self.environ[FORWARDED_HOST] = request.forwarded_hosts
         self.environ["wsgi.multithread"] = True
         self.environ[DEFER] = Deferred
         self.environ[REQUEST_ID] = request.id

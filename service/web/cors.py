@@ -1,11 +1,13 @@
 """Cross-origin requests: CORS headers, and the refusal of POSTs from pages of other sites."""
 
 from http import HTTPStatus
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden, MethodNotAllowed
 
-from service.settings import ANY_ORIGIN
+from service.server.wsgi_keys import FORWARDED_HOST
+from service.settings import ANY_ORIGIN, without_default_port
 from service.web.problems import SHOWN
 
 CROSS_SITE = "cross-site"  # in Sec-Fetch-Site (W3C, Fetch Metadata), which only browsers send
@@ -40,14 +42,28 @@ class Cors:
         return [*self.headers, (ALLOW_ORIGIN, allowed), ("Access-Control-Expose-Headers", EXPOSED)]
 
 
+def is_cross_site(environ: WSGIEnvironment) -> bool:
+    """Return whether a page of another site sent a request.
+
+    Browsers send Sec-Fetch-Site over https and to loopback addresses. Without it, the origin
+    of the page is compared with the host that it asked, whose TLS a proxy may terminate.
+    """
+    site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
+    if site or not origin:
+        return site == CROSS_SITE
+    hosts = environ.get("HTTP_HOST", ""), *environ.get(FORWARDED_HOST, ())
+    schemes = environ["wsgi.url_scheme"], "https"
+    own = {f"{scheme}://{host}".lower() for scheme in schemes for host in hosts if host}
+    return origin not in map(without_default_port, own)
+
+
 def init_app(app: Flask, cors: Cors) -> None:
     """Answer preflights, refuse POSTs from pages of other sites, and add CORS headers."""
 
     @app.before_request
     def check_origin() -> Response | None:
         is_allowed = cors.allows(request.headers.get("Origin", ""))
-        is_cross_site = request.headers.get("Sec-Fetch-Site") == CROSS_SITE
-        if request.method == "POST" and is_cross_site and not is_allowed:
+        if request.method == "POST" and not is_allowed and is_cross_site(request.environ):
             raise Forbidden(_refusal(request.headers.get("Origin", "")))
         error = request.routing_exception  # no route has the method OPTIONS
         is_preflight = request.method == "OPTIONS" and METHOD in request.headers

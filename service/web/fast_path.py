@@ -17,7 +17,7 @@ from service.images import begins_like_picture, read_mnist_png
 from service.server.wsgi_keys import DEFER
 from service.web.auth import AUTHORIZED
 from service.web.bulk import NPY
-from service.web.cors import CROSS_SITE
+from service.web.cors import is_cross_site
 from service.web.extension import Extension
 from service.web.families import count_predictions
 from service.web.forms import plain_files
@@ -86,7 +86,7 @@ class FastPath:
             or environ["QUERY_STRING"]
             or not (length.isdecimal() and int(length) <= self.extension.limits.max_bytes)
             or "HTTP_UPGRADE" in environ
-            or environ.get("HTTP_SEC_FETCH_SITE") == CROSS_SITE
+            or is_cross_site(environ)
             or ("HTTP_ORIGIN" in environ and self.extension.cors.allowed)
             or NPY in environ.get("HTTP_ACCEPT", "").lower()
             or not _HOST.fullmatch(environ.get("HTTP_HOST", "x"))

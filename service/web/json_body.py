@@ -5,6 +5,7 @@ import json
 import re
 from array import array
 from collections import Counter
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -25,12 +26,14 @@ Object = dict[str, Any]
 # 150 bytes. A data: URL has one colon.
 MAX_VALUES, MAX_MEMBERS = 1_000_000, 20_000
 PUNCTUATION = (b",", b"[", b"{")
+MAX_DIGITS = 310  # of an integer: more than a float64 has, and it takes 1.5 µs
 N_SHOWN = 4  # items of an invalid array that a message shows
 MEMBERS = ("image", "images", "instances")
+BASE64 = "b64"  # the member of an instance in TensorFlow Serving's form
 IGNORED = "signature_name"  # TensorFlow Serving's clients send it beside the instances
 USAGE = (
     'send {"image": "BASE64"}, {"images": ["BASE64", …]} or {"instances": [IMAGE, …]} with '
-    "images of 28 x 28 numbers; options are query parameters"
+    'images of 28 x 28 numbers or {"b64": "BASE64"}; options are query parameters'
 )
 DATA_URL = re.compile(r"\s*data:([^,]*),", re.IGNORECASE)
 ESCAPED = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"="}  # in a URL; decoded in bounded memory
@@ -48,16 +51,17 @@ def parse_json(body: bytes) -> Object:
         raise RequestEntityTooLarge(
             f"the JSON has over {MAX_VALUES:,} values or {MAX_MEMBERS:,} members; send binary data"
         )
+    decoder = _SLOW_DECODER if _has_long_integer(body) else _DECODER
     try:
-        found = _DECODER.decode(body.decode("utf-8-sig"))
+        found = decoder.decode(body.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         reason = str(error)
     except UnicodeDecodeError:
         reason = "it is not UTF-8"
     except RecursionError:
         reason = "it is nested too deeply"
-    except ValueError:  # Python limits the digits of an integer
-        reason = "an integer has too many digits"
+    except ValueError:
+        reason = f"an integer has too many digits, over {MAX_DIGITS}"
     else:
         if isinstance(found, dict):
             return found
@@ -83,9 +87,23 @@ def _refuse_constant(name: str) -> None:
     raise BadRequest(f"the JSON has the number {name}; send finite numbers")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_float
+def _int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError
+    return int(text)
+
+
+def _has_long_integer(body: bytes) -> bool:
+    """Return whether a body has over MAX_DIGITS digits in a row, which a string may have too."""
+    half = MAX_DIGITS // 2  # of the digits, one half is at a multiple of that number
+    return any(body[i : i + half].isdigit() for i in range(0, len(body) - half, half))
+
+
+_decoder = partial(
+    json.JSONDecoder, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_float
 )
+_DECODER = _decoder()
+_SLOW_DECODER = _decoder(parse_int=_int)  # 0.1 µs slower for each value
 
 
 def shown(value: object) -> str:
@@ -98,7 +116,7 @@ def shown(value: object) -> str:
 
 def too_many(n: int, what: str, most: int) -> RequestEntityTooLarge:
     """Return the error of a request with more pictures or images than the limit."""
-    # n may have thousands of digits
+    # n may have hundreds of digits
     return RequestEntityTooLarge(
         f"the request has {n:,}"[:SHOWN] + f" {what}; send at most {most:,}"
     )
@@ -111,17 +129,38 @@ def _brief(value: object) -> str:
     return json.dumps(value[:SHOWN] if isinstance(value, str) else value)[:SHOWN]
 
 
-def pictures_of(body: Object, limits: Limits) -> list[bytes | BadRequest]:
-    """Return the picture in "image", or those in "images", as files.
+def pictures_of(texts: object, limits: Limits) -> list[bytes | BadRequest]:
+    """Decode pictures in base64 as files.
 
     An error takes the place of a picture that cannot be decoded.
     """
-    texts = [body["image"]] if "image" in body else body["images"]
     if not isinstance(texts, list):
         raise BadRequest(f"'images' is {shown(texts)}, not an array; {USAGE}")
     if len(texts) > limits.max_pictures:
         raise too_many(len(texts), "pictures", limits.max_pictures)
     return [_picture(text) for text in texts]
+
+
+def encoded_instances(instances: object) -> list[object] | None:
+    """Return the base64 in instances {"b64": TEXT} or {NAME: {"b64": TEXT}}.
+
+    Returns None for instances of numbers. TensorFlow Serving takes both forms. Raises
+    BadRequest for other objects.
+    """
+    if not isinstance(instances, list) or not any(isinstance(each, dict) for each in instances):
+        return None
+    texts = []
+    for each in instances:
+        members = list(each.values()) if isinstance(each, dict) else []
+        named = members[0] if len(members) == 1 and isinstance(members[0], dict) else each
+        if not isinstance(named, dict) or list(named) != [BASE64]:
+            found = list(named) if isinstance(named, dict) else named
+            raise BadRequest(
+                f"an instance has {shown(found)}; send all as images of 28 x 28 numbers, or all as "
+                '{"b64": "BASE64"}'
+            )
+        texts.append(named[BASE64])
+    return texts
 
 
 def only_member(body: Object) -> str:

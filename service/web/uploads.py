@@ -14,7 +14,7 @@ from service.web.bulk import NPY, PARSERS
 from service.web.fast_path import UPLOADS
 from service.web.forms import Part, all_parts, plain_files
 from service.web.hints import hint
-from service.web.json_body import images_of, only_member, parse_json, pictures_of
+from service.web.json_body import encoded_instances, images_of, only_member, parse_json, pictures_of
 from service.web.prediction_json import JSON
 from service.web.problems import SHOWN
 from service.web.steps import File, timed
@@ -91,10 +91,11 @@ def _of_json(body: bytes, limits: Limits) -> Upload:
     """Parse {"image": …}, {"images": […]} or {"instances": […]}."""
     parsed = parse_json(body)
     member = only_member(parsed)
-    if member == "instances":
+    texts = [parsed[member]] if member == "image" else parsed[member]
+    if member == "instances" and (texts := encoded_instances(parsed[member])) is None:
         return Upload(images=images_of(parsed[member], limits))
-    files = pictures_of(parsed, limits)
-    return Upload(files, extras=[{}] * len(files), is_list=member == "images")
+    files = pictures_of(texts, limits)
+    return Upload(files, extras=[{}] * len(files), is_list=member != "image")
 
 
 def _of_form(body: bytes, limits: Limits) -> Upload:

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pty
+import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,9 +53,15 @@ def run(folder: Path, *arguments: object, **settings: str) -> subprocess.Complet
 @contextmanager
 def started(folder: Path, *arguments: object, **options) -> Iterator[subprocess.Popen[str]]:
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    command = [*COMMAND, *map(str, arguments)]
-    # a script that runs the tests in the background has its children ignore Ctrl-C
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command, limit = [*COMMAND, *map(str, arguments)], options.pop("limit", None)
+
+    def prepare() -> None:
+        # a script that runs the tests in the background has its children ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if limit:
+            resource.setrlimit(*limit)
+
+    options["preexec_fn"] = prepare
     with subprocess.Popen(command, cwd=folder, env=environment(), text=True, **options) as process:
         try:
             yield process
@@ -239,7 +247,7 @@ def test_nothing_to_read_gives_no_rows(suffix, tmp_path):
 
     result = run(tmp_path, "none.npy", "empty", "--output", f"answers.{suffix}")
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "digits: there are no pictures\n")
     if suffix == "npy":
         assert np.load(tmp_path / "answers.npy").shape == (0,)
     else:
@@ -273,7 +281,11 @@ def test_wrong_usage_is_explained_with_status_2(arguments, reason, tmp_path):
         (["objects.npy"], {}, "objects.npy: not an .npy file of images: "),
         (["text.npy"], {}, "text.npy: not an .npy file of images: "),
         (["cut.npy"], {}, "cut.npy: not an .npy file of images: "),
-        ([DIGIT, "--output", "no/answers.csv"], {}, "no/.answers.csv.part: No such file"),
+        ([DIGIT, "--output", "no/answers.csv"], {}, "no/answers.csv: No such file"),
+        ([DIGIT, "--output", "folder.csv"], {}, "folder.csv: Is a directory"),
+        ([DIGIT, "--output", f"{'x' * 255}.csv"], {}, "xxx.csv: File name too long"),
+        (["pipe.npy"], {}, "pipe.npy: not a file"),
+        (["folder.npy"], {}, "folder.npy: not a file"),
         ([DIGIT], {"DIGITS_WEIGHTS": "text.npy"}, "not a safetensors file"),
         ([DIGIT], {"DIGITS_MAX_BYTES": "x"}, "DIGITS_MAX_BYTES is 'x'"),
     ],
@@ -286,10 +298,15 @@ def test_run_that_cannot_begin_fails_with_one_line_and_status_2(
     np.save(tmp_path / "cut.npy", np.zeros((9, 28, 28), np.uint8))
     os.truncate(tmp_path / "cut.npy", 1000)
     (tmp_path / "text.npy").write_text("seven")
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("folder.csv", "folder.npy"):
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.iterdir())
 
     result = run(tmp_path, *arguments, **settings)
 
     assert (result.returncode, result.stdout) == (2, "")
+    assert sorted(tmp_path.iterdir()) == before
     (line,) = result.stderr.splitlines()
     assert line.startswith("digits: ")
     assert reason in line
@@ -398,6 +415,67 @@ def test_full_disk_is_an_error_of_one_line(tmp_path):
         2,
         "digits: standard output: No space left on device\n",
     )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "npy"])
+def test_run_on_a_full_disk_leaves_no_output_and_continues_later(suffix, many):
+    output = f"answers.{suffix}"
+    limit = (resource.RLIMIT_FSIZE, (2_000, 2_000))  # bytes
+    with started(many, "many", "--output", output, limit=limit) as process:
+        errors = process.stderr.read()
+    assert (process.wait(timeout=60), errors) == (2, f"digits: {output}: File too large\n")
+    assert not (many / output).exists()
+
+    continued = run(many, "many", "--output", output)
+    other = run(many, "many", "--output", f"other.{suffix}")
+
+    assert continued.returncode == other.returncode == 0
+    assert (many / output).read_bytes() == (many / f"other.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "output", "errors"),
+    [
+        (">&-", 2, "", "digits: standard output: it is closed\n"),
+        ("2>&-", 1, f"{HEAD}\nmissing.png,,,,No such file or directory\n", ""),
+    ],
+)
+def test_closed_streams_show_no_traceback(redirection, status, output, errors, tmp_path):
+    command = f"exec {shlex.join(COMMAND)} missing.png {redirection}"
+    result = subprocess.run(
+        ["sh", "-c", command],
+        **{"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True},
+        check=False,
+        timeout=60,
+    )
+
+    assert (result.returncode, result.stdout, result.stderr) == (status, output, errors)
+
+
+def test_output_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "answers.csv").symlink_to("disk/answers.csv")
+    (tmp_path / "disk").mkdir()
+
+    assert run(tmp_path, DIGIT, "--output", "answers.csv").returncode == 0
+
+    assert (tmp_path / "answers.csv").is_symlink()
+    assert (tmp_path / "disk" / "answers.csv").read_text() == f"{HEAD}\n{DIGIT},{FIVE}\n"
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path):
+    folder, n = os.open(tmp_path, os.O_RDONLY), sys.getrecursionlimit() + 100
+    for _ in range(n):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.symlink(DIGIT, "7.png", dir_fd=folder)
+    os.close(folder)
+
+    result = run(tmp_path, "d")
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # shutil.rmtree recurses
+
+    assert result.stdout == f"{HEAD}\n{'d/' * n}7.png,{FIVE}\n"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.3])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
+from service.settings import KNOWN
 from service.web.families import new_metrics
 from tests.conftest import PATIENCE, ROOT, free_port, running_service, wait_until
 
@@ -206,6 +207,21 @@ def test_compose_files_use_no_form_that_podman_compose_lacks(path):
     for expression in re.findall(r"\$\{([^}]*)\}", text):
         assert re.fullmatch(r"\w+(:-[^${}]+)?", expression), expression
     assert not re.search(r"profiles:|extends:|include:|!reset|develop:", text)
+
+
+def test_compose_passes_on_every_setting_but_those_of_the_container():
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["service"]
+    environment = service["environment"]
+
+    own = {"DIGITS_HOST", "DIGITS_MNIST"}  # the image sets them, or training reads them
+    assert (
+        set(environment) == {*KNOWN, "WEB_CONCURRENCY", "SCRIPT_NAME", "FORWARDED_ALLOW_IPS"} - own
+    )
+    fixed = {name for name, value in environment.items() if value is not None}
+    assert fixed == {"DIGITS_WEIGHTS", "WEB_CONCURRENCY", "DIGITS_ACCESS_LOG"}
+    assert "feedback:/feedback" in service["volumes"]
+    made = re.search("install --directory.*", (ROOT / "Dockerfile").read_text())[0]
+    assert "/feedback" in made  # else the volume would belong to root
 
 
 def test_dockerfile_uses_no_option_that_older_builders_lack():

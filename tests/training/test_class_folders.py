@@ -122,6 +122,49 @@ def test_classes_are_those_of_the_folders(drawn, tmp_path, capsys):
     assert load(tmp_path / "w").classes == (3, 8)
 
 
+@pytest.mark.parametrize(
+    ("names", "n_train"),
+    [(("train", "test"), 4), (("Training", "Testing"), 4), (("train", "test", "val"), 6)],
+)
+def test_pictures_that_are_split_already_stay_split(names, n_train, drawn, tmp_path):
+    for name, n in zip(names, (4, 1, 2), strict=False):
+        write_pictures(drawn, tmp_path / "mine" / name, n)
+
+    data = load_data(str(tmp_path / "mine"), tmp_path)
+
+    assert np.bincount(data.train.labels).tolist() == [n_train] * 10
+    assert np.bincount(data.test.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("name", ["seven", "10", "unlabelled"])
+def test_folder_that_is_no_class_is_an_error_and_is_not_ignored(name, folder, capsys):
+    (folder / name).mkdir()
+
+    assert main(["--data", str(folder), *QUICK]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"mine has folders that are no classes: {name}; name each folder by its digit" in line
+
+
+def test_folders_of_programs_are_no_classes_and_no_error(folder):
+    for name in (".git", "__MACOSX", "@eaDir"):
+        (folder / name / "7").mkdir(parents=True)
+
+    assert len(load_pictures(folder, seed=0).train) == 160
+
+
+def test_pictures_outside_the_class_folders_are_listed(folder, capsys):
+    (folder / "scan.png").write_bytes(next(folder.glob("7/*.png")).read_bytes())
+    (folder / "labels.csv").write_text("scan.png,7")
+
+    load_pictures(folder, seed=0)
+
+    err = capsys.readouterr().err
+    assert "1 of 201 pictures cannot be read:\n" in err
+    assert f"  {folder}/scan.png: not in a folder named 0 to 9\n" in err
+    assert "labels.csv" not in err
+
+
 def test_three_pictures_of_a_class_are_enough_and_two_are_not(drawn, tmp_path, capsys):
     few = write_pictures(drawn, tmp_path / "few", 3)
     flags = [*QUICK, "--output", str(tmp_path / "w")]
@@ -198,6 +241,21 @@ def test_report_tests_a_model_on_the_pictures_that_it_was_not_trained_on(folder,
     assert main(["report", str(path), *flags]) == 0
 
     assert "was trained on" not in capsys.readouterr().out  # the same digits by their digest
+
+
+def test_report_finds_the_pictures_that_a_model_was_trained_on(
+    folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data", folder.name, *QUICK]) == 0
+
+    assert main(["report"]) == 0
+    assert "was trained on" not in capsys.readouterr().out
+
+    folder.rename(tmp_path / "elsewhere")
+    assert main(["report"]) == 1
+    reason = "digits.safetensors was trained on mine, which is not in this folder; name it with"
+    assert reason in capsys.readouterr().err
 
 
 def test_sweep_over_seeds_splits_the_pictures_by_each_seed(folder, tmp_path):

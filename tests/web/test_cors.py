@@ -69,6 +69,60 @@ def test_own_page_and_clients_without_a_browser_can_post_by_default(client, form
     assert client.get("/model", headers=CROSS_SITE).status_code == 200
 
 
+@pytest.fixture(scope="module")
+def lan_service() -> Iterator[str]:
+    """The address of a service that allows one origin and trusts a proxy on loopback."""
+    with running_service(DIGITS_ALLOWED_ORIGINS=ALLOWED) as service:
+        yield service.url
+
+
+def status_of(url: str, path: str, png: bytes, *headers: str) -> int:
+    """Post a picture with these headers only; return the status."""
+    head = [f"POST {path} HTTP/1.1", f"Content-Length: {len(png)}", "Connection: close", *headers]
+    content = "\r\n".join([*head, "", ""]).encode() + png
+    return int(exchange(url, content).split(" ", 2)[1])
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_own"),
+    [
+        (["Host: lan:8000"], True),  # a script
+        (["Host: lan:8000", "Origin: http://lan:8000"], True),
+        (["Host: LAN", "Origin: http://lan"], True),
+        (["Host: lan:80", "Origin: http://lan"], True),
+        (["Host: [fd00::1]:8000", "Origin: http://[fd00::1]:8000"], True),
+        (["Host: lan", "Origin: https://lan"], True),  # of a proxy that terminates TLS
+        (["Host: lan:443", "Origin: https://lan"], True),
+        (["Host: lan:8000", f"Origin: {ALLOWED}"], True),
+        (["Host: lan:8000", "Origin: http://x", "Sec-Fetch-Site: same-site"], True),
+        (["Host: lan:8000", "Origin: http://lan:3000"], False),
+        (["Host: lan:8000", "Origin: http://lan"], False),
+        (["Host: lan:8000", f"Origin: {OTHER}"], False),
+        (["Host: lan", "Origin: http://lan.evil.example"], False),
+        (["Host: lan", "Origin: null"], False),  # of a sandboxed frame, or without a referrer
+        (["Host: lan", "Origin: http://lan", f"Origin: {OTHER}"], False),
+        (["Host: lan", f"Origin: {OTHER}", "Sec-Fetch-Site: "], False),
+        (["Host: inner:1", "X-Forwarded-Host: lan", "Origin: http://lan"], True),
+        (["Host: inner:1", "X-Forwarded-Host: lan, inner", "Origin: http://lan"], True),
+        (["Host: inner:1", "X-Forwarded-Host: lan", f"Origin: {OTHER}"], False),
+        (["Host: lan", "X-Forwarded-Proto: https", "Origin: https://lan"], True),
+        (["Host: lan", "X-Forwarded-Proto: https", "Origin: http://lan"], False),
+    ],
+)
+def test_without_sec_fetch_site_the_origin_is_compared_with_the_host(
+    headers, is_own, form, lan_service
+):
+    for path, status in {"/predict": 200, "/v2/models/digits/infer": 400, "/feedback": 404}.items():
+        assert status_of(lan_service, path, form, *headers) == (status if is_own else 403)
+
+
+def test_forwarded_host_of_a_stranger_is_ignored(form):
+    headers = ["Host: inner", "X-Forwarded-Host: lan", "Origin: http://lan"]
+    with running_service(FORWARDED_ALLOW_IPS="192.0.2.1") as service:
+        assert status_of(service.url, "/predict", form, *headers) == 403
+        assert status_of(service.url, "/predict", form, *headers[:2]) == 200
+
+
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_page_of_an_allowed_origin_can_post_and_read_the_reply(classifier, form, is_fast):
     client = client_of(classifier, f"http://localhost:3000 {ALLOWED}", is_fast)
@@ -185,6 +239,8 @@ FETCH = """async ([url, key]) => {
   }
 }"""
 
+OWN = "async (url) => (await fetch(url, { method: 'POST', body: 'x' })).status"
+
 
 @pytest.fixture
 def other_site(tmp_path: Path) -> Iterator[str]:
@@ -202,7 +258,7 @@ def test_page_of_an_allowed_origin_can_read_the_errors_of_the_server():
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999"
     with running_service(DIGITS_ALLOWED_ORIGINS=ALLOWED) as service:
         replies = {
-            origin: exchange(service.url, f"{head}\r\nOrigin: {origin}\r\n\r\n")
+            origin: exchange(service.url, f"{head}\r\nOrigin: {origin}\r\n\r\n".encode())
             for origin in (ALLOWED, OTHER)
         }
 
@@ -213,11 +269,11 @@ def test_page_of_an_allowed_origin_can_read_the_errors_of_the_server():
         assert (f"Access-Control-Allow-Origin: {origin}" in lines) == (origin == ALLOWED)
 
 
-def exchange(url: str, request: str) -> str:
+def exchange(url: str, request: bytes) -> str:
     """Send a request; return all that the server sends until it closes."""
     parts = urllib.parse.urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as client:
-        client.sendall(request.encode())
+        client.sendall(request)
         return b"".join(iter(partial(client.recv, 2**16), b"")).decode()
 
 
@@ -239,4 +295,32 @@ def test_browser_lets_only_pages_of_allowed_origins_use_the_service(other_site, 
             else:
                 assert found[:2] == [200, expected]
                 assert found[2]
+        browser.close()
+
+
+@pytest.mark.skipif(not chromium(), reason="needs chromium in the path")
+def test_browser_lets_no_page_of_another_site_use_a_service_without_tls(other_site):
+    # names that are not loopback to the browser, which then sends no Sec-Fetch-Site
+    browser_of = chromium()
+    browser_of["args"] = [*browser_of["args"], "--host-resolver-rules=MAP *.lan 127.0.0.1"]
+    site = other_site.replace("localhost", "page.lan")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**browser_of)
+        for origins, outcome in (("", None), (site, 5)):
+            with running_service(DIGITS_ALLOWED_ORIGINS=origins) as service:
+                own = service.url.replace("127.0.0.1", "digits.lan")
+                page = browser.new_page()
+                seen = []
+                page.on("request", lambda each, seen=seen: seen.append(each.all_headers()))
+                page.goto(site)
+                found = page.evaluate(FETCH, [f"{own}/predict", ""])
+                metrics = urllib.request.urlopen(f"{service.url}/metrics").read().decode()
+                page.goto(f"{own}/")
+                same = page.evaluate(OWN, f"{own}/predict")
+                page.close()
+            assert all("sec-fetch-site" not in headers for headers in seen)
+            assert found == ["TypeError"] if outcome is None else found[:2] == [200, outcome]
+            assert same == 415
+            read = 'digits_pictures_total{outcome="read"}'
+            assert f"{read} {0 if outcome is None else 1}.0" in metrics
         browser.close()

@@ -332,7 +332,7 @@ def test_shapes_larger_than_the_limits_are_refused_unread(client):
         ([10_001, 784], "UINT8"),
         ([2**62, 28, 28], "UINT8"),
         ([2**64, 784], "UINT8"),
-        ([10**4_000], "BYTES"),
+        ([10**300], "BYTES"),
         ([1_001], "BYTES"),
     ):
         reply = infer(client, tensor(shape, kind, data=[]))

@@ -92,6 +92,25 @@ def test_list_of_pictures_gets_a_list_even_of_one(client, png):
     assert '"a*b"' in slots[1]["error"]["detail"]
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_instances_in_base64_get_the_answers_of_pictures(client, png, is_named):
+    expected = posted(client, {"images": [b64(png), b64(b"text")]})
+    instances = [{"b64": b64(png)}, {"b64": b64(b"text")}]
+    body = {"instances": [{"image_bytes": each} for each in instances] if is_named else instances}
+
+    assert posted(client, body) == expected
+    assert posted(client, body | {"signature_name": "serving_default"}) == expected
+
+
+def test_digits_in_a_row_in_a_string_are_no_integer(client):
+    picture = Image.new("RGB", (28, 28), (0x34, 0x4D, 0xD3))  # "0000…" in base64
+    ImageDraw.Draw(picture).line([(14, 4), (14, 24)], "white", 3)
+    upload = encode(picture, "BMP")
+
+    assert "0" * 400 in b64(upload)
+    assert posted(client, {"image": b64(upload)})["digit"] == 1
+
+
 def test_explanation_and_number_work_with_pictures_in_json(client, png, number):
     explained = posted(client, {"image": b64(png)}, "?explain=1")
     assert explained == client.post("/predict?explain=1", data=png, content_type="image/png").json
@@ -199,12 +218,21 @@ def test_instances_of_unclear_levels_or_shape_are_refused(client, image, change,
         (b'{"instances": [[1, [2]]]}', 400, ["no array of numbers"]),
         (b'{"instances": [[1, 2], [3]]}', 400, ["no array of numbers"]),
         (b'{"instances": [["1"]]}', 400, ["no array of numbers"]),
-        (b'{"instances": [{"b64": "AAAA"}]}', 400, ["no array of numbers", "{"]),
+        (b'{"instances": [{"b64": ""}]}', 400, ["no picture"]),
+        (b'{"instances": [{"base64": "AAAA"}]}', 400, ['has ["base64"]', '"b64"', "28 x 28"]),
+        (b'{"instances": [{"b64": "AAAA", "key": 1}]}', 400, ['has ["b64", "key"]']),
+        (b'{"instances": [{"image": [[1]]}]}', 400, ['has ["image"]']),
+        (b'{"instances": [{"b64": "AAAA"}, [1]]}', 400, ["has [1]"]),
+        (b'{"instances": [%s{}]}' % (b'{"b64": "AAAA"},' * 9), 400, ["has []"]),
+        (b'{"instances": [%s]}' % b",".join([b'{"b64": ""}'] * 1_001), 413, ["1,001 pictures"]),
+        (b'{"inputs": {"b64": "AAAA"}}', 400, ["members ['inputs']", '"instances"', '"b64"']),
         (b'{"instances": [NaN]}', 400, ["the number NaN"]),
         (b'{"instances": [-Infinity]}', 400, ["the number -Infinity"]),
         (b'{"instances": [1e999]}', 400, ["no array of numbers"]),
-        (b'{"instances": [%s]}' % (b"9" * 400), 400, ["no array of numbers"]),
-        (b'{"instances": [%s]}' % (b"9" * 5_000), 400, ["too many digits"]),
+        (b'{"instances": [%s]}' % (b"9" * 100), 400, ["shape [1]"]),
+        (b'{"instances": [-%s]}' % (b"9" * 310), 400, ["too many digits, over 310"]),
+        (b'{"instances": [%s]}' % (b"9" * 4_299), 400, ["too many digits, over 310"]),
+        (b'{"instances": [%s]}' % (b"9" * 5_000), 400, ["too many digits, over 310"]),
         (b'{"a":' + b"[" * 400_000, 400, ["too deeply"]),
         (b'{"a":' * 15_000, 400, ["too deeply"]),
         (b'{"instances": %s%s}' % (b"[" * 500, b"]" * 500), 400, ["shape [1, 1, 1"]),

@@ -11,11 +11,12 @@ from service.features import IMAGE_SIZE
 from training.data.dataset import DataSet, Digits, InvalidData
 
 IMAGES, LABELS = "{}-images.npy", "{}-labels.npy"  # of "train" and of "test"
+ARRAYS = tuple(name.format(part) for part in ("train", "test") for name in (IMAGES, LABELS))
 
 
 def has_arrays(folder: Path) -> bool:
-    """Return whether a folder contains .npy files."""
-    return any(folder.glob("*.npy"))
+    """Return whether a folder contains one of the four files."""
+    return any((folder / name).is_file() for name in ARRAYS)
 
 
 def load_arrays(folder: Path) -> DataSet:

@@ -1,11 +1,12 @@
 """A data set of pictures in class folders, read as the service reads uploads."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,11 +16,15 @@ from tqdm import tqdm
 
 from service.classifier import ALL_CLASSES
 from service.features import Images
-from service.images import InvalidImage, read_image
+from service.images import InvalidImage, begins_like_picture, read_image
 from service.settings import DEFAULT_LIMITS, allowed_cpus
 from training.data.dataset import TEST_DIVISOR, DataSet, Digits, InvalidData
 
 CLASS_NAMES = tuple(map(str, ALL_CLASSES))
+# names, in any case, of the folders of data that is split already; the job chooses the
+# validation rows itself
+TRAIN_NAMES, TEST_NAMES = ("train", "training", "val", "valid", "validation"), ("test", "testing")
+TO_SPLIT = ", to train, to validate and to test"
 MIN_PICTURES = 3  # of a class: one each to train, to validate and to test on
 MAX_PICTURE_BYTES = 64 * 2**20
 # From this many pictures on, processes share the work: starting one takes as long as
@@ -27,39 +32,96 @@ MAX_PICTURE_BYTES = 64 * 2**20
 MIN_PARALLEL = 400
 CHUNK = 16  # pictures that a process reads at a time
 MAX_LISTED = 20  # unreadable pictures
+MAX_NAMED = 5  # folders that are no classes
+HEAD = 16  # bytes of a file, which show whether it is a picture
 
 
 def class_folders(folder: Path) -> dict[int, Path]:
     """Return the folders 0 to 9 in a folder, by their digits."""
     paths = {label: folder / name for label, name in enumerate(CLASS_NAMES)}
-    return {label: path for label, path in paths.items() if path.is_dir()}
+    return {label: path for label, path in paths.items() if os.path.isdir(path)}
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Return whether a folder, or one for training in it, has folders 0 to 9."""
+    return bool(class_folders(folder) or all(_split(folder)))
+
+
+def is_among_pictures(names: Sequence[str]) -> bool:
+    """Return whether a path in a folder of pictures leads into a folder that is read."""
+    return bool({names[0].lower()} & {*CLASS_NAMES, *TRAIN_NAMES, *TEST_NAMES})
 
 
 def load_pictures(folder: Path, seed: int) -> DataSet:
     """Read the pictures of all class folders and of the folders below them.
 
     Names that begin with a dot are skipped. Pictures that cannot be read are listed on
-    stderr. A fifth of each class, chosen by the seed, is the test set. Raises InvalidData
-    if a class has fewer than three pictures that can be read.
+    stderr. The test set is that of the folder `test` or, without one, a fifth of each class,
+    chosen by the seed. Raises InvalidData if a class has too few pictures that can be read,
+    or if there are folders that are no classes.
     """
-    found = [(path, k) for k, top in class_folders(folder).items() for path in _files(top)]
+    name = folder.resolve().name
+    if class_folders(folder):
+        digits = _load(folder, MIN_PICTURES, seed)
+        return DataSet(name, *digits.parted(TEST_DIVISOR, seed))
+    train, test = _split(folder)
+    _check_folders(folder, [*train, *test])
+    rows = [_load(each, MIN_PICTURES - 1, seed) for each in train]
+    return DataSet(name, functools.reduce(Digits.__add__, rows), _load(test[0], 1, seed))
+
+
+def _split(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of pictures to train on and to test on, in a folder."""
+    with contextlib.suppress(OSError):
+        paths = [path for path in sorted(folder.iterdir()) if class_folders(path)]
+        both = (TRAIN_NAMES, TEST_NAMES)
+        train, test = ([path for path in paths if path.name.lower() in names] for names in both)
+        return train, test[:1]
+    return [], []
+
+
+def _load(folder: Path, least: int, seed: int) -> Digits:
+    """Read the pictures of all classes; raise InvalidData if one has fewer than `least`."""
+    classes = class_folders(folder)
+    _check_folders(folder, classes.values())
+    found = [(path, label) for label, top in classes.items() for path in _files(top)]
     paths, labels = [path for path, _ in found], [label for _, label in found]
     read = list(tqdm(_read_all(paths), folder.name, len(paths), disable=None, leave=False))
     failed = {path: each for path, each in zip(paths, read, strict=True) if isinstance(each, str)}
-    _list_failed(failed, len(paths))
+    unlabelled = dict.fromkeys(_pictures_in(folder), "not in a folder named 0 to 9")
+    _list_failed(failed | unlabelled, len(paths) + len(unlabelled))
     kept = [i for i, each in enumerate(read) if not isinstance(each, str)]
     counts = np.bincount([labels[i] for i in kept], minlength=len(ALL_CLASSES))
-    few = [label for label in class_folders(folder) if counts[label] < MIN_PICTURES]
+    few = [label for label in classes if counts[label] < least]
     if few:
         raise InvalidData(
-            f"{folder / str(few[0])}: {counts[few[0]]} pictures that can be read; a digit needs "
-            f"{MIN_PICTURES} or more, to train, to validate and to test"
+            f"{classes[few[0]]}: {counts[few[0]]} pictures that can be read; a digit needs "
+            f"{least} or more{TO_SPLIT if least == MIN_PICTURES else ''}"
         )
     # in random order, so that --rows takes some of every class
     order = np.random.default_rng(seed).permutation(kept).tolist()
-    images = np.stack([read[i] for i in order])
-    digits = Digits(images, np.array(labels, np.uint8)[order])
-    return DataSet(folder.resolve().name, *digits.parted(TEST_DIVISOR, seed))
+    return Digits(np.stack([read[i] for i in order]), np.array(labels, np.uint8)[order])
+
+
+def _check_folders(folder: Path, known: Iterable[Path]) -> None:
+    """Raise InvalidData if a folder has others than the known ones and those of programs."""
+    others = {each.name for each in folder.iterdir() if each.is_dir()} - {p.name for p in known}
+    # such as .git, __MACOSX and @eaDir
+    if foreign := sorted(name for name in others if name[0].isalnum()):
+        listed = ", ".join(foreign[:MAX_NAMED]) + ", ..." * (len(foreign) > MAX_NAMED)
+        raise InvalidData(
+            f"{folder} has folders that are no classes: {listed}; name each folder by its digit, "
+            "0 to 9, and move others elsewhere"
+        )
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    """Yield the picture files in a folder, but not in its folders."""
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and os.path.isfile(path):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if begins_like_picture(file.read(HEAD)):
+                    yield path
 
 
 def _files(top: Path) -> Iterator[Path]:

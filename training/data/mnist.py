@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from service.features import IMAGE_SIZE
+from training.data.arrays import ARRAYS
 from training.data.atomic import replacing
 from training.data.dataset import DataSet, Digits, InvalidData
 
@@ -34,6 +35,7 @@ ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db train-images-id
 ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2 t10k-labels-idx1-ubyte
     """.strip().splitlines()
 )
+MNIST = "MNIST"  # how the names of data sets of its digits begin
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -48,10 +50,20 @@ GZIP_MAGIC = b"\x1f\x8b"
 IDX_DIMENSIONS = {0x00000803: 3, 0x00000801: 1}  # by magic number, unsigned bytes
 
 
+class OtherDigits(InvalidData):
+    """A file of MNIST's name and format that holds other digits."""
+
+
 def cache_folder(environment: Mapping[str, str]) -> Path:
     """Return the user's cache folder, or a shared temporary one without HOME."""
     home = environment.get("HOME") or tempfile.gettempdir()
     return Path(environment.get("XDG_CACHE_HOME") or f"{home}/.cache") / "digits"
+
+
+def file_names(name: str) -> list[str]:
+    """Return the names of a file of MNIST's, plain and compressed, also as Kaggle has it."""
+    stems = name, name.replace("-idx", ".idx")
+    return [f"{stem}{suffix}" for stem in stems for suffix in ("", ".gz")]
 
 
 def load_mnist(
@@ -66,7 +78,7 @@ def load_mnist(
     Raises InvalidData with every source that was tried.
     """
     arrays = [parse_idx(_find(name, folder, cache, mirrors, file_limit)) for name in SHA256]
-    return DataSet("MNIST", Digits(*arrays[:2]), Digits(*arrays[2:]))
+    return DataSet(MNIST, Digits(*arrays[:2]), Digits(*arrays[2:]))
 
 
 def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
@@ -92,8 +104,7 @@ def _find(
     name: str, folder: Path | None, cache: Path, mirrors: Sequence[str], file_limit: float
 ) -> bytes:
     """Return the verified bytes of one file from the first source that has them."""
-    files = (name, f"{name}.gz")
-    failures = []
+    files, failures = file_names(name), []
     if folder and not any((folder / file).exists() for file in files):
         failures.append(f"  {folder}: no such file")
     paths = [place / file for place in (folder, cache) if place for file in files]
@@ -107,6 +118,8 @@ def _find(
             received = read()
             content = _verified(name, received)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OtherDigits) and folder and Path(source).parent == folder:
+                raise OtherDigits(f"{source}: {error}") from error
             failures.append(f"  {source}: {error}")
             continue
         if source in urls:
@@ -133,10 +146,20 @@ def _verified(name: str, received: bytes) -> bytes:
     content = gunzip(io.BytesIO(received), MAX_FILE_BYTES)
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[name]:
+        if _is_idx(content):
+            raise OtherDigits(f"not MNIST's digits, but others; save them as {', '.join(ARRAYS)}")
         raise InvalidData(
             f"{len(content)} bytes, starting with {content[:12]!r}, have the wrong sha256 {digest}"
         )
     return content
+
+
+def _is_idx(content: bytes) -> bool:
+    try:
+        parse_idx(content)
+    except InvalidData:
+        return False
+    return True
 
 
 def gunzip(file: BinaryIO, limit: int) -> bytes:
