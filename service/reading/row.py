@@ -18,6 +18,7 @@ from service.reading.segmentation import (
     FAINT,
     Components,
     Marks,
+    above_lines,
     is_stroke,
     least_area,
     stretched,
@@ -193,7 +194,8 @@ class Row:
 
 def select_row(marks: Marks) -> Row:
     """Select the components of one row of digits, without frames and specks."""
-    strokes, mask, parts, possible, main = marks
+    strokes, mask, parts = marks[:3]
+    possible, main = _without_lines(*marks[2:])
     height = parts.bottom - parts.top
     is_tall = possible & (height >= TALL * height[main])
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
@@ -221,6 +223,16 @@ def select_row(marks: Marks) -> Row:
     row.height = median((boxes[:, 2] - boxes[:, 0])[np.isin(order, piece[tall])])
     row.order = [order[i] for i in boxes[:, 1::2].sum(1).argsort()]
     return row
+
+
+def _without_lines(parts: Components, possible: Mask, main: int) -> tuple[Mask, int]:
+    """Return which components may be digits if a line below several is none, and the main one."""
+    height = parts.bottom - parts.top
+    large = possible & (parts.size >= TALL * height[possible].max())
+    above = above_lines(parts, large) if np.count_nonzero(large) > 2 else None
+    if above is None or np.count_nonzero(above & (height >= TALL * height[above].max())) < 2:
+        return possible, main
+    return possible & (above | ~large), main if above[main] else int((parts.area * above).argmax())
 
 
 def _find_signs(

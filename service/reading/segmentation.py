@@ -106,7 +106,7 @@ def select_digit(strokes: Strokes) -> Digit:
     marks = find_marks(strokes)
     kept, doubt = digit_components(marks)
     digit = _digit(marks, kept, doubt)
-    above = _above_lines(marks.parts, kept) if np.count_nonzero(kept) > 1 else None
+    above = above_lines(marks.parts, kept) if np.count_nonzero(kept) > 1 else None
     if above is None:
         return digit
     largest = int((marks.parts.area * above).argmax())
@@ -122,7 +122,7 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
     return Digit(ink, mask, near, marks, doubt, None)
 
 
-def _above_lines(parts: "Components", kept: Mask) -> Mask | None:
+def above_lines(parts: "Components", kept: Mask) -> Mask | None:
     """Return the kept components (n,) above all lines that underline them; None without a line."""
     lowest = np.flatnonzero(kept)[np.argsort(-parts.bottom[kept], kind="stable")]
     above = kept.copy()

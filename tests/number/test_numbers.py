@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from benchmarks.hands import Hand, ink_of, strokes_of
 from service.classifier import load
 from service.images import InvalidImage, SeveralDigits, read_image
-from service.number import MAX_SEGMENTS, read_number, read_one
+from service.number import read_number, read_one
+from service.number.search import MAX_SEGMENTS
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode
 
@@ -102,6 +103,16 @@ def test_a_line_below_a_digit_does_not_change_it(name, shipped):
 
     assert digits == [int(name)] * 2
     assert shipped.score(images[1]).is_digit > 0.9
+
+
+@pytest.mark.parametrize("text", ["42", "305", "2048"])
+def test_a_line_below_a_number_is_no_part_of_it(text, shipped):
+    underlined = drawn(*text)
+    underlined[-42:-36, 40:-40] = 0
+
+    assert text_of(read_number(encode(underlined), shipped)) == text
+    with pytest.raises(SeveralDigits):
+        read_one(encode(underlined), shipped)
 
 
 def test_digits_that_touch_are_cut(shipped):

@@ -12,7 +12,7 @@ from service.number import read_number, read_one
 from service.reading.mnist_format import to_mnist_format
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode
-from tests.test_number import HEIGHT, PEN, drawn, text_of
+from tests.number.test_numbers import HEIGHT, PEN, drawn, text_of
 
 TOP, GAP = 60, 70  # of `drawn`: the row's first pixel; between two digits
 SURE = 0.9

@@ -1,0 +1,102 @@
+"""Reading of pictures of one digit, which the model may turn, or take for several."""
+
+import numpy as np
+from PIL import Image
+
+from service.classifier import Classifier, Scores
+from service.features import Images
+from service.images import Found, InvalidImage, to_image
+from service.number.refusals import refuse_several
+from service.number.search import SURE, log_likelihood, scored
+from service.reading.decode import MAX_PIXELS, decode
+from service.reading.errors import MaybeRow
+from service.reading.mnist_format import to_mnist_format
+from service.reading.segmentation import Doubt
+from service.reading.stages import Show, ignore
+from service.reading.turns import turned
+
+# the logarithm of the likelihood at which a picture is one digit, as it is and at its best
+# when it is turned too, and the score at which one that is refused is a digit on a slope
+PLAIN, PLAIN_TURNED, UPRIGHT = -0.4, 0.3, 0.95
+TURNS = (-30, 30)  # degrees: a digit on a slope is wide, but not when it is turned back
+WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap between them"
+
+
+def read_one(
+    upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
+) -> Images:
+    """Read one upload of one digit as an image (28, 28), as read_image does.
+
+    Raises also SeveralDigits.
+    """
+    return read_with_scores(upload, classifier, max_pixels, show)[0]
+
+
+def read_with_scores(
+    upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
+) -> tuple[Images, Scores | None]:
+    """Read one upload as read_one does, and return its scores too if they had to be known."""
+    picture = decode(upload, max_pixels)
+    show("decoded", picture)
+    try:
+        image, found = to_image(picture, show)
+    except MaybeRow:
+        refuse_several(picture, None, classifier)
+        raise
+    scores = None
+    if found and found.doubt == Doubt.OTHERS:
+        refuse_several(picture, found.marks, classifier)
+    if found and found.without_line:
+        image, found, scores = _likelier(image, found, found.without_line, classifier)
+    if found and found.doubt == Doubt.SHAPE:
+        scores = scores or classifier.score(image[np.newaxis])
+        (one,) = scored(image[np.newaxis], scores, classifier)
+        if log_likelihood(one, 1, _aspect(found)) < PLAIN:
+            image, scores = _upright(picture, image, found, classifier)
+    show("28x28", image)
+    return image, scores
+
+
+def _likelier(
+    image: Images, found: Found, other: Found, classifier: Classifier
+) -> tuple[Images, Found, Scores]:
+    """Return what was found or, if it is likelier a digit, something other, and its scores (1,)."""
+    images = np.stack([image, to_mnist_format(other.ink, other.mask)])
+    whole, rest = (classifier.score(images[i : i + 1]) for i in range(2))
+    if _score_of(rest) > _score_of(whole) and _score_of(whole) < SURE:
+        return images[1], other, rest
+    return image, found, whole
+
+
+def _score_of(scores: Scores) -> float:
+    """Return the probability of a single image's class, if it is a digit, and that it is one."""
+    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
+    return float(scores.probabilities.max()) * p
+
+
+def _aspect(found: Found) -> float:
+    """Return a shape's width over its height."""
+    return found.mask.shape[1] / found.mask.shape[0]
+
+
+def _upright(
+    picture: Image.Image, image: Images, found: Found, classifier: Classifier
+) -> tuple[Images, Scores]:
+    """Return a wide shape's image, turned if it is no digit otherwise, and its scores (1,).
+
+    Raises InvalidImage if it may be several digits. One that the classifier refuses is
+    left to it: it says how unlike a digit the shape is.
+    """
+    images = np.stack([image, *(turned(image, degrees) for degrees in TURNS)])
+    probabilities, is_digit = scores = classifier.score(images)
+    alone = scored(images, scores, classifier)
+    is_refused = 0 in classifier.refused(scores)
+    likely = max(log_likelihood(each, 1, _aspect(found)) for each in alone)
+    # the search for several takes ten times as long as the two turns
+    is_unclear = likely < PLAIN_TURNED and refuse_several(picture, found.marks, classifier, alone)
+    if is_unclear and not is_refused:
+        raise InvalidImage(WIDE_SHAPE)
+    best = max(range(len(alone)), key=lambda i: alone[i].score)
+    i = best if is_refused and alone[best].score >= UPRIGHT else 0
+    one = slice(i, i + 1)
+    return images[i], Scores(probabilities[one], None if is_digit is None else is_digit[one])

@@ -1,0 +1,95 @@
+"""Refusals of what is hardly a number, or not one digit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from service.classifier import Classifier
+from service.images import InvalidImage, find_row
+from service.number.search import LEAST, MAX_SEGMENTS, Path, Scored, log_likelihood, scored, segment
+from service.reading.errors import SeveralDigits, UnlikeDigits
+from service.reading.row import Row, Sign, select_row
+from service.reading.segmentation import Marks
+
+MAX_DIGITS = 20
+NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
+LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
+DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
+# the least probability of a number, and of one whose digits were cut apart
+CLEAR, CLEAR_CUT = 0.05, 0.55
+UNCLEAR = "the digits of the number are not clear; leave a gap between them"
+MORE = f"the number has more than {MAX_DIGITS} digits; send parts of it"
+SIGN = "a mark beside the digits is no digit, such as a point or a minus; send digits alone"
+ROWS = "the picture holds several rows of digits; send one row"
+
+
+def refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> None:
+    """Raise InvalidImage for a segmentation that is hardly a number."""
+    if any(sign.is_large for sign in signs):
+        raise InvalidImage(SIGN)
+    least = classifier.detector.threshold if classifier.detector else LEAST
+    unlike = [digit.is_digit for digit in path.digits if digit.is_digit < least]
+    if unlike or not path.digits:
+        raise UnlikeDigits(unlike)
+    if len(path.digits) > MAX_DIGITS:
+        raise InvalidImage(MORE)
+    has_cut = any(each.crossed > 0 for each in path.segments)
+    if path.probability < (CLEAR_CUT if has_cut else CLEAR):
+        raise InvalidImage(UNCLEAR)
+
+
+def signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
+    """List the signs that are no part of a digit: each is as clear without its own."""
+    joined = [
+        (sign, row.without(segment, sign.piece), digit)
+        for segment, digit in zip(path.segments, path.digits, strict=True)
+        for sign in row.signs
+        if sign.piece in segment.key and len(segment.key) > 1
+    ]
+    signs = [sign for sign in row.signs if not sign.piece]
+    if joined:
+        images = np.stack([row.image(segment) for _, segment, _ in joined])
+        without = scored(images, classifier.score(images), classifier)
+        signs += [
+            sign
+            for each, (sign, _, digit) in zip(without, joined, strict=True)
+            if each.score >= max(LIKELY, digit.score - NEEDLESS)
+        ]
+    return signs
+
+
+def refuse_several(
+    picture: Image.Image, marks: Marks | None, classifier: Classifier, alone: Sequence[Scored] = ()
+) -> bool:
+    """Raise InvalidImage if a picture is likely to hold more than one digit.
+
+    marks: what was found in it, if it shows all digits; alone: the same as one digit.
+    Return whether it may hold several that are not clear.
+    """
+    try:
+        row = select_row(marks) if marks else find_row(picture)[0]
+    except InvalidImage:
+        return False
+    if row.has_several_rows:
+        return _refuse_rows(row, classifier)
+    path = segment(row, classifier)
+    whole = row.whole()
+    one = (log_likelihood(each, whole.height, whole.width) for each in alone)
+    if path.several < max(path.alone, *one, -np.inf) - DOUBT:
+        return False
+    n_digits = sum(digit.score >= LIKELY for digit in path.digits)
+    if n_digits < 2:
+        return True
+    refuse_unclear(path, signs_beside(row, path, classifier), classifier)
+    raise SeveralDigits(n_digits)
+
+
+def _refuse_rows(row: Row, classifier: Classifier) -> bool:
+    """Raise InvalidImage if several rows hold more than one digit; else return False."""
+    pieces = [each for each in row.segments() if len(each.key) == 1]
+    images = np.stack([row.image(each) for each in pieces[:MAX_SEGMENTS]])
+    digits = scored(images, classifier.score(images), classifier)
+    if sum(each.score >= LIKELY for each in digits) > 1:
+        raise InvalidImage(ROWS)
+    return False
