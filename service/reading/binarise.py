@@ -26,7 +26,6 @@ FLOOR, NOISY_FLOOR = 0.1, 0.25
 # A normal variable's median deviation is this part of its standard deviation; the norm
 # of the mask of second differences is 6.
 MEDIAN_DEVIATION, DIFFERENCE_NORM = 0.6745, 6
-NOISE_SAMPLE = 4096  # pixels: of more, evenly spaced rows with about so many are enough
 
 
 class Strokes(NamedTuple):
@@ -73,8 +72,7 @@ def estimate_noise(plane: Grey) -> float:
     Immerkær, "Fast noise variance estimation", 1996; with the median in place of the
     mean, so that strokes do not count.
     """
-    step = max(1, plane.size // NOISE_SAMPLE)
-    p = plane[:-2:step] - 2 * plane[1:-1:step] + plane[2::step]
+    p = plane[:-2] - 2 * plane[1:-1] + plane[2:]
     p = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
     deviation = median(np.abs(sampled(p))) if p.size else 0.0
     return deviation / (DIFFERENCE_NORM * MEDIAN_DEVIATION)
