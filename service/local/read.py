@@ -27,8 +27,8 @@ def read(path: Path, stages: Path | None, settings: Settings) -> None:
         more = f"is_digit: {error.is_digit:.4f}; nearest digit: {error.digit}"
         raise InvalidImage(f"{error} ({more})") from None
     except SeveralDigits as error:
-        remedy = "use the command classify --several, or a picture of one"
-        raise InvalidImage(f"{error}: {remedy}") from None
+        remedy = "use `classify --several`, or send a picture of one digit"
+        raise InvalidImage(f"{error}; {remedy}") from None
     print(f"digit: {answer.digit}")
     print(f"probability: {answer.probability:.4f}")
     if answer.is_digit is not None:

@@ -7,20 +7,20 @@ from PIL import Image
 
 from service.classifier import Classifier
 from service.images import InvalidImage, find_row
-from service.number.search import LEAST, MAX_SEGMENTS, Path, Scored, log_likelihood, scored, segment
+from service.number.search import LEAST, Path, Scored, log_likelihood, scored, segment
 from service.reading.errors import SeveralDigits, UnlikeDigits
 from service.reading.row import Row, Sign, select_row
 from service.reading.segmentation import Marks
 
 MAX_DIGITS = 20
-NEEDLESS = 0.02  # of the score: what a digit loses at most without what is no part of it
+NEEDLESS = 0.02  # of the score: a digit that loses no more without a mark does not need it
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
-DOUBT = 0.7  # the logarithm of how much likelier one digit must be than several
+MIN_LOG_RATIO = 0.7  # the logarithm of how much likelier one digit must be than several
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
 MORE = f"the number has more than {MAX_DIGITS} digits; send parts of it"
-SIGN = "a mark beside the digits is no digit, such as a point or a minus; send digits alone"
+SIGN = "a mark beside the digits, such as a minus sign, is not a digit; send only the digits"
 ROWS = "the picture holds several rows of digits; send one row"
 
 
@@ -40,7 +40,7 @@ def refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> Non
 
 
 def signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
-    """List the signs that are no part of a digit: each is as clear without its own."""
+    """List the signs that belong to no digit: without them, the digit is read as clearly."""
     joined = [
         (sign, row.without(segment, sign.piece), digit)
         for segment, digit in zip(path.segments, path.digits, strict=True)
@@ -76,7 +76,7 @@ def refuse_several(
     path = segment(row, classifier)
     whole = row.whole()
     one = (log_likelihood(each, whole.height, whole.width) for each in alone)
-    if path.several < max(path.alone, *one, -np.inf) - DOUBT:
+    if path.several < max(path.alone, *one, -np.inf) - MIN_LOG_RATIO:
         return False
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)
     if n_digits < 2:
@@ -88,7 +88,7 @@ def refuse_several(
 def _refuse_rows(row: Row, classifier: Classifier) -> bool:
     """Raise InvalidImage if several rows hold more than one digit; else return False."""
     pieces = [each for each in row.segments() if len(each.key) == 1]
-    images = np.stack([row.image(each) for each in pieces[:MAX_SEGMENTS]])
+    images = np.stack([row.image(each) for each in pieces])
     digits = scored(images, classifier.score(images), classifier)
     if sum(each.score >= LIKELY for each in digits) > 1:
         raise InvalidImage(ROWS)

@@ -39,8 +39,8 @@ class Number(NamedTuple):
 def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS) -> Number:
     """Read one upload as a number: a row of 1 to MAX_DIGITS digits.
 
-    Raises what read_image raises, and InvalidImage for several rows, for more digits, and
-    for ink that does not look like digits.
+    Raises what read_image raises, and InvalidImage for several rows, for more digits, for a
+    sign beside them, for digits that are not clear, and for ink that looks like none.
     """
     picture = decode(upload, max_pixels)
     levels = levels_of(picture)

@@ -26,7 +26,7 @@ MIN_RESIDUAL = 0.02  # below it a point's weight in the fit grows no more
 NOISY_SHARE, PARTS, EVEN = 0.15, 3, 0.5
 # the powers of y and of x in each term of the quadratic, and what holds the surface flat
 # where there is much ink
-MAX_POWERS = 64  # sides whose powers are kept: 3 KB each
+MAX_POWERS = 64  # sides whose powers are kept: 24 KB each at most
 POWERS = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
 RIDGE = np.diag(np.array((0, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2), np.float32))
 

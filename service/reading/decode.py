@@ -160,17 +160,14 @@ def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: flo
     with DECODERS[kind](_Metered(content, clock, deadline)) as picture:
         # a JPEG can be decoded at a fraction of its size, by a power of 2
         width, height = picture.size
-        factor = _reduction(picture.size)
+        factor = max(1, max(width, height) // KEPT_SIDE)
+        if factor > 1 and min(width, height) // factor < MIN_WORKING_SIDE:
+            raise NoDigit(f"a picture of {width} x {height} pixels is too narrow")
         picture.draft(None, (width // factor, height // factor))
         picture.load()
         convert = _conversion(picture)
-        factor = _reduction(picture.size)
+        factor = max(picture.size) // KEPT_SIDE
         return _averaged(picture, convert, factor) if factor > 1 else convert(picture)
-
-
-def _reduction(size: tuple[int, int]) -> int:
-    """Choose the factor that a large picture is averaged down by; a narrow one keeps pixels."""
-    return max(1, min(max(size) // KEPT_SIDE, min(size) // MIN_WORKING_SIDE))
 
 
 def _conversion(picture: ImageFile) -> Callable[[Image.Image], Image.Image]:

@@ -16,6 +16,7 @@ from service.reading.order_statistics import median
 from service.reading.segmentation import (
     CLOSE,
     FAINT,
+    FLAT,
     Components,
     Marks,
     above_lines,
@@ -27,7 +28,6 @@ from service.reading.segmentation import (
 MAX_PIECES = 64  # components: a row has the largest ones
 TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
-FLAT = 0.4  # height over width: a flatter component, such as a bar, is no row of its own
 # of the length of its diagonal: a shorter stroke is straight, and may be a part of a 1, whose
 # parts are closer than so much of the lesser height
 STRAIGHT, BARS_CLOSE = 1.2, 0.5
@@ -38,12 +38,12 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
-# A sign beside the digits: of a square as wide as the strokes, and of their level, a
-# smaller or fainter mark is dirt, and a larger one is no dirt; of the height of the row, a
-# comma is at most so much lower, and a mark in a digit's columns that is so close to it is
-# a part of it, as is the bar of a 5, that high, if the digit is read with it
-SIGN_AREA, SIGN_LEVEL, LARGE_SIGN, SIGN_BELOW = 0.75, 0.5, 3.0, 0.15
-SIGN_GAP, BAR = 0.15, 0.3
+SIGN_AREA = 0.75  # of the squared stroke width: a smaller mark beside digits is dirt
+LARGE_SIGN = 3.0  # of the same: a larger mark is not dirt
+SIGN_LEVEL = 0.5  # of the level of strokes: a fainter mark is dirt
+SIGN_BELOW = 0.15  # of the row's height: how far a comma may lie below the row
+SIGN_GAP = 0.15  # of the row's height: a mark in a digit's columns this close is its part
+BAR = 0.3  # of the row's height: a mark above this may be the bar of a 5
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
@@ -75,10 +75,9 @@ class Row:
     """The ink of a row of digits, in pieces; arrays are (h, w).
 
     ink: in [0, 1]; label: 0 where there is no ink, else that of the piece; order: the
-    labels from left to right; cut_off: the ink that the cut crosses at
-    which each begins, of those that begin at one; halves: those of them that were cut off
-    what is too narrow for three digits; height: pixels, of a
-    usual digit.
+    labels from left to right; cut_off: the ink that a cut crosses, of each piece that
+    begins at one; halves: those that were cut off a piece too narrow for three digits;
+    height: of a usual digit, in pixels.
     """
 
     ink: Grey

@@ -51,9 +51,10 @@ CLOSE, MAX_TALL_PARTS = 0.2, 2
 MAX_IN_ROW, ROW_SPREAD = 24, 2.5
 
 
-# a line below the digit: height over width at most, width over the digit's at least, and
-# how far the digit reaches below its top, of the digit's height, at most
-FLAT, UNDERLINE, SUNK = 0.4, 0.5, 0.1
+FLAT = 0.4  # height over width: a flatter component, such as a bar or a line, is no digit
+# a line below the digit: width over the digit's at least, and how far the digit reaches
+# below its top, of the digit's height, at most
+UNDERLINE, SUNK = 0.5, 0.1
 
 
 class Doubt(Enum):

@@ -14,7 +14,7 @@ from gunicorn.http import errors, message, wsgi
 from gunicorn.http.body import LengthReader
 from gunicorn.http.unreader import Unreader
 
-from service.server.wsgi_keys import DEFER, FORWARDED_HOST, REQUEST_ID
+from service.server.wsgi_keys import DEFER, FORWARDED_HOSTS, REQUEST_ID
 from service.settings import clean_prefix
 
 # host, port and more, or "" for a Unix socket
@@ -217,7 +217,7 @@ class Exchange:
         del self.environ["HTTP_SCRIPT_NAME"]
         self.environ["SCRIPT_NAME"] = request.script_name
         self.environ["REMOTE_ADDR"] = request.client
-        self.environ[FORWARDED_HOST] = request.forwarded_hosts
+        self.environ[FORWARDED_HOSTS] = request.forwarded_hosts
         self.environ["wsgi.multithread"] = True
         self.environ[DEFER] = Deferred
         self.environ[REQUEST_ID] = request.id

@@ -20,6 +20,6 @@ ROUTE = "digits.route"
 # the id that the client sent, or a new one; in the reply and in every log line
 REQUEST_ID = "digits.request_id"
 # the hosts in X-Forwarded-Host, if a trusted proxy sent it
-FORWARDED_HOST = "digits.forwarded_host"
+FORWARDED_HOSTS = "digits.forwarded_hosts"
 # the detail of a reply with status 500
 INTERNAL_ERROR = "internal server error: the service failed on this request"

@@ -6,7 +6,7 @@ from wsgiref.types import WSGIEnvironment
 from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden, MethodNotAllowed
 
-from service.server.wsgi_keys import FORWARDED_HOST
+from service.server.wsgi_keys import FORWARDED_HOSTS
 from service.settings import ANY_ORIGIN, without_default_port
 from service.web.problems import SHOWN
 
@@ -51,7 +51,7 @@ def is_cross_site(environ: WSGIEnvironment) -> bool:
     site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
     if site or not origin:
         return site == CROSS_SITE
-    hosts = environ.get("HTTP_HOST", ""), *environ.get(FORWARDED_HOST, ())
+    hosts = environ.get("HTTP_HOST", ""), *environ.get(FORWARDED_HOSTS, ())
     schemes = environ["wsgi.url_scheme"], "https"
     own = {f"{scheme}://{host}".lower() for scheme in schemes for host in hosts if host}
     return origin not in map(without_default_port, own)

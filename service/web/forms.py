@@ -82,7 +82,7 @@ def plain_files(content_type: str, body: bytes, most: int) -> list[Part] | None:
     if not boundary:
         return None
     mark = b"--" + boundary[1].encode()
-    start, *parts = body.split(mark)
+    start, *parts = body.split(mark, most + 1)  # more marks are left in the end
     end = parts.pop() if parts else b""
     if start or end not in _ENDS or not 0 < len(parts) <= most:
         return None

@@ -5,7 +5,6 @@ import json
 import re
 from array import array
 from collections import Counter
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -26,7 +25,7 @@ Object = dict[str, Any]
 # 150 bytes. A data: URL has one colon.
 MAX_VALUES, MAX_MEMBERS = 1_000_000, 20_000
 PUNCTUATION = (b",", b"[", b"{")
-MAX_DIGITS = 310  # of an integer: more than a float64 has, and it takes 1.5 µs
+MAX_DIGITS = 310  # of an integer: float64 has at most 309. Parsing one takes 1.5 µs
 N_SHOWN = 4  # items of an invalid array that a message shows
 MEMBERS = ("image", "images", "instances")
 BASE64 = "b64"  # the member of an instance in TensorFlow Serving's form
@@ -88,7 +87,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
+    if len(text.lstrip("-")) > MAX_DIGITS:
         raise ValueError
     return int(text)
 
@@ -99,11 +98,13 @@ def _has_long_integer(body: bytes) -> bool:
     return any(body[i : i + half].isdigit() for i in range(0, len(body) - half, half))
 
 
-_decoder = partial(
-    json.JSONDecoder, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_float
-)
-_DECODER = _decoder()
-_SLOW_DECODER = _decoder(parse_int=_int)  # 0.1 µs slower for each value
+_HOOKS: dict[str, Any] = {
+    "object_pairs_hook": _unique,
+    "parse_constant": _refuse_constant,
+    "parse_float": _float,
+}
+_DECODER = json.JSONDecoder(**_HOOKS)
+_SLOW_DECODER = json.JSONDecoder(**_HOOKS, parse_int=_int)  # 0.1 µs slower for each value
 
 
 def shown(value: object) -> str:

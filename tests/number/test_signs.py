@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from service.classifier import load
-from service.images import InvalidImage, UnlikeDigits, read_image
+from service.images import InvalidImage, UnlikeDigits
 from service.number import read_number, read_one
 from service.reading.mnist_format import to_mnist_format
 from service.settings import EMBEDDED_WEIGHTS
@@ -216,17 +216,6 @@ def test_a_letter_in_mnists_format_is_refused_as_a_number_too(strokes, shipped):
         read_number(encode(image), shipped)
 
     assert refusal.value.is_digit == pytest.approx(scores.is_digit.tolist())
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_long_narrow_picture_keeps_its_pixels(kind, mode):
-    picture = Image.new("L", (20_000, 8), 255).convert(mode)
-    ImageDraw.Draw(picture).line((10_000, 0, 10_000, 8), 0, width=2)
-
-    image = read_image(encode(picture, kind))
-
-    assert image.any(1).sum() >= 20  # rows: an upright stroke
 
 
 @pytest.mark.parametrize("name", ["2", "5", "7"])

@@ -426,3 +426,13 @@ def test_a_picture_over_pillows_limit_is_refused_without_a_warning(kind):
         warnings.simplefilter("error")
         with pytest.raises(InvalidImage, match="9500 x 9500 pixels"):
             read_image(upload)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("size", [(20_000, 8), (15, 65_535), (60_000, 300)])
+def test_a_long_narrow_picture_is_refused_by_its_size(kind, size):
+    stripes = np.add.outer(np.arange(size[1]), np.arange(size[0])) % 8 < 3
+    upload = encode(np.where(stripes, 255, 0).astype(np.uint8), kind)
+
+    with pytest.raises(InvalidImage, match=f"{size[0]} x {size[1]} pixels is too narrow"):
+        read_image(upload)
