@@ -69,8 +69,8 @@ def test_read_refuses_a_picture_of_several_digits(tmp_path, drawn):
 
     assert result.returncode == 1
     assert result.stderr == (
-        "digits: the picture holds 3 digits: use the command classify --several, "
-        "or a picture of one\n"
+        "digits: the picture holds 3 digits; use `classify --several`, "
+        "or send a picture of one digit\n"
     )
 
 

@@ -80,7 +80,7 @@ def decode(
     deadline = clock() + MAX_SECONDS
     try:
         container = open_container(upload)
-        _refuse_large(container, max_pixels)
+        _refuse_size(container, max_pixels)
         if container.plain:  # Pillow would take ten times as long to read the file
             mode, rows = container.plain
             rows = _Metered(rows, clock, deadline).read()
@@ -141,14 +141,17 @@ class _Metered(io.BytesIO):
         return super().read(size)
 
 
-def _refuse_large(container: Container, max_pixels: int) -> None:
-    """Raise InvalidImage for a picture whose size takes too much memory or time."""
+def _refuse_size(container: Container, max_pixels: int) -> None:
+    """Raise InvalidImage for a picture that is too narrow, or takes too much memory or time."""
     width, height = container.size
     size = f"the picture has {width} x {height} pixels"
     if width * height > max_pixels:
         raise InvalidImage(f"{size}; send at most {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise InvalidImage(f"{size}; send at most {MAX_SIDE:,} on a side")
+    factor = max(width, height) // KEPT_SIDE  # by which a large picture is averaged down
+    if factor > 1 and min(width, height) // factor < MIN_WORKING_SIDE:
+        raise InvalidImage(f"{size}: too narrow for a digit")
     memory = container.memory + container.extra_memory() + len(container.content) * COPIES
     if memory > MAX_MEMORY:
         takes = f"{memory // 10**6} MB of memory; at most {MAX_MEMORY // 10**6} MB are used"
@@ -161,8 +164,6 @@ def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: flo
         # a JPEG can be decoded at a fraction of its size, by a power of 2
         width, height = picture.size
         factor = max(1, max(width, height) // KEPT_SIDE)
-        if factor > 1 and min(width, height) // factor < MIN_WORKING_SIDE:
-            raise NoDigit(f"a picture of {width} x {height} pixels is too narrow")
         picture.draft(None, (width // factor, height // factor))
         picture.load()
         convert = _conversion(picture)

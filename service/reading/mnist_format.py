@@ -148,7 +148,8 @@ def _redraw(ink: Grey, shape: tuple[float, float], width: float) -> Grey:
     fine = _resize(ink, (height * FINE, breadth * FINE), resampling)
     if thickens:
         # resizing makes a thin stroke pale: restore its level before thickening it
-        (level,) = quantiles(fine[fine > MIN_THIN_INK], THIN_QUANTILE)
+        faintest = min(MIN_THIN_INK, fine.max() / 2)  # specks in a long box are fainter
+        (level,) = quantiles(fine[fine > faintest], THIN_QUANTILE)
         fine = (fine / np.float32(min(max(level, MIN_THIN_LEVEL), 1.0))).clip(0, 1)
     radius = min(abs(change) / 2, MAX_RADIUS) * FINE
     # align the changed ink with whole pixels, so that the box keeps its 20 pixels

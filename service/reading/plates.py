@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.reading.background import MIN_CONTRAST
+from service.reading.errors import InvalidImage
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
 from service.reading.scale import Corners, View, corners_of, levels_of, normalised, view_of
@@ -36,6 +37,12 @@ MIDDLE, STRAIGHT, NOTCHED, DEVIATION, HOLES = 0.7, 0.5, 0.45, (1.0, 0.012), 4
 MIN_LENGTH = 8  # pixels of a side
 MAX_SLOPE, LEVEL = 0.2, 0.012  # of a side, and the slope up to which it is level
 MIN_FILLED = 0.65  # of a plate: its ground
+# A tile beside a plate: least and most of its box that is ground, not marks, and the least
+# along its rim, in its side; the ratio of their sides at most, and of its own; and of the
+# picture, its least area
+TILE_GROUND, RIM, RIM_GROUND = (0.65, 0.97), 0.12, 0.9
+SAME_SIZE, OBLONG, MIN_TILE, MAX_TILES = 1.4, 2.0, 0.02, 16
+TILES = "the picture shows several tiles side by side; send one of them"
 INSET = 1.0  # pixels of a plate that are left out along its edge
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
@@ -156,11 +163,43 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
         return None
     corners = _corners(sides, mask.shape)
     covered = _area(corners)
+    is_filled = area.max() > MIN_FILLED * covered
+    if is_filled and covered >= MIN_TILE * mask.size and _n_tiles(parts) > 1:
+        # cells are not plates: the digits in them are a row
+        if others is None:
+            return None
+        raise InvalidImage(TILES)
     if covered < MIN_PLATE * mask.size:
         return None
-    if area.max() > MIN_FILLED * covered:
+    if is_filled:
         return corners
     return None if others is None else _in_margin(others)
+
+
+def _n_tiles(parts: Components) -> int:
+    """Count the components that may be tiles with marks, of about the size of the largest."""
+    height, width = parts.bottom - parts.top, parts.right - parts.left
+    ground = parts.area / (height * width)
+    is_tile = (TILE_GROUND[0] <= ground) & (ground <= TILE_GROUND[1]) & ~parts.touches
+    is_tile &= np.maximum(height, width) <= OBLONG * np.minimum(height, width)
+    if not is_tile.any():
+        return 0
+    largest = int((parts.area * is_tile).argmax())
+    for side in (height, width):
+        is_tile &= np.maximum(side / side[largest], side[largest] / side) <= SAME_SIZE
+    return sum(_has_rim(parts, i) for i in np.flatnonzero(is_tile)[:MAX_TILES].tolist())
+
+
+def _has_rim(parts: Components, i: int) -> bool:
+    """Return whether a component fills the rim of its box, as a tile does."""
+    top, bottom, left, right = (
+        int(side[i]) for side in (parts.top, parts.bottom, parts.left, parts.right)
+    )
+    rim = max(1, round(RIM * min(bottom - top, right - left)))
+    core = (bottom - top - 2 * rim) * (right - left - 2 * rim)
+    within = parts.area_within(top + rim, bottom - rim, left + rim, right - rim)[i]
+    area = (bottom - top) * (right - left) - max(core, 0)
+    return bool(parts.area[i] - within >= RIM_GROUND * area)
 
 
 def _beside_strips(paper: Mask) -> Corners | None:

@@ -44,6 +44,7 @@ SIGN_LEVEL = 0.5  # of the level of strokes: a fainter mark is dirt
 SIGN_BELOW = 0.15  # of the row's height: how far a comma may lie below the row
 SIGN_GAP = 0.15  # of the row's height: a mark in a digit's columns this close is its part
 BAR = 0.3  # of the row's height: a mark above this may be the bar of a 5
+FOOT = 0.08  # of the digit's height: the gap above the foot of a 2 or a 1 is narrower
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
 Key = tuple[int, ...]  # the labels of a segment's pieces
@@ -225,11 +226,16 @@ def select_row(marks: Marks) -> Row:
 
 
 def _without_lines(parts: Components, possible: Mask, main: int) -> tuple[Mask, int]:
-    """Return which components may be digits if a line below several is none, and the main one."""
+    """Return which components may be digits if a line below them is none, and the main one."""
     height = parts.bottom - parts.top
     large = possible & (parts.size >= TALL * height[possible].max())
-    above = above_lines(parts, large) if np.count_nonzero(large) > 2 else None
-    if above is None or np.count_nonzero(above & (height >= TALL * height[above].max())) < 2:
+    above = above_lines(parts, large) if np.count_nonzero(large) > 1 else None
+    if above is None:
+        return possible, main
+    n_tall = np.count_nonzero(above & (height >= TALL * height[above].max()))
+    gap = parts.top[large & ~above].min() - parts.bottom[above].max()
+    # a line close to a single digit may be its foot
+    if n_tall < 2 and gap < FOOT * height[above].max():
         return possible, main
     return possible & (above | ~large), main if above[main] else int((parts.area * above).argmax())
 

@@ -1,5 +1,6 @@
 """Selection of the components that form the digit, without borders and specks."""
 
+import math
 from enum import Enum
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
 # width over height of a circle, which a 0 rarely has; of its size, what a circle frames, and
 # what a narrower ring does: the dot or the slash in a 0 is smaller
 ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
+# of the ring's stroke times its own diagonal: the area of a straight stroke, which may be
+# the slash in a 0, is less
+STRAIGHT = 1.25
 MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
 MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
 MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
@@ -307,7 +311,10 @@ def _not_frames(parts: Components) -> Mask:
         is_box = parts.area_within(*core)[i] < least
         is_round = right - left >= ROUND * (bottom - top)
         framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
-        is_framed = within & (parts.size >= framed)
+        pen = parts.area[i] / (math.pi / 2 * (right - left + bottom - top))
+        diagonal = np.hypot(parts.right - parts.left, parts.bottom - parts.top)
+        is_bar = parts.area < STRAIGHT * pen * diagonal
+        is_framed = within & (parts.size >= framed) & ~is_bar
         if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
             result[i] = False
     least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())

@@ -105,14 +105,31 @@ def test_a_line_below_a_digit_does_not_change_it(name, shipped):
     assert shipped.score(images[1]).is_digit > 0.9
 
 
-@pytest.mark.parametrize("text", ["42", "305", "2048"])
+@pytest.mark.parametrize("text", ["2", "5", "7", "42", "305", "2048"])
 def test_a_line_below_a_number_is_no_part_of_it(text, shipped):
     underlined = drawn(*text)
     underlined[-42:-36, 40:-40] = 0
 
     assert text_of(read_number(encode(underlined), shipped)) == text
-    with pytest.raises(SeveralDigits):
-        read_one(encode(underlined), shipped)
+    if len(text) > 1:
+        with pytest.raises(SeveralDigits):
+            read_one(encode(underlined), shipped)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("is_light", [False, True])
+@pytest.mark.parametrize("gap", [30, 60])
+def test_tiles_side_by_side_are_refused(n, is_light, gap, shipped):
+    tile = drawn("5", top=30)[:, 20:-20]
+    page = np.full((tile.shape[0] + 2 * gap, n * (tile.shape[1] + gap) + gap), 0, np.uint8)
+    for i in range(n):
+        x = gap + i * (tile.shape[1] + gap)
+        page[gap:-gap, x : x + tile.shape[1]] = tile
+    upload = encode(255 - page if is_light else page)
+
+    for read in (read_one, read_number):
+        with pytest.raises(InvalidImage, match="several tiles"):
+            read(upload, shipped)
 
 
 def test_digits_that_touch_are_cut(shipped):

@@ -78,6 +78,15 @@ def test_a_0_with_a_dot_is_no_circle_around_a_digit(half):
     np.testing.assert_array_equal(kept(zero | dot), zero | dot)
 
 
+@pytest.mark.parametrize("lean", [0, 12, 20])
+def test_a_ring_around_a_straight_stroke_may_be_a_0_with_a_slash(lean):
+    zero = ellipse((50, 50), (44, 40), pen=5)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    slash = (np.abs(x - 50 + lean * (y - 50) / 25) < 3) & (np.abs(y - 50) < 25)
+
+    np.testing.assert_array_equal(kept(zero | slash), zero | slash)
+
+
 def without_line(mask: np.ndarray) -> np.ndarray | None:
     ink = mask.astype(np.float32)
     digit = select_digit(Strokes(ink, mask, 1.0, 0.0)).without_line
