@@ -33,6 +33,7 @@ MIN_PARALLEL = 400
 CHUNK = 16  # pictures that a process reads at a time
 MAX_LISTED = 20  # unreadable pictures
 MAX_NAMED = 5  # folders that are no classes
+NO_CLASS = "not in a folder named 0 to 9"
 HEAD = 16  # bytes of a file, which show whether it is a picture
 
 
@@ -57,17 +58,35 @@ def load_pictures(folder: Path, seed: int) -> DataSet:
 
     Names that begin with a dot are skipped. Pictures that cannot be read are listed on
     stderr. The test set is that of the folder `test` or, without one, a fifth of each class,
-    chosen by the seed. Raises InvalidData if a class has too few pictures that can be read,
-    or if there are folders that are no classes.
+    chosen by the seed. Raises InvalidData if a class has too few pictures that can be read
+    or only some to test on, or if there are folders that are no classes.
     """
     name = folder.resolve().name
     if class_folders(folder):
         digits = _load(folder, MIN_PICTURES, seed)
         return DataSet(name, *digits.parted(TEST_DIVISOR, seed))
+    return DataSet(name, *_load_split(folder, seed))
+
+
+def _load_split(folder: Path, seed: int) -> tuple[Digits, Digits]:
+    """Read the pictures to train on and to test on of data that is split already."""
     train, test = _split(folder)
     _check_folders(folder, [*train, *test])
-    rows = [_load(each, MIN_PICTURES - 1, seed) for each in train]
-    return DataSet(name, functools.reduce(Digits.__add__, rows), _load(test[0], 1, seed))
+    known = {label for each in train for label in class_folders(each)}
+    if unknown := sorted(class_folders(test[0]).keys() - known):
+        listed = ", ".join(map(str, unknown))
+        raise InvalidData(f"{test[0]} has digits that are in no folder to train on: {listed}")
+    rows = functools.reduce(Digits.__add__, [_load(each, 1, seed) for each in train])
+    digits = rows, _load(test[0], 1, seed)
+    loose = dict.fromkeys(_pictures_in(folder), NO_CLASS)
+    _list_failed(loose, sum(map(len, digits)) + len(loose))
+    least, counts = MIN_PICTURES - 1, np.bincount(rows.labels)
+    if few := [label for label in sorted(known) if counts[label] < least]:
+        raise InvalidData(
+            f"{folder}: {counts[few[0]]} pictures of the digit {few[0]} to train on; a digit needs "
+            f"{least} or more"
+        )
+    return digits
 
 
 def _split(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -88,7 +107,7 @@ def _load(folder: Path, least: int, seed: int) -> Digits:
     paths, labels = [path for path, _ in found], [label for _, label in found]
     read = list(tqdm(_read_all(paths), folder.name, len(paths), disable=None, leave=False))
     failed = {path: each for path, each in zip(paths, read, strict=True) if isinstance(each, str)}
-    unlabelled = dict.fromkeys(_pictures_in(folder), "not in a folder named 0 to 9")
+    unlabelled = dict.fromkeys(_pictures_in(folder), NO_CLASS)
     _list_failed(failed | unlabelled, len(paths) + len(unlabelled))
     kept = [i for i, each in enumerate(read) if not isinstance(each, str)]
     counts = np.bincount([labels[i] for i in kept], minlength=len(ALL_CLASSES))
