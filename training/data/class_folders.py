@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -48,6 +49,16 @@ def has_class_folders(folder: Path) -> bool:
     return bool(class_folders(folder) or all(_split(folder)))
 
 
+def begins_with_pictures(folder: Path) -> bool:
+    """Return whether a picture is among the first files of a class folder.
+
+    There is none in folders that a system names by numbers, such as those in /proc.
+    """
+    tops = folder, *itertools.chain(*_split(folder))
+    classes = [path for top in tops for path in class_folders(top).values()]
+    return any(any(map(_is_picture, itertools.islice(_files(p), MAX_LISTED))) for p in classes)
+
+
 def is_among_pictures(names: Sequence[str]) -> bool:
     """Return whether a path in a folder of pictures leads into a folder that is read."""
     return bool({names[0].lower()} & {*CLASS_NAMES, *TRAIN_NAMES, *TEST_NAMES})
@@ -92,10 +103,9 @@ def _load_split(folder: Path, seed: int) -> tuple[Digits, Digits]:
 def _split(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders of pictures to train on and to test on, in a folder."""
     with contextlib.suppress(OSError):
-        paths = [path for path in sorted(folder.iterdir()) if class_folders(path)]
-        both = (TRAIN_NAMES, TEST_NAMES)
-        train, test = ([path for path in paths if path.name.lower() in names] for names in both)
-        return train, test[:1]
+        names, both = sorted(os.listdir(folder)), (TRAIN_NAMES, TEST_NAMES)
+        train, test = ([folder / name for name in names if name.lower() in part] for part in both)
+        return [*filter(class_folders, train)], [*filter(class_folders, test)][:1]
     return [], []
 
 
@@ -135,12 +145,18 @@ def _check_folders(folder: Path, known: Iterable[Path]) -> None:
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:
-    """Yield the picture files in a folder, but not in its folders."""
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and os.path.isfile(path):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                if begins_like_picture(file.read(HEAD)):
-                    yield path
+    """Return the picture files in a folder, but not in its folders."""
+    paths = sorted(folder.iterdir())
+    return (path for path in paths if not path.name.startswith(".") and _is_picture(path))
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether a path is a file that begins like a picture."""
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path) and os.path.getsize(path):  # files in /proc have no size
+            with path.open("rb") as file:
+                return begins_like_picture(file.read(HEAD))
+    return False
 
 
 def _files(top: Path) -> Iterator[Path]:
