@@ -153,7 +153,8 @@ def main() -> None:
         time_bars(page)
         count_correct(page)
         count_numbers(page)
-        count_stale(browser.new_page(), server.url, flags.sequences)
+        if flags.sequences:
+            count_stale(browser.new_page(), server.url, flags.sequences)
         browser.close()
 
 

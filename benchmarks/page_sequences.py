@@ -1,10 +1,10 @@
 """Random sequences of actions on the page, and the answers that belong to none of them."""
 
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,25 +15,34 @@ from benchmarks.handwriting import Stroke, strokes_of
 
 SEVEN: list[Stroke] = [[(0.3, 0.2), (0.7, 0.2), (0.6, 0.5), (0.45, 0.8)]]
 N_EXAMPLES = 6
-MAX_STEPS, MAX_PAUSE = 7, 120  # steps of a sequence; ms between two steps
+MIN_STEPS, MAX_STEPS = 2, 6  # of a sequence
+PAUSED, MAX_PAUSE = 0.7, 120  # share of steps with a pause after them; ms
 SETTLED, NEVER = 0.15, 20.0  # seconds without a change; seconds for an answer to appear
-# Requests are sent up to 50 ms late and replies are received up to 150 ms late, so that they
-# overtake each other, also after the page has aborted them; of 50 replies one is lost. An
-# observer sees every change of the answer: one that is not dimmed has to belong to the picture
-# that is shown. `expected` has the answers to each picture by a page without delays.
-WATCH = """() => {
+DELAYS = {"request": 50, "reply": 150, "lost": 0.02}  # ms, ms at most; share of the replies
+# Requests are sent late and replies are received late, so that they overtake each other, also
+# after the page has aborted them; some are lost. An observer sees every change of the answer:
+# one that is not dimmed has to belong to the picture that is shown. `expected` has the answers
+# to each picture by a page without delays. The same seed draws the same delays
+# (mulberry32, by T. Ettinger).
+WATCH = """({ request, reply, lost, seed }) => {
+  const random = () => {
+    let t = (seed = (seed + 0x6d2b79f5) | 0);
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
   Object.assign(window, { expected: null, stale: [], late: 0 });
   const after = (most, act) => {
     window.late++;
-    setTimeout(() => { window.late--; act(); }, window.expected ? most * Math.random() : 0);
+    setTimeout(() => { window.late--; act(); }, window.expected ? most * random() : 0);
   };
   const { addEventListener: listen, send } = XMLHttpRequest.prototype;
   XMLHttpRequest.prototype.send = function (body) {
-    after(50, () => this.readyState === 1 && send.call(this, body));
+    after(request, () => this.readyState === 1 && send.call(this, body));
   };
   XMLHttpRequest.prototype.addEventListener = function (name, handler) {
-    const late = () => after(150, () => {
-      if (window.expected && Math.random() < 0.02) this.dispatchEvent(new Event("error"));
+    const late = () => after(reply, () => {
+      if (window.expected && random() < lost) this.dispatchEvent(new Event("error"));
       else handler.call(this, new Event("load"));
     });
     return listen.call(this, name, name === "load" ? late : handler);
@@ -62,14 +71,17 @@ WATCH = """() => {
 
 
 def stale_answers(page: Page, url: str, n_sequences: int, seed: int = 0) -> Iterator[str]:
-    """Play random sequences; yield each answer that does not belong to the picture shown."""
-    page.add_init_script(f"({WATCH})()")
+    """Play random sequences; yield each answer that does not belong to the picture shown.
+
+    Raises RuntimeError if a picture alone has no answer, or two.
+    """
+    page.add_init_script(f"({WATCH})({json.dumps({**DELAYS, 'seed': seed})})")
     page.goto(url)
     hand = _Hand(page, np.random.default_rng(seed))
     hand.learn()
     page.evaluate("(expected) => { window.expected = expected; }", hand.expected)
     for i in range(n_sequences):
-        n_steps = int(hand.generator.integers(2, MAX_STEPS))
+        n_steps = int(hand.generator.integers(MIN_STEPS, MAX_STEPS, endpoint=True))
         steps = [hand.step() for _ in range(n_steps)]
         found = [*page.evaluate("window.stale.splice(0)"), *hand.settle()]
         yield from (f"sequence {i}, {', '.join(steps)}: {each}" for each in found)
@@ -105,13 +117,15 @@ class _Hand:
 
     def _note(self, *kinds: set[str]) -> None:
         """Wait for an answer without a change, and record it."""
-        before: Any = None
+        before, end = None, time.monotonic() + NEVER
         while True:
             self.page.wait_for_timeout(1000 * SETTLED)
             picture, digit, sentence, dimmed = self.page.evaluate("window.shown()")
             now = (picture, digit, sentence, self.page.evaluate("window.late"))
             if now == before and not dimmed and not sentence.endswith("…"):
                 break
+            if time.monotonic() > end:
+                raise RuntimeError(f"no answer within {NEVER:g} s: {digit} ({sentence})")
             before = now
         if self.expected.setdefault(picture, (digit, sentence)) != (digit, sentence):
             raise RuntimeError(f"two answers to one picture: {self.expected[picture]}, {digit}")
@@ -122,8 +136,8 @@ class _Hand:
         """Do something at random; return what."""
         name = str(self.generator.choice([*STEPS]))
         STEPS[name](self)
-        if self.generator.random() < 0.7:
-            self.page.wait_for_timeout(int(self.generator.integers(0, MAX_PAUSE)))
+        if self.generator.random() < PAUSED:
+            self.page.wait_for_timeout(int(self.generator.integers(0, MAX_PAUSE, endpoint=True)))
         return name
 
     def settle(self) -> Iterator[str]:

@@ -17,7 +17,7 @@ from training.__main__ import INTERRUPTED
 from training.cli import RATES, job_flags, parser
 from training.data.atomic import replace_all
 from training.data.dataset import DataSet, InvalidData
-from training.data.mnist import MNIST, cache_folder
+from training.data.mnist import MNIST, PICKLED, cache_folder
 from training.data.sources import InvalidOutput, load_data, protect_data
 from training.descent import xavier
 from training.design.design_matrix import design_matrix
@@ -242,7 +242,7 @@ def _test_data(
 def _trained_on(run: Trained, default_data: str) -> str:
     """Return the --data of a training; raise InvalidData for own data that is not here."""
     name = str(run.classifier.training.get("data", MNIST))
-    if name.startswith(MNIST):
+    if name in (MNIST, PICKLED):
         return default_data
     if name != "synthetic" and (name != Path(name).name or not Path(name).exists()):
         raise InvalidData(

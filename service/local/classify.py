@@ -89,7 +89,8 @@ def classify(flags: argparse.Namespace, settings: Settings) -> int:
     suffix = flags.output.suffix if flags.output else ".csv"
     form = format_of(suffix, flags.several, digits.classifier.classes)
     work = Work(digits, form, settings.limits.max_bytes, flags.several)
-    named = partial(tasks, flags.pictures, os.path.abspath(flags.output or ""))
+    written = os.path.realpath(flags.output) if flags.output else ""
+    named = partial(tasks, flags.pictures, written)
     output = File(flags.output, form, _identity(flags, work)) if flags.output else Stream(form)
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:

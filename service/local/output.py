@@ -63,12 +63,15 @@ class File:
     """A file that appears when it is complete.
 
     Until then, a hidden file beside it has the rows, and another one records how many
-    they are and what they were read from. Raises Busy if another run writes them.
+    they are and what they were read from. Raises Busy if another run writes them,
+    and OSError if there is something else than a file.
     """
 
     def __init__(self, path: Path, form: Format, run: str) -> None:
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():  # a pipe or a device, which would be replaced
+            raise OSError(errno.EINVAL, "not a file")
         self.path = file = Path(os.path.realpath(path))  # a link stays one
         self.form, self.saved_at = form, time.monotonic()
         self.partial, self.record = (file.with_name(f".{file.name}.{x}") for x in ("part", "state"))

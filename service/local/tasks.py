@@ -29,7 +29,7 @@ class Task(NamedTuple):
 def tasks(named: Sequence[str], output: str) -> Iterator[Task]:
     """Split pictures, the pictures in folders, and arrays into tasks, in order.
 
-    The file `output` is no picture, and a hidden file in a folder is none.
+    The file `output`, a real path, is no picture, and a hidden file in a folder is none.
     """
     digest, n = hashlib.sha256(), 0
     for is_array, names in groupby(named, lambda name: name.endswith(ARRAY)):
@@ -65,7 +65,7 @@ def _files(folder: str, output: str) -> Iterator[str]:
         path = rest.pop()
         # a link to a folder may lead to one that contains it
         if path is not folder and (os.path.islink(path) or not os.path.isdir(path)):
-            if os.path.abspath(path) != output:
+            if os.path.realpath(path) != output:
                 yield path
             continue
         try:

@@ -8,6 +8,7 @@ import pty
 import resource
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tomllib
@@ -273,6 +274,11 @@ def test_wrong_usage_is_explained_with_status_2(arguments, reason, tmp_path):
     assert reason in result.stderr
 
 
+def kinds(folder: Path) -> dict[str, int]:
+    """Return the files in a folder, with the kind of each: pipe, link, folder ..."""
+    return {path.name: stat.S_IFMT(path.lstat().st_mode) for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "reason"),
     [
@@ -284,6 +290,8 @@ def test_wrong_usage_is_explained_with_status_2(arguments, reason, tmp_path):
         ([DIGIT, "--output", "no/answers.csv"], {}, "no/answers.csv: No such file"),
         ([DIGIT, "--output", "folder.csv"], {}, "folder.csv: Is a directory"),
         ([DIGIT, "--output", f"{'x' * 255}.csv"], {}, "xxx.csv: File name too long"),
+        ([DIGIT, "--output", "pipe.csv"], {}, "pipe.csv: not a file"),
+        ([DIGIT, "--output", "device.csv"], {}, "device.csv: not a file"),
         (["pipe.npy"], {}, "pipe.npy: not a file"),
         (["folder.npy"], {}, "folder.npy: not a file"),
         ([DIGIT], {"DIGITS_WEIGHTS": "text.npy"}, "not a safetensors file"),
@@ -298,15 +306,20 @@ def test_run_that_cannot_begin_fails_with_one_line_and_status_2(
     np.save(tmp_path / "cut.npy", np.zeros((9, 28, 28), np.uint8))
     os.truncate(tmp_path / "cut.npy", 1000)
     (tmp_path / "text.npy").write_text("seven")
-    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("pipe.npy", "pipe.csv"):
+        os.mkfifo(tmp_path / name)
+    terminal, device = pty.openpty()
+    (tmp_path / "device.csv").symlink_to(os.ttyname(device))
     for name in ("folder.csv", "folder.npy"):
         (tmp_path / name).mkdir()
-    before = sorted(tmp_path.iterdir())
+    before = kinds(tmp_path)
 
     result = run(tmp_path, *arguments, **settings)
+    os.close(terminal)
+    os.close(device)
 
     assert (result.returncode, result.stdout) == (2, "")
-    assert sorted(tmp_path.iterdir()) == before
+    assert kinds(tmp_path) == before
     (line,) = result.stderr.splitlines()
     assert line.startswith("digits: ")
     assert reason in line
@@ -460,6 +473,21 @@ def test_output_that_is_a_link_stays_one(tmp_path):
 
     assert (tmp_path / "answers.csv").is_symlink()
     assert (tmp_path / "disk" / "answers.csv").read_text() == f"{HEAD}\n{DIGIT},{FIVE}\n"
+
+
+def test_answers_behind_a_link_are_none_of_the_pictures(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "7.png").write_bytes(DIGIT.read_bytes())
+    (tmp_path / "mine" / "again.csv").symlink_to("answers.csv")
+    (tmp_path / "answers.csv").symlink_to("mine/answers.csv")
+    (tmp_path / "here").symlink_to(".")
+
+    for folder in ("mine", "here/mine"):
+        for _ in range(2):
+            assert run(tmp_path, folder, "--output", "answers.csv").returncode == 0
+
+        text = (tmp_path / "mine" / "answers.csv").read_text()
+        assert text == f"{HEAD}\n{folder}/7.png,{FIVE}\n"
 
 
 def test_folders_may_be_nested_deeper_than_calls(tmp_path):

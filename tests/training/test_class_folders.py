@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,51 @@ def test_pictures_that_are_split_already_stay_split(names, n_train, drawn, tmp_p
     assert np.bincount(data.test.labels).tolist() == [1] * 10
 
 
+def split_already(drawn, folder: Path, n_train: int = 2, n_val: int = 1) -> Path:
+    """Write pictures of 3 and 8 to train on, to validate and to test on."""
+    for name, n in (("train", n_train), ("val", n_val), ("test", 1)):
+        write_pictures(drawn, folder / name, n, classes=(3, 8))
+    return folder
+
+
+@pytest.mark.parametrize("n_train", [1, 2])
+def test_one_picture_of_a_class_in_val_is_enough(n_train, drawn, tmp_path):
+    folder = split_already(drawn, tmp_path / "mine", n_train)
+
+    assert len(load_pictures(folder, seed=0).train) == 2 * (n_train + 1)
+
+
+def test_digit_with_one_picture_to_train_on_is_refused(drawn, tmp_path):
+    folder = split_already(drawn, tmp_path / "mine")
+    shutil.rmtree(folder / "val" / "8")
+    next((folder / "train" / "8").iterdir()).unlink()
+
+    with pytest.raises(InvalidData, match="mine: 1 pictures of the digit 8 to train on"):
+        load_pictures(folder, seed=0)
+
+
+def test_digits_that_are_only_tested_on_are_refused_and_named(drawn, tmp_path):
+    folder = split_already(drawn, tmp_path / "mine")
+    write_pictures(drawn, folder / "test", 1, classes=(0, 5))
+    write_pictures(drawn, folder / "val", 2, classes=(0,))
+
+    with pytest.raises(InvalidData, match=r"test has digits that are in no folder to train on: 5$"):
+        load_pictures(folder, seed=0)
+
+
+def test_pictures_beside_train_and_test_are_listed(drawn, tmp_path, capsys):
+    folder = split_already(drawn, tmp_path / "mine")
+    (folder / "scan.png").write_bytes(next(folder.glob("val/3/*.png")).read_bytes())
+    (folder / "labels.csv").write_text("scan.png,3")
+
+    load_pictures(folder, seed=0)
+
+    err = capsys.readouterr().err
+    assert err.startswith("1 of 9 pictures cannot be read:\n")
+    assert f"  {folder}/scan.png: not in a folder named 0 to 9\n" in err
+    assert "labels.csv" not in err
+
+
 @pytest.mark.parametrize("name", ["seven", "10", "unlabelled"])
 def test_folder_that_is_no_class_is_an_error_and_is_not_ignored(name, folder, capsys):
     (folder / name).mkdir()
@@ -256,6 +302,15 @@ def test_report_finds_the_pictures_that_a_model_was_trained_on(
     assert main(["report"]) == 1
     reason = "digits.safetensors was trained on mine, which is not in this folder; name it with"
     assert reason in capsys.readouterr().err
+
+
+def test_report_does_not_take_a_folder_for_mnist_by_its_name(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "MNIST_mine")
+    assert main(["--data", "MNIST_mine", *QUICK]) == 0
+
+    assert main(["report"]) == 0
+    assert "was trained on" not in capsys.readouterr().out
 
 
 def test_sweep_over_seeds_splits_the_pictures_by_each_seed(folder, tmp_path):

@@ -3,6 +3,8 @@ import pickle
 import shutil
 import struct
 import tarfile
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,11 +12,21 @@ import pytest
 from benchmarks.uploads import MNIST_FOLDER
 from tests.conftest import ROOT, encode
 from tests.training.conftest import write_pictures
+from tests.training.test_mnist import Mirror
 from training.data.dataset import InvalidData
-from training.data.mnist import SHA256
+from training.data.mnist import SHA256, load_mnist
 from training.data.sources import load_data
 
 ACCEPTED = ["folders named 0 to 9", "train-images.npy", "torchvision", "mnist.npz", "train.csv"]
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> Iterator[list[str]]:
+    """Return the paths that a mirror, the only one, is asked for; it has no files."""
+    with Mirror(dict.fromkeys(SHA256, b"")) as mirror:
+        load = partial(load_mnist, mirrors=[mirror.url("404")])
+        monkeypatch.setattr("training.data.sources.load_mnist", load)
+        yield mirror.asked
 
 
 @pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
@@ -40,25 +52,35 @@ def test_kaggles_names_of_mnists_files_are_read(mnist, tmp_path):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", ""])
-def test_empty_folder_is_refused_and_nothing_is_downloaded(name, tmp_path):
+def test_empty_folder_is_refused_and_nothing_is_downloaded(name, downloads, tmp_path):
     (tmp_path / "digits" / name).mkdir(parents=True)
-    mnist_files = tmp_path / "cache" / "mnist"
 
     with pytest.raises(
         InvalidData, match=r"digits (is empty|has 1 folder \(.DS_Store\)); accepted"
     ):
         load_data(str(tmp_path / "digits"), tmp_path / "cache")
 
-    assert not mnist_files.exists()
+    assert downloads == []
+
+
+def test_without_a_name_mnist_is_downloaded(downloads, tmp_path):
+    with pytest.raises(InvalidData, match="train-images-idx3-ubyte not found"):
+        load_data("", tmp_path / "cache")
+
+    assert downloads == ["/404/train-images-idx3-ubyte.gz"]
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images.idx3-ubyte"])
-def test_other_digits_in_mnists_files_are_refused_and_not_replaced_by_mnist(name, tmp_path):
+def test_other_digits_in_mnists_files_are_refused_and_not_replaced_by_mnist(
+    name, downloads, tmp_path
+):
     images = b"\0\0\x08\x03" + struct.pack(">3I", 2, 28, 28) + b"\1" * 2 * 784
     (tmp_path / name).write_bytes(images)
 
     with pytest.raises(InvalidData, match=rf"{name}: not MNIST's digits, .*train-images.npy"):
         load_data(str(tmp_path), tmp_path / "cache")
+
+    assert downloads == []
 
 
 @pytest.mark.parametrize("compression", ["", "gz"])
@@ -135,11 +157,35 @@ def test_list_of_what_is_in_a_folder_is_short(tmp_path):
 @pytest.mark.parametrize("is_below", [False, True])
 def test_folder_beside_the_class_folders_is_answered_with_theirs(is_below, meant, tmp_path):
     (tmp_path / meant / "7").mkdir(parents=True)
-    (tmp_path / meant / "7" / "scan.png").write_bytes(b"")
+    shutil.copy(ROOT / "docs" / "digit.png", tmp_path / meant / "7")
     given = f"{meant}/7" if is_below else ""
 
     with pytest.raises(InvalidData, match=f"did you mean {tmp_path / meant}\\?"):
         load_data(str(tmp_path / given), tmp_path / "cache")
+
+
+def test_folders_of_processes_are_not_what_was_meant(tmp_path):
+    (tmp_path / "proc" / "1" / "task" / "1").mkdir(parents=True)
+    for path in ("1/status", "1/task/1/status", "1/environ"):
+        (tmp_path / "proc" / path).write_text("Name: init" * path.count("status"))
+
+    with pytest.raises(InvalidData, match=r"has 1 folder \(proc\); accepted"):
+        load_data(str(tmp_path), tmp_path / "cache")
+
+
+def test_search_for_what_was_meant_is_bounded(tmp_path, monkeypatch):
+    meant = tmp_path / "z" / "digits" / "7"
+    meant.mkdir(parents=True)
+    shutil.copy(ROOT / "docs" / "digit.png", meant)
+    for i in range(50):
+        (tmp_path / "a" / f"{i}-folder").mkdir(parents=True)
+    with pytest.raises(InvalidData, match="did you mean"):
+        load_data(str(tmp_path), tmp_path / "cache")
+
+    monkeypatch.setattr("training.data.sources.MAX_SEARCHED", 50)
+
+    with pytest.raises(InvalidData, match=r"has 2 folders \(a, z\); accepted"):
+        load_data(str(tmp_path), tmp_path / "cache")
 
 
 def test_picture_is_answered_with_where_to_put_it(drawn, tmp_path):

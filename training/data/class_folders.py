@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -33,6 +34,7 @@ MIN_PARALLEL = 400
 CHUNK = 16  # pictures that a process reads at a time
 MAX_LISTED = 20  # unreadable pictures
 MAX_NAMED = 5  # folders that are no classes
+NO_CLASS = "not in a folder named 0 to 9"
 HEAD = 16  # bytes of a file, which show whether it is a picture
 
 
@@ -47,6 +49,16 @@ def has_class_folders(folder: Path) -> bool:
     return bool(class_folders(folder) or all(_split(folder)))
 
 
+def begins_with_pictures(folder: Path) -> bool:
+    """Return whether a picture is among the first files of a class folder.
+
+    There is none in folders that a system names by numbers, such as those in /proc.
+    """
+    tops = folder, *itertools.chain(*_split(folder))
+    classes = [path for top in tops for path in class_folders(top).values()]
+    return any(any(map(_is_picture, itertools.islice(_files(p), MAX_LISTED))) for p in classes)
+
+
 def is_among_pictures(names: Sequence[str]) -> bool:
     """Return whether a path in a folder of pictures leads into a folder that is read."""
     return bool({names[0].lower()} & {*CLASS_NAMES, *TRAIN_NAMES, *TEST_NAMES})
@@ -57,26 +69,43 @@ def load_pictures(folder: Path, seed: int) -> DataSet:
 
     Names that begin with a dot are skipped. Pictures that cannot be read are listed on
     stderr. The test set is that of the folder `test` or, without one, a fifth of each class,
-    chosen by the seed. Raises InvalidData if a class has too few pictures that can be read,
-    or if there are folders that are no classes.
+    chosen by the seed. Raises InvalidData if a class has too few pictures that can be read
+    or only some to test on, or if there are folders that are no classes.
     """
     name = folder.resolve().name
     if class_folders(folder):
         digits = _load(folder, MIN_PICTURES, seed)
         return DataSet(name, *digits.parted(TEST_DIVISOR, seed))
+    return DataSet(name, *_load_split(folder, seed))
+
+
+def _load_split(folder: Path, seed: int) -> tuple[Digits, Digits]:
+    """Read the pictures to train on and to test on of data that is split already."""
     train, test = _split(folder)
     _check_folders(folder, [*train, *test])
-    rows = [_load(each, MIN_PICTURES - 1, seed) for each in train]
-    return DataSet(name, functools.reduce(Digits.__add__, rows), _load(test[0], 1, seed))
+    known = {label for each in train for label in class_folders(each)}
+    if unknown := sorted(class_folders(test[0]).keys() - known):
+        listed = ", ".join(map(str, unknown))
+        raise InvalidData(f"{test[0]} has digits that are in no folder to train on: {listed}")
+    rows = functools.reduce(Digits.__add__, [_load(each, 1, seed) for each in train])
+    digits = rows, _load(test[0], 1, seed)
+    loose = dict.fromkeys(_pictures_in(folder), NO_CLASS)
+    _list_failed(loose, sum(map(len, digits)) + len(loose))
+    least, counts = MIN_PICTURES - 1, np.bincount(rows.labels)
+    if few := [label for label in sorted(known) if counts[label] < least]:
+        raise InvalidData(
+            f"{folder}: {counts[few[0]]} pictures of the digit {few[0]} to train on; a digit needs "
+            f"{least} or more"
+        )
+    return digits
 
 
 def _split(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders of pictures to train on and to test on, in a folder."""
     with contextlib.suppress(OSError):
-        paths = [path for path in sorted(folder.iterdir()) if class_folders(path)]
-        both = (TRAIN_NAMES, TEST_NAMES)
-        train, test = ([path for path in paths if path.name.lower() in names] for names in both)
-        return train, test[:1]
+        names, both = sorted(os.listdir(folder)), (TRAIN_NAMES, TEST_NAMES)
+        train, test = ([folder / name for name in names if name.lower() in part] for part in both)
+        return [*filter(class_folders, train)], [*filter(class_folders, test)][:1]
     return [], []
 
 
@@ -88,7 +117,7 @@ def _load(folder: Path, least: int, seed: int) -> Digits:
     paths, labels = [path for path, _ in found], [label for _, label in found]
     read = list(tqdm(_read_all(paths), folder.name, len(paths), disable=None, leave=False))
     failed = {path: each for path, each in zip(paths, read, strict=True) if isinstance(each, str)}
-    unlabelled = dict.fromkeys(_pictures_in(folder), "not in a folder named 0 to 9")
+    unlabelled = dict.fromkeys(_pictures_in(folder), NO_CLASS)
     _list_failed(failed | unlabelled, len(paths) + len(unlabelled))
     kept = [i for i, each in enumerate(read) if not isinstance(each, str)]
     counts = np.bincount([labels[i] for i in kept], minlength=len(ALL_CLASSES))
@@ -116,12 +145,18 @@ def _check_folders(folder: Path, known: Iterable[Path]) -> None:
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:
-    """Yield the picture files in a folder, but not in its folders."""
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and os.path.isfile(path):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                if begins_like_picture(file.read(HEAD)):
-                    yield path
+    """Return the picture files in a folder, but not in its folders."""
+    paths = sorted(folder.iterdir())
+    return (path for path in paths if not path.name.startswith(".") and _is_picture(path))
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether a path is a file that begins like a picture."""
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path) and os.path.getsize(path):  # files in /proc have no size
+            with path.open("rb") as file:
+                return begins_like_picture(file.read(HEAD))
+    return False
 
 
 def _files(top: Path) -> Iterator[Path]:

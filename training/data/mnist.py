@@ -35,7 +35,7 @@ ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db train-images-id
 ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2 t10k-labels-idx1-ubyte
     """.strip().splitlines()
 )
-MNIST = "MNIST"  # how the names of data sets of its digits begin
+MNIST, PICKLED = "MNIST", "MNIST, pickled"  # names of data sets: of its files, of the article's
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data.dataset import DataSet, InvalidData, to_digits
-from training.data.mnist import MNIST, gunzip
+from training.data.mnist import PICKLED, gunzip
 
 MAX_PICKLE_BYTES = 512 * 2**20  # the article's file has 220 million
 # the module of _reconstruct before numpy 2, and since
@@ -39,7 +39,7 @@ def load_pickle(path: Path) -> DataSet:
         raise InvalidData(
             f"{path}: not a pickle of three (images, labels) pairs ({error!r})"
         ) from error
-    return DataSet(f"{MNIST}, pickled", train + validation, test)
+    return DataSet(PICKLED, train + validation, test)
 
 
 class _Type:

@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import itertools
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,12 @@ import numpy as np
 
 from service.images import begins_like_picture
 from training.data.arrays import ARRAYS, has_arrays, load_arrays
-from training.data.class_folders import has_class_folders, is_among_pictures, load_pictures
+from training.data.class_folders import (
+    begins_with_pictures,
+    has_class_folders,
+    is_among_pictures,
+    load_pictures,
+)
 from training.data.dataset import DataSet, InvalidData
 from training.data.mnist import GZIP_MAGIC, IDX_DIMENSIONS, SHA256, file_names, load_mnist
 from training.data.pickled import load_pickle
@@ -31,7 +37,8 @@ HEAD = 16  # bytes of a file that decide what it is
 ZIP_MAGIC, NPY_MAGIC, IDX_MAGIC = b"PK", b"\x93NUMPY", b"\0\0\x08"
 PICKLES = (GZIP_MAGIC, b"\x80", b"(")  # the article's file; of protocols from 2 on, and before
 SHOWN = 5  # names or kinds of files that a message lists
-MAX_SHOWN_FILES = 10_000  # that are counted for a message
+MAX_SHOWN_FILES = 10_000  # that are counted for a message, in a folder and in those below it
+MAX_SEARCHED = 1_000  # folders that are searched for class folders, for a message
 TAR_MAGIC, TAR_START = b"ustar", 257  # its place in a file
 ACCEPTED = (
     "accepted are pictures in folders named 0 to 9, such as 7/scan.png; a folder with "
@@ -116,9 +123,11 @@ def _found(folder: Path) -> str:
     paths = sorted(itertools.islice(folder.iterdir(), MAX_SHOWN_FILES))
     if not paths:
         return "is empty"
-    folders = [path for path in paths if path.is_dir()]
-    for near in (*folders, folder.parent, *_below(folders)):
-        if has_class_folders(near):
+    folders = [*filter(os.path.isdir, paths)]
+    below = filter(os.path.isdir, itertools.islice(_below(folders), MAX_SHOWN_FILES))
+    nearby = itertools.chain(folders, [folder.parent], below)
+    for near in itertools.islice(nearby, MAX_SEARCHED):
+        if has_class_folders(near) and begins_with_pictures(near):
             return f"has no folders named 0 to 9; did you mean {near}?"
     kinds = collections.Counter(path.suffix or path.name for path in paths if not path.is_dir())
     parts = [f"{n:,} {kind}" for kind, n in kinds.most_common(SHOWN)]
@@ -130,10 +139,10 @@ def _found(folder: Path) -> str:
 
 
 def _below(folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield the folders in some folders, but for those that cannot be listed."""
+    """Yield what is in some folders, but for those that cannot be listed."""
     for folder in folders:
         with contextlib.suppress(OSError):
-            yield from itertools.islice(filter(Path.is_dir, folder.iterdir()), MAX_SHOWN_FILES)
+            yield from folder.iterdir()
 
 
 def _is_mnist(data: DataSet) -> bool:
