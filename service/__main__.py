@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m service", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("settings", help="print the settings in effect, one per line")
-    reading = "print the digit in a picture and its probabilities"
+    reading = "print the digit in a picture, its probability and `is_digit`"
     read = commands.add_parser("read", help=reading, description=reading)
     read.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     stages = "create this folder and write every intermediate image as a numbered PNG"

@@ -1,6 +1,7 @@
 """The commands of python -m service, each run as a subprocess."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,15 @@ def test_read_prints_the_digit_and_its_probability():
     digit, probability, *_ = result.stdout.splitlines()
     assert digit == "digit: 5"
     assert 0.9 < float(probability.removeprefix("probability: ")) <= 1
+
+
+def test_help_of_read_names_what_it_prints():
+    result = run("read", "--help")
+
+    assert result.returncode == 0
+    printed = run("read", DIGIT).stdout
+    for name in re.findall(r"^(\w+): ", printed, re.MULTILINE):
+        assert name in " ".join(result.stdout.split())
 
 
 def test_read_prints_the_probability_of_a_digit_or_refuses_what_is_none(tmp_path):

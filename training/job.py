@@ -333,7 +333,9 @@ def _keeping(detector: Detector, classifier: Classifier, known: Digits) -> Class
     log_odds = np.log(np.maximum(is_digit, TINY) / np.maximum(1 - is_digit, TINY))
     lowest = log_odds.mean() + NormalDist().inv_cdf(REFUSED) * log_odds.std()
     threshold = min(detector.threshold, float(f"{1 / (1 + np.exp(-lowest)):.3g}"))
-    print(f"P(digit) as before; refused below {threshold}, before {detector.threshold}")
+    is_lower = threshold < detector.threshold
+    change = f", lowered from {detector.threshold}" if is_lower else ", as before"
+    print(f"pictures with P(digit) below {threshold} are refused{change}")
     return replace(classifier, detector=replace(detector, threshold=threshold))
 
 

@@ -74,8 +74,22 @@ def test_detector_is_kept_and_its_threshold_only_lowered(own, initial, drawn, tm
     for name in ("weight", "scale", "bias"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(before, name))
     assert kept.threshold < before.threshold
-    assert f"refused below {kept.threshold}, before {STRICT}" in capsys.readouterr().out
+    printed = f"P(digit) below {kept.threshold} are refused, lowered from {STRICT}\n"
+    assert printed in capsys.readouterr().out
     assert load(path).evaluation["refused"] < 0.05
+
+
+def test_low_threshold_of_the_initial_weights_is_printed_once(own, tmp_path, capsys):
+    initial, path = tmp_path / "initial.safetensors", tmp_path / "w"
+    shipped = load(EMBEDDED_WEIGHTS)
+    detector = dataclasses.replace(shipped.detector, threshold=1e-6)
+    save(dataclasses.replace(shipped, detector=detector), initial)
+
+    assert main(["--data", own, "--init", str(initial), "--output", str(path)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "\npictures with P(digit) below 1e-06 are refused, as before\n" in printed
+    assert load(path).detector.threshold == 1e-6
 
 
 def test_no_step_leaves_the_weights_as_they_are(own, initial, tmp_path):
