@@ -660,8 +660,9 @@ ONE_AND_SEVEN: list[Stroke] = [
 ]
 
 
-def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(browser, tmp_path):
-    with service_with(tmp_path, 9.0) as url, opened(browser, url) as page:
+def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(service, browser):
+    url = service.url
+    with opened(browser, url) as page:
         draw(page, ONE_AND_SEVEN)
         expect(page.locator("#digit")).to_have_text("17")
         expect(page.locator("#sentence")).to_have_text(re.compile("17\\.$"))
@@ -685,10 +686,10 @@ def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(browser, tmp_
         expect(page.locator("#digits button")).to_have_count(0)
 
 
-def test_boxes_lie_on_a_chosen_picture_of_any_shape(browser, tmp_path):
+def test_boxes_lie_on_a_chosen_picture_of_any_shape(service, browser):
     wide = np.full((200, 800), 255, np.uint8)
     wide[60:140, 200:210] = wide[60:140, 600:610] = 0
-    with service_with(tmp_path, 9.0) as url, opened(browser, url) as page:
+    with opened(browser, service.url) as page:
         file = {"name": "x.png", "mimeType": "image/png", "buffer": encode(wide)}
         page.locator("#file").set_input_files(file)
         expect(page.locator("#digit")).to_have_text("11")
