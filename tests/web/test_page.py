@@ -746,7 +746,7 @@ def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browse
         expect(page.locator("#sentence")).to_contain_text("This does not look like a digit")
 
 
-def test_words_of_a_refusal_follow_its_colours(service, browser):
+def test_words_of_the_evidence_follow_its_colours(service, browser):
     with opened(browser, service.url) as page:
         page.locator("#examples button").last.click()  # a letter
         expect(page.locator("#words")).to_have_text(
@@ -755,6 +755,13 @@ def test_words_of_a_refusal_follow_its_colours(service, browser):
                 r"Those at the [a-z ,]+ speak for one\."
             )
         )
+        page.locator("#examples button").nth(1).click()
+        expect_answer(page, 7)
+        for bar, against in ((7, "against it"), (4, "for a 4")):
+            page.locator("#bars button").nth(bar).click()
+            expect(page.locator("#words")).to_have_text(
+                re.compile(rf"speak for a 7, not a 4\. Those at the [a-z ,]+ speak {against}\.")
+            )
 
 
 def test_words_of_confidence_follow_both_probabilities(browser, tmp_path):
@@ -772,14 +779,14 @@ ONE_AND_SEVEN: list[Stroke] = [
 ]
 
 
-def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(browser, tmp_path):
-    with service_with(tmp_path, 9.0) as url, opened(browser, url) as page:
+def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(service, browser):
+    with opened(browser, service.url) as page:
         draw(page, ONE_AND_SEVEN)
-        expect(page.locator("#digit")).to_have_text("17")
+        expect(page.locator("#answer:not(.stale) #digit")).to_have_text("17")
         expect(page.locator("#sentence")).to_have_text(re.compile("17\\.$"))
         expect(page.locator("#reason")).to_contain_text("for a 1 against")
         command = page.locator("#command").inner_text()
-        assert command == f'curl -F image=@digit.png "{url}/predict?several=1"'
+        assert command == f'curl -F image=@digit.png "{service.url}/predict?several=1"'
         surface, boxes = page.locator("#surface").bounding_box(), page.locator("#boxes span")
         expect(boxes).to_have_count(2)
         for i, stroke in enumerate(ONE_AND_SEVEN):

@@ -65,8 +65,9 @@ function inWords({ one, other, evidence, total }, names) {
   const positive = towards.filter((value) => value > 0).reduce((a, b) => a + b, 0);
   const sentences = [], at = (regions) => listed(regions.map((i) => names[i]));
   const pro = (fewest(towards, MOST * positive) ?? []).slice(0, NAMED);
-  // the colours are for and against a digit
-  const [most, rest] = winner === NO_DIGIT ? [`against ${one}`, "for one"] : [`for ${winner}, not ${loser}`, "against it"];
+  // as the colours: for and against `one`
+  let most = `for ${winner}, not ${loser}`, rest = total < 0 ? `for ${loser}` : "against it";
+  if (winner === NO_DIGIT) [most, rest] = ["against a digit", "for one"];
   if (pro.length) sentences.push(`The strokes at ${at(pro)} speak ${most}.`);
   else sentences.push(`No region speaks for ${winner} rather than ${loser}: the bias decides.`);
   const against = towards
