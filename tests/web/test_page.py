@@ -996,6 +996,16 @@ def test_picture_that_is_refused_is_corrected_too(browser, tmp_path):
     assert [each.digit for each in corrections(tmp_path / "kept")] == [7]
 
 
+def test_card_of_the_drawing_ends_with_its_tools_beside_a_longer_answer(browser, tmp_path):
+    settings = {"DIGITS_FEEDBACK_DIR": str(tmp_path)}
+    with running_service(**settings) as service, opened(browser, service.url) as page:
+        draw(page, SEVEN)
+        expect(page.locator("#none")).to_be_visible()
+        boxes = [page.locator(name).bounding_box() for name in (".draw", "#tools")]
+        card, tools = (box["y"] + box["height"] for box in boxes)
+        assert 0 < card - tools < 20
+
+
 def test_answer_is_corrected_to_no_digit(browser, tmp_path):
     with running_service(DIGITS_FEEDBACK_DIR=str(tmp_path)) as service:
         with opened(browser, service.url) as page:
