@@ -126,6 +126,7 @@ def test_digit_drawn_with_the_mouse_is_classified_explained_and_saved(service, b
         expect(page.locator("#model")).to_contain_text("MNIST")
         command = page.locator("#command").inner_text()
         assert command == f"curl -F image=@digit.png {service.url}/predict"
+        expect(page.locator("#save")).to_have_text("Save as digit.png")
         with page.expect_download() as download:
             page.locator("#save").click()
         saved = Image.open(download.value.path())
@@ -397,13 +398,54 @@ def test_picture_can_be_drawn_over_and_every_step_undone_and_redone(service, bro
         expect_answer(page, 1)
         page.keyboard.press("Control+z")
         expect_answer(page, 7)
+        page.keyboard.press("Control+z")
+        expect(page.locator("#sentence")).to_have_text(EMPTY)
         expect(page.locator("#undo")).to_be_disabled()
-        for key in ("Control+Shift+Z", "Control+Shift+Z", "Control+y"):
+        for key in ("Control+Shift+Z", "Control+Shift+Z", "Control+Shift+Z", "Control+y"):
             page.keyboard.press(key)
         expect_answer(page, 4)
         page.locator("#redo").click()
         expect(page.locator("#sentence")).to_have_text(EMPTY)
         expect(page.locator("#redo")).to_be_disabled()
+
+
+@pytest.mark.parametrize("way", ["mouse", "keys", "picture", "example", "button"])
+def test_first_input_is_undone_to_an_empty_area_and_redone(service, browser, way):
+    with opened(browser, service.url) as page:
+        expect_answer(page, 4)  # the example
+        expect(page.locator("#undo")).to_be_disabled()
+        if way == "keys":
+            for key in ["Tab", "Space", *["ArrowDown"] * 18, "Space"]:
+                page.keyboard.press(key)
+        elif way == "picture":
+            chosen(page, PICTURE.read_bytes())
+        elif way == "example":
+            page.locator("#examples button").nth(2).click()
+        else:
+            draw(page, SEVEN)
+        digit = {"keys": 1, "picture": 5, "example": 2}.get(way, 7)
+        expect_answer(page, digit)
+        if way == "button":
+            page.locator("#undo").click()
+        else:
+            page.keyboard.press("Control+z")
+        expect(page.locator("#sentence")).to_have_text(EMPTY)
+        expect(page.locator("#undo")).to_be_disabled()
+        page.keyboard.press("Control+y")
+        expect_answer(page, digit)
+
+
+def test_undo_is_not_offered_where_it_changes_nothing(service, browser):
+    with opened(browser, service.url) as page:
+        expect_answer(page, 4)  # the example
+        chosen(page, b"no picture")
+        expect(page.locator("#sentence")).to_contain_text("is text")
+        expect(page.locator("#undo")).to_be_disabled()
+        page.reload()
+        expect_answer(page, 4)
+        page.locator("#clear").click()
+        expect(page.locator("#sentence")).to_have_text(EMPTY)
+        expect(page.locator("#undo")).to_be_disabled()
 
 
 def test_large_photo_is_scaled_before_it_is_sent(service, browser):
@@ -612,6 +654,57 @@ def test_drawing_and_answer_are_on_one_screen(service, browser, size):
         assert widths[0] > 0.7 * size[0]
 
 
+def test_verdict_and_first_bars_are_seen_beneath_the_drawing_on_a_phone(service, browser):
+    touch = {"has_touch": True, "is_mobile": True}
+    with opened(browser, service.url, NARROW, **touch) as page:
+        draw(page, SEVEN)
+        expect_answer(page, 7)
+        assert page.evaluate("scrollY") == 0
+        for name in ("#digit", "#sentence", *(f"#bars li:nth-child({i})" for i in (1, 2, 3))):
+            box = page.locator(name).bounding_box()
+            assert box["y"] + box["height"] <= NARROW[1], name
+        names = ("#undo", "#redo", "#clear", "#pen", "[for=file]", "[for=photo]")
+        boxes = [page.locator(name).bounding_box() for name in names]
+        middles = {round(box["y"] + box["height"] / 2) for box in boxes}
+        assert len(middles) == 2, "rows of tools"
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW, (600, 900), (740, 360)])
+def test_tools_begin_at_the_edge_of_the_drawing_area(service, browser, size):
+    with opened(browser, service.url, size) as page:
+        edges = [page.locator(name).bounding_box()["x"] for name in ("#surface", "#undo")]
+        assert edges[0] == edges[1]
+
+
+def test_command_wraps_on_a_phone(service, browser):
+    with opened(browser, service.url, NARROW) as page:
+        expect_answer(page, 4)
+        chosen(page, PICTURE.read_bytes(), f"{'long' * 30}.png")
+        expect_answer(page, 5)
+        expect(page.locator("#save")).to_have_text(f"Save as {'long' * 30}.png")
+        command = page.locator("pre")
+        assert command.evaluate("(pre) => pre.scrollWidth <= pre.clientWidth")
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+
+
+def test_evidence_is_shown_only_with_an_answer(service, browser):
+    with opened(browser, service.url) as page:
+        shown = page.locator("#heatmap, .legend, #numbers")
+        awaited = page.get_by_text("The image that the model classifies appears here.")
+        for i in range(2):
+            expect_answer(page, 4)
+            expect(shown.filter(visible=True)).to_have_count(3)
+            expect(awaited).to_be_hidden()
+            if i:
+                chosen(page, encode(np.zeros((50, 50), np.uint8)))
+                expect(page.locator("#sentence")).to_contain_text("No prediction")
+            else:
+                page.locator("#clear").click()
+            expect(shown.filter(visible=True)).to_have_count(0)
+            expect(awaited).to_be_visible()
+            page.locator("#examples button").first.click()
+
+
 def test_bars_are_seen_in_forced_colours(service, browser):
     with opened(browser, service.url, forced_colors="active") as page:
         expect_answer(page, 4)
@@ -632,7 +725,7 @@ def service_with(tmp_path: Path, log_odds: float) -> Iterator[str]:
 def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browser, tmp_path):
     with service_with(tmp_path, -9.0) as url, opened(browser, url) as page:
         draw(page, SEVEN)
-        expect(page.locator("#sentence")).to_have_text("Not a digit yet. The nearest is a 7.")
+        expect(page.locator("#sentence")).to_have_text("Not a digit yet; the nearest is a 7.")
         expect(page.locator("#digit")).to_have_text("?")
         expect(page.locator("#bars .best")).to_have_count(0)
         expect(page.locator("#bars button").first).to_be_disabled()
@@ -641,8 +734,34 @@ def test_drawing_that_is_no_digit_yet_is_no_error_and_has_a_nearest_digit(browse
         expect(page.locator("#reason")).to_contain_text("something else is 8,103 times as likely")
         page.locator("#file").set_input_files(PICTURE)
         expect(page.locator("#sentence")).to_have_text(
-            "This does not look like a digit. The nearest is a 5."
+            "This does not look like a digit; the nearest is a 5."
         )
+        page.locator("#examples button").first.click()
+        expect(page.locator("#sentence")).to_have_text(
+            "This does not look like a digit; the nearest is a 4."
+        )
+        draw(page, [[(0.1, 0.9), (0.1, 0.91)]])
+        expect(page.locator("#sentence")).to_contain_text("Not a digit yet")
+        page.reload()
+        expect(page.locator("#sentence")).to_contain_text("This does not look like a digit")
+
+
+def test_words_of_the_evidence_follow_its_colours(service, browser):
+    with opened(browser, service.url) as page:
+        page.locator("#examples button").last.click()  # a letter
+        expect(page.locator("#words")).to_have_text(
+            re.compile(
+                r"^The strokes at the [a-z ,]+ speak against a digit\. "
+                r"Those at the [a-z ,]+ speak for one\."
+            )
+        )
+        page.locator("#examples button").nth(1).click()
+        expect_answer(page, 7)
+        for bar, against in ((7, "against it"), (4, "for a 4")):
+            page.locator("#bars button").nth(bar).click()
+            expect(page.locator("#words")).to_have_text(
+                re.compile(rf"speak for a 7, not a 4\. Those at the [a-z ,]+ speak {against}\.")
+            )
 
 
 def test_words_of_confidence_follow_both_probabilities(browser, tmp_path):
@@ -664,11 +783,11 @@ def test_number_is_shown_with_a_box_and_the_evidence_of_each_digit(service, brow
     url = service.url
     with opened(browser, url) as page:
         draw(page, ONE_AND_SEVEN)
-        expect(page.locator("#digit")).to_have_text("17")
+        expect(page.locator("#answer:not(.stale) #digit")).to_have_text("17")
         expect(page.locator("#sentence")).to_have_text(re.compile("17\\.$"))
         expect(page.locator("#reason")).to_contain_text("for a 1 against")
         command = page.locator("#command").inner_text()
-        assert command == f'curl -F image=@digit.png "{url}/predict?several=1"'
+        assert command == f'curl -F image=@digit.png "{service.url}/predict?several=1"'
         surface, boxes = page.locator("#surface").bounding_box(), page.locator("#boxes span")
         expect(boxes).to_have_count(2)
         for i, stroke in enumerate(ONE_AND_SEVEN):
@@ -869,13 +988,23 @@ def test_picture_that_is_refused_is_corrected_too(browser, tmp_path):
     settings = {"DIGITS_WEIGHTS": str(path), "DIGITS_FEEDBACK_DIR": str(tmp_path / "kept")}
     with running_service(**settings) as service, opened(browser, service.url) as page:
         draw(page, SEVEN)
-        expect(page.locator("#sentence")).to_contain_text("Not a digit yet. The nearest is a 7")
+        expect(page.locator("#sentence")).to_contain_text("Not a digit yet; the nearest is a 7")
         expect(page.locator("#none")).to_be_hidden()
         page.locator("#bars button").nth(7).click()
         page.locator("#correct").click()
 
         expect(page.locator("#kept")).to_contain_text("Kept by the service")
     assert [each.digit for each in corrections(tmp_path / "kept")] == [7]
+
+
+def test_card_of_the_drawing_ends_with_its_tools_beside_a_longer_answer(browser, tmp_path):
+    settings = {"DIGITS_FEEDBACK_DIR": str(tmp_path)}
+    with running_service(**settings) as service, opened(browser, service.url) as page:
+        draw(page, SEVEN)
+        expect(page.locator("#none")).to_be_visible()
+        boxes = [page.locator(name).bounding_box() for name in (".draw", "#tools")]
+        card, tools = (box["y"] + box["height"] for box in boxes)
+        assert 0 < card - tools < 20
 
 
 def test_answer_is_corrected_to_no_digit(browser, tmp_path):

@@ -59,8 +59,8 @@ export function showBars(answer, classes, shown, pick, keeps) {
     bar.children[2].textContent = text;
     bar.disabled = !probabilities && !(answer && keeps);
     bar.classList.toggle("best", Boolean(probabilities) && answer.digit === digit);
-    bar.setAttribute("aria-pressed", Boolean(answer) && (shown ?? (probabilities && answer.digit)) === digit);
-    bar.setAttribute("aria-label", `${digit}: ${text}`);
+    bar.ariaPressed = Boolean(answer) && (shown ?? (probabilities && answer.digit)) === digit;
+    bar.ariaLabel = `${digit}: ${text}`;
   });
 }
 

@@ -8,7 +8,7 @@ const MOST = 0.6; // of the evidence for an answer, that the regions named first
 const NAMED = 3; // regions, at most
 const NOTABLE = 0.15; // of the evidence for an answer: less against it is not mentioned
 const LABELLED = 16; // regions: more leave no room for names and numbers
-const NOTHING_YET = "The image that the model classifies appears here.";
+const NO_DIGIT = "something else";
 
 const canvas = $("heatmap"), heat = canvas.getContext("2d");
 const pixel = canvas.width / MODEL_SIDE;
@@ -39,7 +39,7 @@ function question(answer, digit, classes) {
   if (!answer.probabilities) {
     const { digit_logit: total, digit_bias: start } = answer.explanation;
     const evidence = regions.map((region) => region.digit_evidence);
-    return { one: "a digit", other: "something else", evidence, total, start };
+    return { one: "a digit", other: NO_DIGIT, evidence, total, start };
   }
   const shown = digit ?? best, rival = shown === best ? runnerUp : best;
   const [k, r] = [shown, rival].map((each) => classes.indexOf(each));
@@ -63,19 +63,21 @@ function inWords({ one, other, evidence, total }, names) {
   const [winner, loser] = total < 0 ? [other, one] : [one, other];
   const towards = evidence.map((value) => (total < 0 ? -value : value));
   const positive = towards.filter((value) => value > 0).reduce((a, b) => a + b, 0);
-  const sentences = [];
+  const sentences = [], at = (regions) => listed(regions.map((i) => names[i]));
   const pro = (fewest(towards, MOST * positive) ?? []).slice(0, NAMED);
-  if (pro.length) {
-    sentences.push(`The strokes at ${listed(pro.map((i) => names[i]))} speak for ${winner}, not ${loser}.`);
-  } else sentences.push(`No region speaks for ${winner} rather than ${loser}: the bias decides.`);
+  // as the colours: for and against `one`
+  let most = `for ${winner}, not ${loser}`, rest = total < 0 ? `for ${loser}` : "against it";
+  if (winner === NO_DIGIT) [most, rest] = ["against a digit", "for one"];
+  if (pro.length) sentences.push(`The strokes at ${at(pro)} speak ${most}.`);
+  else sentences.push(`No region speaks for ${winner} rather than ${loser}: the bias decides.`);
   const against = towards
-    .map((value, i) => [value, i])
-    .filter(([value]) => value < 0 && -value > NOTABLE * positive)
-    .sort(([a], [b]) => a - b)
+    .map((_, i) => i)
+    .filter((i) => -towards[i] > NOTABLE * positive)
+    .sort((i, j) => towards[i] - towards[j])
     .slice(0, NAMED - 1);
-  if (against.length) sentences.push(`Those at ${listed(against.map(([, i]) => names[i]))} speak against it.`);
+  if (against.length) sentences.push(`Those at ${at(against)} speak ${rest}.`);
   const turn = fewest(towards, Math.abs(total));
-  if (turn && turn.length <= NAMED) sentences.push(`Without the strokes at ${listed(turn.map((i) => names[i]))}, ${loser} would be more likely.`);
+  if (turn && turn.length <= NAMED) sentences.push(`Without the strokes at ${at(turn)}, ${loser} would be more likely.`);
   return sentences.join(" ");
 }
 
@@ -90,13 +92,11 @@ function odds(total, one, other) {
 
 /** Explain an answer, as `digit` if given. */
 export function explain(answer, digit, classes) {
-  heat.setTransform(1, 0, 0, 1, 0, 0);
   heat.fillStyle = "black";
   heat.fillRect(0, 0, canvas.width, canvas.height);
   if (!answer) {
-    setText("words", NOTHING_YET);
-    setText("reason", "");
-    canvas.setAttribute("aria-label", "No image yet");
+    for (const id of ["words", "reason"]) setText(id, "");
+    canvas.ariaLabel = "No image yet";
     return;
   }
   const asked = question(answer, digit, classes), { one, other, evidence, total, start } = asked;
@@ -111,7 +111,7 @@ export function explain(answer, digit, classes) {
       `${signed(start)} it adds up to ${signed(total)}: ${odds(total, one, other)}.`,
   );
   const numbers = evidence.map(signed).slice(0, LABELLED).join(", ");
-  canvas.setAttribute("aria-label", `The image that the model classified, with evidence for ${one} against ${other}: ${numbers}`);
+  canvas.ariaLabel = `The image that the model classified, with evidence for ${one} against ${other}: ${numbers}`;
 }
 
 function drawEvidence(outlines, evidence) {

@@ -20,7 +20,7 @@ const NOTHING = "No digit yet. Draw one, or choose a picture.";
 
 const drawing = $("drawing"), ink = drawing.getContext("2d");
 
-// An input is {strokes, picture, example}: each stroke {width, points: [[x, y, pressure], …]}.
+// An input is {strokes, picture, example, drawn}: each stroke {width, points: [[x, y, pressure], …]}.
 // An input is replaced, and only its last stroke grows while the pen is down.
 let input = EMPTY;
 let past = [], future = []; // inputs, to undo and to redo
@@ -65,7 +65,7 @@ function commit(next) {
 /** Record the input, which is about to change, to undo the change. */
 function record() {
   setText("note", "");
-  if (!input.example) past.push(input);
+  past.push(input.example ? EMPTY : input);
   future = [];
 }
 
@@ -78,13 +78,14 @@ function step(from, to) {
 const undo = () => step(past, future), redo = () => step(future, past);
 
 function clear() {
-  if (!isEmpty(input)) commit(EMPTY);
+  if (input.example) replace(EMPTY); // there is nothing to undo
+  else if (!isEmpty(input)) commit(EMPTY);
 }
 
 function beginStroke(point) {
   const { strokes, picture } = input.example ? EMPTY : input;
   const started = { width: Number($("pen").value), points: [point] };
-  const next = { strokes: [...strokes, started], picture };
+  const next = { strokes: [...strokes, started], picture, drawn: !picture };
   record();
   if (input.example) replace(next);
   else {
@@ -108,8 +109,7 @@ function paint() {
   const pixels = Math.round(drawing.clientWidth * devicePixelRatio) || SIDE;
   if (drawing.width !== pixels) drawing.width = drawing.height = pixels;
   const style = getComputedStyle(drawing);
-  ink.setTransform(1, 0, 0, 1, 0, 0);
-  ink.clearRect(0, 0, pixels, pixels);
+  ink.reset();
   drawInput(ink, input, pixels, input.example ? style.getPropertyValue("--faint") : style.color);
   if (cursor && document.activeElement === drawing) {
     ink.beginPath();
@@ -124,7 +124,7 @@ function paint() {
   $("redo").disabled = !future.length;
   $("clear").disabled = isEmpty(input);
   $("crop").hidden = !input.picture;
-  drawing.setAttribute("aria-label", `Drawing area${input.picture ? ` with ${input.picture.name}` : ""}`);
+  drawing.ariaLabel = `Drawing area${input.picture ? ` with ${input.picture.name}` : ""}`;
 }
 
 // The pen: pointers and keys
@@ -157,8 +157,7 @@ for (const end of ["pointerup", "pointercancel"]) {
 }
 
 const WIDER = 4; // units per press of + and -
-const setPen = (change) => ($("pen").value = Number($("pen").value) + change);
-const wider = () => setPen(WIDER), thinner = () => setPen(-WIDER);
+const wider = () => $("pen").stepUp(WIDER), thinner = () => $("pen").stepDown(WIDER);
 const KEYS = { " ": togglePen, z: undo, Z: redo, y: redo, c: clear, Delete: clear, "+": wider, "-": thinner };
 
 drawing.addEventListener("keydown", (event) => {
@@ -200,8 +199,7 @@ addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-drawing.addEventListener("blur", paint);
-drawing.addEventListener("focus", paint);
+drawing.onblur = drawing.onfocus = paint;
 addEventListener("resize", paint);
 $("undo").onclick = undo;
 $("redo").onclick = redo;
@@ -223,7 +221,7 @@ async function bring(files) {
 
 /** Open a file as the input; return whether it is still the newest. */
 async function open(file) {
-  commit({ ...EMPTY, strokes: [] });
+  commit(EMPTY);
   const opening = version;
   say("Opening the picture…");
   try {
@@ -233,6 +231,8 @@ async function open(file) {
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (opening !== version) return false;
+    if (isEmpty(past.at(-1))) past.pop(); // nothing has changed
+    paint();
     showAnswer(null, error.message);
   }
   return true;
@@ -361,8 +361,8 @@ async function handle({ status, body, retryAfter, several }, upload) {
 
 /** A drawing may be unfinished, so this is no error. */
 function sentenceForRefusal({ digit }) {
-  const start = input.picture ? "This does not look like a digit" : "Not a digit yet";
-  return `${start}. The nearest is ${withArticle(digit)}.`;
+  const start = input.drawn ? "Not a digit yet" : "This does not look like a digit";
+  return `${start}; the nearest is ${withArticle(digit)}.`;
 }
 
 /** Ask the user for an API key; return whether one was entered. */
@@ -404,12 +404,14 @@ function showAnswer(reply, sentence, upload = null) {
     showDigit(digit);
   });
   showDigit(digits[0] ?? reply);
+  // while an answer is awaited, nothing moves
+  if (reply || upload || isEmpty(input)) $("explanation").hidden = !reply;
 }
 
 function showDigit(digit) {
   shown = digit;
   (last?.reply.digits ?? []).forEach((each, i) => {
-    $("digits").children[i].setAttribute("aria-pressed", each === digit);
+    $("digits").children[i].ariaPressed = each === digit;
     $("boxes").children[i].classList.toggle("shown", each === digit);
   });
   showEvidence();
@@ -464,9 +466,9 @@ function makeThumbnail(content, label, text) {
   const item = make("li"), button = make("button"), image = make("img");
   image.src = thumbnail(content);
   image.alt = "";
-  button.setAttribute("aria-label", label);
+  button.ariaLabel = label;
   button.append(image, text);
-  button.onclick = () => commit({ strokes: [...content.strokes], picture: content.picture });
+  button.onclick = () => commit({ ...content });
   item.append(button);
   return item;
 }
@@ -479,21 +481,18 @@ $("examples").replaceChildren(
 // What a reload keeps: the strokes
 
 function store() {
-  if (input.example || input.picture) return storage.removeItem("strokes");
+  storage.removeItem("strokes");
+  if (input.example || input.picture) return;
   try {
     storage.setItem("strokes", JSON.stringify(input.strokes));
-  } catch {
-    storage.removeItem("strokes"); // too many
-  }
+  } catch {} // too many
 }
 
 function restore() {
   try {
     const strokes = JSON.parse(storage.getItem("strokes") ?? "[]");
     if (strokes.length) return { ...EMPTY, strokes };
-  } catch {
-    storage.removeItem("strokes");
-  }
+  } catch {} // not what a page stores
   return { ...EMPTY, strokes: EXAMPLES[0].strokes, example: true };
 }
 
@@ -501,6 +500,7 @@ function showCommand(upload, several) {
   const save = $("save");
   save.href = upload.url;
   save.download = upload.name;
+  save.textContent = `Save as ${upload.name}`;
   save.hidden = false;
   setText("command", curlCommand(upload.name, several));
 }
