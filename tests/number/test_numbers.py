@@ -116,9 +116,9 @@ def test_a_line_below_a_number_is_no_part_of_it(text, shipped):
             read_one(encode(underlined), shipped)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("is_light", [False, True])
-@pytest.mark.parametrize("gap", [30, 60])
+@pytest.mark.parametrize("gap", [45, 60])
 def test_tiles_side_by_side_are_refused(n, is_light, gap, shipped):
     tile = drawn("5", top=30)[:, 20:-20]
     page = np.full((tile.shape[0] + 2 * gap, n * (tile.shape[1] + gap) + gap), 0, np.uint8)
