@@ -229,7 +229,7 @@ def _without_lines(parts: Components, possible: Mask, main: int) -> tuple[Mask, 
     """Return which components may be digits if a line below them is none, and the main one."""
     height = parts.bottom - parts.top
     large = possible & (parts.size >= TALL * height[possible].max())
-    above = above_lines(parts, large) if np.count_nonzero(large) > 1 else None
+    above = above_lines(parts, large)
     if above is None:
         return possible, main
     n_tall = np.count_nonzero(above & (height >= TALL * height[above].max()))
@@ -248,8 +248,7 @@ def _find_signs(
     ink: of each pixel of the components, in reading order; piece: of each component, 0 for
     none; width: of strokes. As many marks outside the row are dirt, and so are those in it.
     """
-    first = np.cumsum(parts.runs.length) - parts.runs.length
-    level = np.bincount(parts.label, np.add.reduceat(ink, first)) / parts.area
+    level = parts.mean(ink)
     area = parts.area / width**2
     found = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
     height = median(parts.bottom[tall] - parts.top[tall])
@@ -278,8 +277,7 @@ def _in_holes(marks: Marks, tall: Ints) -> Mask:
     parts, possible = marks.parts, marks.possible
     result = np.zeros(len(possible), bool)
     for i in tall[:MAX_PIECES].tolist():
-        within = possible & (parts.top > parts.top[i]) & (parts.bottom < parts.bottom[i])
-        within &= (parts.left > parts.left[i]) & (parts.right < parts.right[i])
+        within = possible & parts.are_inside(i)
         if not within.any():
             continue
         ring = morphology.select_runs(marks.mask, parts.runs, parts.label == i)

@@ -111,7 +111,7 @@ def select_digit(strokes: Strokes) -> Digit:
     marks = find_marks(strokes)
     kept, doubt = digit_components(marks)
     digit = _digit(marks, kept, doubt)
-    above = above_lines(marks.parts, kept) if np.count_nonzero(kept) > 1 else None
+    above = above_lines(marks.parts, kept)
     if above is None:
         return digit
     largest = int((marks.parts.area * above).argmax())
@@ -129,6 +129,8 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
 
 def above_lines(parts: "Components", kept: Mask) -> Mask | None:
     """Return the kept components (n,) above all lines that underline them; None without a line."""
+    if np.count_nonzero(kept) < 2:
+        return None
     lowest = np.flatnonzero(kept)[np.argsort(-parts.bottom[kept], kind="stable")]
     above = kept.copy()
     for i in lowest[:-1].tolist():
@@ -237,6 +239,17 @@ class Components:
         """Sum the values of each component's runs."""
         return np.bincount(self.label, values).astype(np.intp)
 
+    def mean(self, values: Grey) -> npt.NDArray[np.float64]:
+        """Return the mean of values in each component: of its pixels, in reading order."""
+        first = np.cumsum(self.runs.length) - self.runs.length
+        return np.bincount(self.label, np.add.reduceat(values, first)) / self.area
+
+    def are_inside(self, i: int) -> Mask:
+        """Return which components lie inside the box of component i and off its sides."""
+        are_inside: Mask = (self.top > self.top[i]) & (self.bottom < self.bottom[i])
+        are_inside &= (self.left > self.left[i]) & (self.right < self.right[i])
+        return are_inside
+
     def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
         """Count the pixels of each component within a box whose ends are exclusive."""
         length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
@@ -302,9 +315,7 @@ def _not_frames(parts: Components) -> Mask:
         top, bottom = parts.top[i], parts.bottom[i]
         left, right = parts.left[i], parts.right[i]
         core = top + rim, bottom - rim, left + rim, right - rim
-        within = (parts.top > top) & (parts.bottom < bottom)
-        within &= (parts.left > left) & (parts.right < right)
-        within &= parts.area > BOX_CORE * parts.area[i]
+        within = parts.are_inside(i) & (parts.area > BOX_CORE * parts.area[i])
         if not within.any():
             continue
         least = BOX_CORE * parts.area[i]
@@ -330,9 +341,7 @@ def _main(parts: Components, possible: Mask, plane: Grey, mask: Mask) -> int:
     h, w = parts.shape
     y = (parts.top + parts.bottom) / 2 / h - 0.5
     x = (parts.left + parts.right) / 2 / w - 0.5
-    first = np.cumsum(parts.runs.length) - parts.runs.length
-    strength = np.bincount(parts.label, np.add.reduceat(plane[mask], first)) / parts.area
-    score = parts.area * strength**2 * (1 - CENTRAL * np.hypot(y, x))
+    score = parts.area * parts.mean(plane[mask]) ** 2 * (1 - CENTRAL * np.hypot(y, x))
     return int((score * np.where(parts.touches, TOUCHING, 1) * possible).argmax())
 
 
