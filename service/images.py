@@ -172,13 +172,13 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
     return strokes
 
 
-def find_row(picture: Image.Image) -> tuple[Row, View]:
-    """Find the row of digits in a picture: of the innermost plate that has one.
+def find_row(view: View) -> tuple[Row, View]:
+    """Find the row of digits in a view of a picture: of the innermost plate that has one.
 
     Return it with the view at whose working size its arrays are. Raises InvalidImage
     where there is no ink.
     """
-    whole, *plates = _views(view_of(picture))
+    whole, *plates = _views(view)
     for view in reversed(plates):
         with contextlib.suppress(InvalidImage):
             row, closer = _row_at(view)

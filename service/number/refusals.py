@@ -10,6 +10,7 @@ from service.images import InvalidImage, find_row
 from service.number.search import LEAST, Path, Scored, log_likelihood, scored, segment
 from service.reading.errors import SeveralDigits, UnlikeDigits
 from service.reading.row import Row, Sign, select_row
+from service.reading.scale import view_of
 from service.reading.segmentation import Marks
 
 MAX_DIGITS = 20
@@ -68,7 +69,7 @@ def refuse_several(
     Return whether it may hold several that are not clear.
     """
     try:
-        row = select_row(marks) if marks else find_row(picture)[0]
+        row = select_row(marks) if marks else find_row(view_of(picture))[0]
     except InvalidImage:
         return False
     if row.has_several_rows:

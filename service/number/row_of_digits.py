@@ -15,7 +15,7 @@ from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import UnlikeDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
-from service.reading.scale import Corners, levels_of
+from service.reading.scale import Corners, view_of
 
 AMBIGUOUS = 0.5  # the probability that a point is dirt, or that a stroke is a 1, no slash
 
@@ -42,11 +42,10 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     Raises what read_image raises, and InvalidImage for several rows, for more digits, for a
     sign beside them, for digits that are not clear, and for ink that looks like none.
     """
-    picture = decode(upload, max_pixels)
-    levels = levels_of(picture)
-    if is_mnist_shaped(levels):
-        return _one_digit(levels, classifier)
-    row, view = find_row(picture)
+    whole = view_of(decode(upload, max_pixels))
+    if is_mnist_shaped(whole.levels):
+        return _one_digit(whole.levels, classifier)
+    row, view = find_row(whole)
     if row.has_several_rows:
         raise InvalidImage(ROWS)
     path = segment(row, classifier)
