@@ -20,7 +20,7 @@ from service.features import IMAGE_SIZE, MAX_GREY
 from service.reading.background import MIN_CONTRAST
 from service.reading.containers.container import Container
 from service.reading.containers.formats import open_container
-from service.reading.containers.jpeg import KEPT_SIDE, padded
+from service.reading.containers.jpeg import kept_factor, padded
 from service.reading.containers.png import SIGNATURE
 from service.reading.errors import InvalidImage, NoDigit
 from service.reading.mnist_format import is_mnist_shaped
@@ -149,7 +149,7 @@ def _refuse_size(container: Container, max_pixels: int) -> None:
         raise InvalidImage(f"{size}; send at most {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise InvalidImage(f"{size}; send at most {MAX_SIDE:,} on a side")
-    factor = max(width, height) // KEPT_SIDE  # by which a large picture is averaged down
+    factor = kept_factor(container.size)
     if factor > 1 and min(width, height) // factor < MIN_WORKING_SIDE:
         raise InvalidImage(f"{size}: too narrow for a digit")
     memory = container.memory + container.extra_memory() + len(container.content) * COPIES
@@ -163,11 +163,11 @@ def _pixels(kind: str, content: bytes, clock: Callable[[], float], deadline: flo
     with DECODERS[kind](_Metered(content, clock, deadline)) as picture:
         # a JPEG can be decoded at a fraction of its size, by a power of 2
         width, height = picture.size
-        factor = max(1, max(width, height) // KEPT_SIDE)
+        factor = kept_factor(picture.size)
         picture.draft(None, (width // factor, height // factor))
         picture.load()
         convert = _conversion(picture)
-        factor = max(picture.size) // KEPT_SIDE
+        factor = kept_factor(picture.size)
         return _averaged(picture, convert, factor) if factor > 1 else convert(picture)
 
 

@@ -72,13 +72,18 @@ def walk(upload: bytes) -> Container:
     )
 
 
+def kept_factor(size: tuple[int, int]) -> int:
+    """Return the factor by which a large picture is averaged down when it is decoded."""
+    return max(1, max(size) // KEPT_SIDE)
+
+
 def _memory(frame: bytes, has_buffer: bool) -> int:
     """Return the bytes of the decoded picture, and of its coefficients if buffered."""
     height, width, n_components = FRAME.unpack_from(frame)
     samplings = [frame[i] for i in range(FRAME.size + 1, len(frame), COMPONENT_BYTES)]
     blocks = [(each >> 4) * (each & 15) for each in samplings[:n_components]]
     most = max(each >> 4 for each in samplings) * max(each & 15 for each in samplings)
-    shrink = max(1, max(width, height) // KEPT_SIDE)
+    shrink = kept_factor((width, height))
     shrink = max(n for n in SHRINKS if n <= shrink)
     memory = width * height // shrink**2 * (1 if n_components == 1 else 4)
     if has_buffer:
