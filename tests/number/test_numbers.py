@@ -143,22 +143,21 @@ def test_an_equals_sign_is_no_number(detecting):
         read_number(encode(drawn("=")), detecting)
 
 
-def test_several_rows_are_refused(shipped):
+@pytest.fixture
+def two_rows() -> bytes:
     rows = drawn("3", "7", top=20), drawn("2", "5", top=20)
     width = min(levels.shape[1] for levels in rows)
-    levels = np.concatenate([levels[:, :width] for levels in rows])
+    return encode(np.concatenate([levels[:, :width] for levels in rows]))
 
+
+def test_several_rows_are_refused(two_rows, shipped):
     with pytest.raises(InvalidImage, match="several rows"):
-        read_number(encode(levels), shipped)
+        read_number(two_rows, shipped)
 
 
-def test_several_rows_are_no_single_digit(detecting):
-    rows = drawn("3", "7", top=20), drawn("2", "5", top=20)
-    width = min(levels.shape[1] for levels in rows)
-    levels = np.concatenate([levels[:, :width] for levels in rows])
-
+def test_several_rows_are_no_single_digit(two_rows, detecting):
     with pytest.raises(InvalidImage, match="several rows"):
-        read_one(encode(levels), detecting)
+        read_one(two_rows, detecting)
 
 
 def test_a_long_number_is_no_noise_of_specks(detecting):
