@@ -4,10 +4,10 @@ import contextlib
 import os
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -35,7 +35,7 @@ from service.server.http import (
     error_response,
     plain_address,
 )
-from service.server.jobs import MAX_WORKING, Job, Workload
+from service.server.jobs import MAX_WORKING, Job, Threads, Workload
 from service.server.logs import log_request
 from service.server.metrics import Metrics
 from service.server.wsgi_keys import (
@@ -84,7 +84,7 @@ class EventLoop:
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.workload = Workload()
+        self.workload, self.threads = Workload(), Threads()
         self.sockets: dict[Connection, socket.socket] = {}  # of open connections
         self.deadlines = DeadlineQueue()
         self.buffer = memoryview(bytearray(RECEIVE_SIZE))
@@ -272,16 +272,15 @@ class EventLoop:
         elif self.workload.n >= MAX_WORKING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         else:
-            self._defer(connection, exchange)
+            self._defer(connection, exchange, exchange.body.is_short)
 
-    def _defer(self, connection: Connection, exchange: Exchange) -> None:
-        """Compute a reply in a thread of its own."""
+    def _defer(self, connection: Connection, exchange: Exchange, is_short: bool) -> None:
+        """Compute a reply in a thread."""
         sock = self.sockets[connection]
         self.selector.unregister(sock)
         job = Job(sock, self.workload)
         exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.admit}
-        # the process does not wait for daemon threads when it exits
-        threading.Thread(target=self._run, args=(connection, exchange, job), daemon=True).start()
+        self.threads.call(partial(self._run, connection, exchange, job), is_short)
 
     def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
         """Compute a reply in a thread, and wake up the loop."""

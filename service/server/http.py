@@ -70,6 +70,7 @@ class Deferred(NamedTuple):
     """What environ[DEFER] makes of a function: a WSGI body that a thread computes."""
 
     call: Callable[[], Iterable[bytes]]
+    is_short: bool = False
 
 
 class ReceiveBuffer(Unreader):  # type: ignore[misc]  # gunicorn has no types

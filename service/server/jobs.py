@@ -1,11 +1,13 @@
-"""Deferred requests: admission by cost, and cancellation when the client leaves."""
+"""Deferred requests: their threads, admission by cost, and cancellation when the client leaves."""
 
 import contextlib
 import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 MAX_WORKING = 64  # requests in threads, one each
 # Cost of the requests in threads, in small pictures; a worker computes about 300 per
@@ -16,6 +18,33 @@ PROBE = b"HTTP/1."  # the beginning of every reply
 PROBE_PAUSE = 0.25  # seconds from the first probe to the second; then it doubles
 GONE = select.POLLHUP | select.POLLERR
 READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLRDHUP: only on Linux
+
+
+class Threads:
+    """One thread that calls short functions in order, and a new one for each other function.
+
+    Each picture that another thread reads begins with cold caches: with a thread for each
+    request, 16 clients cost 1.3 times the CPU per picture.
+    """
+
+    def __init__(self) -> None:
+        self._short: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._start(self._call_short)
+
+    def call(self, function: Callable[[], None], is_short: bool) -> None:
+        """Call a function, which raises nothing, in a thread."""
+        if is_short:
+            self._short.put(function)
+        else:
+            self._start(function)
+
+    def _call_short(self) -> None:
+        while True:
+            self._short.get()()
+
+    def _start(self, function: Callable[[], None]) -> None:
+        # the process does not wait for daemon threads when it exits
+        threading.Thread(target=function, daemon=True).start()
 
 
 @dataclass(eq=False)

@@ -32,6 +32,9 @@ _HOST = re.compile(
     r"(?:(?:[a-z0-9-]{1,63}\.){,9}[a-z0-9-]{1,57}|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?", re.I
 )
 MAX_MNIST_BYTES = 4096  # enough for any PNG of 28 x 28 grey pixels, with its form
+# Larger bodies are not looked at in the event loop. They take a thread of their own, and
+# such pictures take longer to read than another thread to start.
+MAX_SHORT_BYTES = 2**20
 
 # environ key, read behind this middleware: the parts of the request's form, or None if it
 # is not plain
@@ -55,7 +58,8 @@ class FastPath:
     before it iterates over the replies gets them scored as one batch; on any other
     server, each image is scored alone, with the same result.
 
-    Any other picture, and all that the application does with a POST, takes a thread.
+    Other single pictures are read in one thread, in order. Larger requests, and all that
+    the application does with a POST, take a thread each.
     """
 
     def __init__(self, application: Application, extension: Extension) -> None:
@@ -66,15 +70,16 @@ class FastPath:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         """Answer one request."""
         is_simple = self._is_simple(environ)
-        if is_simple and int(environ["CONTENT_LENGTH"]) <= MAX_MNIST_BYTES:
-            image = read_mnist_png(_only_file(environ) or b"")
-            if image is not None:
-                reply = _Reply(self, image, environ, start_response)
-                self.waiting.append(reply)
-                return reply
+        n_bytes = int(environ["CONTENT_LENGTH"]) if is_simple else 0
+        file = _only_file(environ) if 0 < n_bytes <= MAX_SHORT_BYTES else None
+        image = read_mnist_png(file) if file and n_bytes <= MAX_MNIST_BYTES else None
+        if image is not None:
+            reply = _Reply(self, image, environ, start_response)
+            self.waiting.append(reply)
+            return reply
         call = partial(self._answer if is_simple else self.application, environ, start_response)
         if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
-            return environ[DEFER](call)
+            return environ[DEFER](call, bool(file))
         return call()
 
     def _is_simple(self, environ: Environ) -> bool:

@@ -114,6 +114,43 @@ def test_replies_of_the_loop_and_of_threads_are_in_order():
     assert reply.index(b"/a") < reply.index(b"/b") < reply.index(b"/c")
 
 
+def test_short_functions_are_called_in_order_by_one_thread_beside_long_ones():
+    called, is_released = [], threading.Event()
+
+    def application(environ, start_response):
+        def body():
+            path = environ["PATH_INFO"]
+            called.append((path, threading.get_ident()))
+            if path in ("/long", "/first"):
+                assert is_released.wait(10)
+            start_response("200 OK", [("Content-Length", str(len(path)))])
+            yield path.encode()
+
+        return environ[DEFER](body, environ["PATH_INFO"] != "/long")
+
+    def begin(path: str) -> socket.socket:
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return client
+
+    with running_loop(application) as (port, _), ExitStack() as stack:
+        clients = [begin("/first")]
+        wait_until(lambda: len(called) == 1)
+        clients += [begin("/long"), begin("/long")]
+        wait_until(lambda: len(called) == 3)
+        clients += [begin("/second")]
+        is_released.set()
+        replies = [read_to_end(client) for client in clients]
+
+    assert [reply.rpartition(b"\r\n")[2] for reply in replies] == [
+        *(b"/first", b"/long", b"/long", b"/second")
+    ]
+    assert [path for path, _ in called] == ["/first", "/long", "/long", "/second"]
+    threads = [thread for _, thread in called]
+    assert threads[0] == threads[3]
+    assert len(set(threads)) == 3
+
+
 def fail_when_called(environ, start_response):
     raise ArithmeticError
 

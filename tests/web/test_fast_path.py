@@ -17,7 +17,7 @@ from service.images import read_image, read_mnist_png
 from service.server.wsgi_keys import ADMIT, DEFER, IS_CANCELLED, REQUEST_ID
 from service.settings import read_settings
 from service.web.auth import AUTHORIZED
-from service.web.fast_path import MAX_MNIST_BYTES, UPLOADS
+from service.web.fast_path import MAX_SHORT_BYTES, UPLOADS
 from tests.conftest import encode
 
 TYPE = "multipart/form-data; boundary=b"
@@ -68,7 +68,7 @@ def call(application, environ: dict) -> tuple[str, dict[str, str], bytes]:
 
 def is_fast(fast_path, request: dict) -> bool:
     deferred = object()
-    body = fast_path(request | {DEFER: lambda call: deferred}, lambda *_: None)
+    body = fast_path(request | {DEFER: lambda *_: deferred}, lambda *_: None)
     if body is deferred:
         return False
     body.close()
@@ -80,6 +80,25 @@ def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
     crc = zlib.crc32(kind + data)
     chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
     return png[:33] + chunk + png[33:]
+
+
+def test_only_a_request_for_one_picture_is_deferred_as_short(fast_path, drawn):
+    other = encode(255 - drawn.test.images[0])
+    noise = np.random.default_rng(0).integers(256, size=(1100, 1100), dtype=np.uint8)
+    two = form(other).replace(b"--b--", b"--b" + form(other)[3:])
+    kinds = {
+        "a picture": environ(other, "image/png"),
+        "a form": environ(form(other)),
+        "two pictures": environ(two),
+        "a picture to explain": environ(other, "image/png", QUERY_STRING="explain=1"),
+        "a picture over 1 MiB": environ(encode(noise), "image/png"),
+        "JSON": environ(b"{}", "application/json"),
+    }
+
+    def is_short(request: dict) -> bool:
+        return fast_path(request | {DEFER: lambda _, is_short: is_short}, lambda *_: None)
+
+    assert [kind for kind, request in kinds.items() if is_short(request)] == list(kinds)[:2]
 
 
 def test_simple_request_takes_the_fast_path_and_gets_the_reply_of_flask(fast_path, upload):
@@ -155,9 +174,8 @@ def test_one_picture_of_any_size_is_answered_without_flask(classifier, drawn):
     fast_path.application = None
     canvas = encode(np.kron(drawn.test.images[0], np.ones((10, 10), np.uint8)))
     photo = encode(np.full((300, 300), 200, np.uint8), "JPEG")
-    assert len(encode(drawn.test.images[0], "BMP")) < MAX_MNIST_BYTES < len(form(canvas) * 9)
 
-    for upload in (canvas, photo, canvas + bytes(MAX_MNIST_BYTES), b"no picture"):
+    for upload in (canvas, photo, canvas + bytes(MAX_SHORT_BYTES), b"no picture"):
         for body, kind in ((form(upload), TYPE), (upload, "image/png")):
             if upload == b"no picture" and kind != TYPE:
                 continue  # it is no picture by its content
@@ -182,7 +200,7 @@ def test_picture_of_a_client_that_has_left_is_not_read(fast_path):
 
 
 def test_long_body_is_passed_on_unread(fast_path, upload):
-    request = environ(form(upload + bytes(MAX_MNIST_BYTES)))
+    request = environ(form(upload + bytes(MAX_SHORT_BYTES)))
 
     assert not is_fast(fast_path, request)
     assert request["wsgi.input"].tell() == 0
