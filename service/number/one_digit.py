@@ -62,16 +62,17 @@ def _likelier(
 ) -> tuple[Images, Found, Scores]:
     """Return what was found or, if it is likelier a digit, something other, and its scores (1,)."""
     images = np.stack([image, to_mnist_format(other.ink, other.mask)])
-    whole, rest = (classifier.score(images[i : i + 1]) for i in range(2))
-    if _score_of(rest) > _score_of(whole) and _score_of(whole) < SURE:
-        return images[1], other, rest
-    return image, found, whole
+    scores = classifier.score(images)
+    whole, rest = scored(images, scores, classifier)
+    if rest.score > whole.score and whole.score < SURE:
+        return images[1], other, _of(scores, 1)
+    return image, found, _of(scores, 0)
 
 
-def _score_of(scores: Scores) -> float:
-    """Return the probability of a single image's class, if it is a digit, and that it is one."""
-    p = 1.0 if scores.is_digit is None else float(scores.is_digit[0])
-    return float(scores.probabilities.max()) * p
+def _of(scores: Scores, i: int) -> Scores:
+    """Return the scores (1,) of one of some images."""
+    one, is_digit = slice(i, i + 1), scores.is_digit
+    return Scores(scores.probabilities[one], None if is_digit is None else is_digit[one])
 
 
 def _aspect(found: Found) -> float:
@@ -88,7 +89,7 @@ def _upright(
     left to it: it says how unlike a digit the shape is.
     """
     images = np.stack([image, *(turned(image, degrees) for degrees in TURNS)])
-    probabilities, is_digit = scores = classifier.score(images)
+    scores = classifier.score(images)
     alone = scored(images, scores, classifier)
     is_refused = 0 in classifier.refused(scores)
     likely = max(log_likelihood(each, 1, _aspect(found)) for each in alone)
@@ -98,5 +99,4 @@ def _upright(
         raise InvalidImage(WIDE_SHAPE)
     best = max(range(len(alone)), key=lambda i: alone[i].score)
     i = best if is_refused and alone[best].score >= UPRIGHT else 0
-    one = slice(i, i + 1)
-    return images[i], Scores(probabilities[one], None if is_digit is None else is_digit[one])
+    return images[i], _of(scores, i)
