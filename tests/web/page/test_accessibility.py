@@ -10,8 +10,15 @@ from benchmarks.handwriting import strokes_of
 from tests.web.page.conftest import AXE, NARROW, PICTURE, WIDE, expect_answer, opened, violations
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        (WIDE, "light"),
+        (NARROW, "dark"),
+        pytest.param(WIDE, "dark", marks=pytest.mark.slow),
+        pytest.param(NARROW, "light", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_axe_finds_no_accessibility_violation(service, browser, size, scheme, path):
     with opened(browser, service.url + path, size, color_scheme=scheme, bypass_csp=True) as page:

@@ -3,6 +3,7 @@
 import hashlib
 import signal
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -96,33 +97,39 @@ def test_key_is_asked_for_and_kept_in_this_tab_only(browser):
         assert page.context.cookies() == []
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "sentence"),
-    [
-        (413, "<html>too large</html>", "A server before the service answered with status 413."),
-        (403, '{"message": "Forbidden"}', "A server before the service answered with status 403."),
-        (400, '{"detail": [1]}', "A server before the service answered with status 400."),
-        (200, "<html>log in</html>", "The service does not respond; retrying…"),
-        (200, "null", "The service does not respond; retrying…"),
-        (200, "{}", "The service does not respond; retrying…"),
-        (200, '{"probabilities": [0.5], "digit": 3}', "The service does not respond; retrying…"),
-        (200, '{"number": "1", "digits": []}', "The service does not respond; retrying…"),
-        (422, '{"detail": "no", "is_digit": 0.1}', "No prediction. No."),
-        (502, '"bad gateway"', "The service does not respond; retrying…"),
-    ],
-)
-def test_foreign_reply_is_named_and_does_not_stop_the_page(
-    service, browser, status, body, sentence
-):
+FOREIGN = [
+    (413, "<html>too large</html>", "A server before the service answered with status 413."),
+    (403, '{"message": "Forbidden"}', "A server before the service answered with status 403."),
+    (400, '{"detail": [1]}', "A server before the service answered with status 400."),
+    (200, "<html>log in</html>", "The service does not respond; retrying…"),
+    (200, "null", "The service does not respond; retrying…"),
+    (200, "{}", "The service does not respond; retrying…"),
+    (200, '{"probabilities": [0.5], "digit": 3}', "The service does not respond; retrying…"),
+    (200, '{"number": "1", "digits": []}', "The service does not respond; retrying…"),
+    (422, '{"detail": "no", "is_digit": 0.1}', "No prediction. No."),
+    (502, '"bad gateway"', "The service does not respond; retrying…"),
+]
+
+
+def answering(status: int, body: str) -> Callable[[Route], None]:
+    """Return a handler that answers every request by the same reply."""
+    return lambda route: route.fulfill(status=status, body=body)
+
+
+@pytest.mark.parametrize("half", [0, 1])  # of the replies, on a page each
+def test_foreign_reply_is_named_and_does_not_stop_the_page(service, browser, half):
     with opened(browser, service.url, refused=True) as page:
         expect(page.locator("#bars .best")).to_be_visible()  # the example
-        page.route("**/predict*", lambda route: route.fulfill(status=status, body=body))
-        draw(page, SEVEN)
-        expect(page.locator("#sentence")).to_contain_text(sentence)
+        for status, body, sentence in FOREIGN[half::2]:
+            page.route("**/predict*", answering(status, body))
+            draw(page, SEVEN)
+            expect(page.locator("#sentence")).to_contain_text(sentence)
 
-        page.unroute("**/predict*")
-        draw(page, [[(0.1, 0.9), (0.1, 0.91)]])
-        expect_answer(page, 7)
+            page.unroute("**/predict*")
+            draw(page, [[(0.1, 0.9), (0.1, 0.91)]])
+            expect_answer(page, 7)
+            page.locator("#clear").click()
+            expect(page.locator("#sentence")).to_have_text(EMPTY)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +145,17 @@ def test_busy_service_is_asked_again_no_sooner_than_it_says(service, browser, re
     with opened(browser, service.url, refused=True) as page:
         expect(page.locator("#bars .best")).to_be_visible()  # the example
         page.route("**/predict*", answer)
-        draw(page, SEVEN)
-        expect(page.locator("#sentence")).to_have_text("The service is busy; retrying…")
-        page.wait_for_timeout(2_500)
+        with page.expect_response("**/predict*"):
+            draw(page, SEVEN)
         if seconds > 2:
+            expect(page.locator("#sentence")).to_have_text("The service is busy; retrying…")
+            page.wait_for_timeout(2_500)
             page.locator("#clear").click()
             page.locator("#undo").click()
             expect(page.locator("#sentence")).to_have_text("Waiting for the service…")
+        else:
+            with page.expect_response("**/predict*"):
+                expect(page.locator("#sentence")).to_have_text("The service is busy; retrying…")
 
     assert len(asked) == 1 if seconds > 2 else len(asked) > 1
     assert all(b - a >= 0.9 * seconds for a, b in pairwise(asked))
