@@ -22,7 +22,7 @@ from benchmarks.uploads import find_mnist
 from service.app import create_app
 from service.classifier import Classifier, load
 from training.__main__ import main
-from training.data.dataset import DataSet
+from training.data.dataset import DataSet, Digits
 from training.data.synthetic import draw_digits
 
 ROOT = Path(__file__).parent.parent
@@ -66,9 +66,50 @@ def mnist() -> DataSet:
 
 
 @pytest.fixture(scope="session")
-def drawn() -> DataSet:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a folder of this run alone that the workers of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Run the block while no other worker of pytest-xdist makes the same file."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawn(shared: Path) -> DataSet:
     """Return a small set of synthetic digits."""
-    return draw_digits(600, 200)
+    folder = drawn_once(shared / "drawn", 600, 200)
+    parts = (
+        Digits(*(np.load(folder / f"{part}-{name}.npy") for name in ("images", "labels")))
+        for part in ("train", "test")
+    )
+    return DataSet("synthetic", *parts)
+
+
+@pytest.fixture(scope="session")
+def synthetic(shared: Path) -> str:
+    """Return a folder of synthetic digits, for jobs that would each draw them."""
+    return str(drawn_once(shared / "synthetic", 1_500, 300))
+
+
+def drawn_once(folder: Path, n_train: int, n_test: int) -> Path:
+    """Return a folder of synthetic digits; whichever worker needs it first draws them."""
+    with locked(folder):
+        if not folder.exists():
+            write_arrays(draw_digits(n_train, n_test), folder)
+    return folder
+
+
+def write_arrays(data: DataSet, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for part, digits in (("train", data.train), ("test", data.test)):
+        np.save(folder / f"{part}-images.npy", digits.images)
+        np.save(folder / f"{part}-labels.npy", digits.labels)
 
 
 @pytest.fixture(scope="session")
@@ -78,19 +119,12 @@ def digits(drawn: DataSet) -> DataSet:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Return a weights file without detector, trained on synthetic digits by the job.
-
-    The workers of pytest-xdist share the file: whichever needs it first trains.
-    """
-    folder = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        folder = folder.parent  # of this run alone, and the same for all its workers
-    path = folder / "weights" / "digits.safetensors"
-    with (folder / "weights.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def weights(shared: Path, synthetic: str) -> Path:
+    """Return a weights file without detector, trained on synthetic digits by the job."""
+    path = shared / "weights" / "digits.safetensors"
+    with locked(path.parent):
         if not path.exists():
-            flags = ["--data", "synthetic", "--epochs", "5", "--non-digits", "0"]
+            flags = ["--data", synthetic, "--augment", "0", "--epochs", "5", "--batch-size", "25"]
             assert not main([*flags, "--output", str(path)])
     return path
 

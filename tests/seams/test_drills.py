@@ -2,10 +2,16 @@
 
 import pytest
 
-from benchmarks.drills import DRILLS, N_CLIENTS, run
+from benchmarks.drills import DRILLS, N_CLIENTS, idle, run, swap
+
+LONG = (idle, swap)  # seconds each
 
 
-@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.__name__)
+@pytest.mark.parametrize(
+    "drill",
+    [pytest.param(d, marks=[pytest.mark.slow] if d in LONG else []) for d in DRILLS],
+    ids=lambda drill: drill.__name__,
+)
 def test_clients_lose_no_more_requests_than_the_drill_allows(drill):
     clients = run(drill)
 

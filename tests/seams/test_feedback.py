@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw
 
 from benchmarks.handwriting import strokes_of
 from service.settings import EMBEDDED_WEIGHTS
-from tests.conftest import MNIST, curl, running_service, wait_until
+from tests.conftest import MNIST, curl, running_service, wait_until, write_arrays
 from tests.seams.documents import OPERATIONS, TRAINING, blocks, output_of
-from tests.training.conftest import write_arrays
 from training.__main__ import main
 
 SIDE, DIGIT = 280, 3

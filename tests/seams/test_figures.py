@@ -8,7 +8,7 @@ from training.__main__ import main
 
 RUNS = [
     (["--recipe", "article"], 0.9124, 0.9154),
-    (["--recipe", "pixels"], 0.922, 0.93),
+    pytest.param(["--recipe", "pixels"], 0.922, 0.93, marks=pytest.mark.slow),
     (["--recipe", "pixels", "--classes", "3,8"], 0.968, 0.98),
     pytest.param(*([], 0.993, 1.0), marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
 ]

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 
 from service.app import create_app
 from service.classifier import load
@@ -28,6 +29,7 @@ def test_posted_digits_get_the_probabilities_that_the_trained_weights_compute(
     assert [reply["digit"] for reply in replies] == expected.argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_posted_test_digits_reach_the_accuracy_that_the_job_reported(mnist):
     """Post all 10,000 to the application, with the embedded weights."""
     client = create_app().test_client()

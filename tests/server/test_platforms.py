@@ -181,20 +181,24 @@ def test_port_that_only_root_may_open_is_one_line():
     assert run.stderr.startswith("digits: cannot listen on 127.0.0.1:81: permission denied; ")
 
 
+NO_EFFECT = [
+    *(("--max-requests", "5"), ("--access-logfile", "/dev/null"), ("--certfile", "pyproject.toml")),
+    *(("--http-parser", "fast"), ("--keep-alive", "0"), ("--workers", "129")),
+]
+MORE_WITHOUT_EFFECT = [
+    *(("--max-requests-jitter", "5"), ("--reload", ""), ("--error-logfile", "/dev/null")),
+    *(("--access-logformat", "%(h)s"), ("--log-syslog", ""), ("--capture-output", "")),
+    *(("--statsd-host", "localhost:1"), ("--statsd-prefix", "x"), ("--dogstatsd-tags", "x")),
+    *(("--keyfile", "pyproject.toml"), ("--ciphers", "x"), ("--ca-certs", "x")),
+    *(("--proxy-protocol", "v1"), ("--protocol", "uwsgi"), ("--http2-cleartext", "both")),
+    *(("--root-path", "/x"), ("--forwarder-headers", "SCRIPT_NAME"), ("--reuse-port", "")),
+    *(("--control-socket", "/x"), ("--threads", "4"), ("--workers", "0"), ("--timeout", "1")),
+]
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [
-        *(("--max-requests", "5"), ("--max-requests-jitter", "5"), ("--reload", "")),
-        *(("--access-logfile", "/dev/null"), ("--error-logfile", "/dev/null")),
-        *(("--access-logformat", "%(h)s"), ("--log-syslog", ""), ("--capture-output", "")),
-        *(("--statsd-host", "localhost:1"), ("--statsd-prefix", "x"), ("--dogstatsd-tags", "x")),
-        *(("--certfile", "pyproject.toml"), ("--keyfile", "pyproject.toml"), ("--ciphers", "x")),
-        *(("--ca-certs", "x"), ("--proxy-protocol", "v1"), ("--protocol", "uwsgi")),
-        *(("--http2-cleartext", "both"), ("--http-parser", "fast"), ("--root-path", "/x")),
-        *(("--forwarder-headers", "SCRIPT_NAME"), ("--reuse-port", "")),
-        *(("--control-socket", "/x"), ("--keep-alive", "0"), ("--threads", "4")),
-        *(("--workers", "0"), ("--workers", "129"), ("--timeout", "1")),
-    ],
+    [*NO_EFFECT, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE_WITHOUT_EFFECT)],
 )
 def test_flag_without_an_effect_aborts_startup_by_its_name(flag, value):
     port = str(free_port())

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import encode
+from tests.conftest import encode, write_arrays
 from training.data.dataset import DataSet, Digits
-from training.data.synthetic import draw_digits
 
 
 @pytest.fixture(scope="session")
@@ -22,19 +21,10 @@ def source(drawn: DataSet, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="session")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder of all synthetic digits, for processes that would each draw them."""
-    folder = tmp_path_factory.mktemp("data") / "synthetic"
-    folder.mkdir()
-    write_arrays(draw_digits(), folder)
-    return str(folder)
-
-
-def write_arrays(data: DataSet, folder: Path) -> None:
-    for part, digits in (("train", data.train), ("test", data.test)):
-        np.save(folder / f"{part}-images.npy", digits.images)
-        np.save(folder / f"{part}-labels.npy", digits.labels)
+@pytest.fixture
+def few_corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have reports read few corrupted digits, which take most of their time."""
+    monkeypatch.setattr("training.results.report.N_CORRUPTED", 5)
 
 
 def write_pictures(data: DataSet, folder: Path, n: int, classes=range(10), side=28) -> Path:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.classifier import load
-from tests.training.conftest import write_arrays
+from tests.conftest import write_arrays
 from training.__main__ import main
 from training.data.arrays import load_arrays
 from training.data.dataset import InvalidData

@@ -8,7 +8,7 @@ import torch
 
 from service.classifier import load, save
 from service.settings import EMBEDDED_WEIGHTS
-from tests.training.conftest import write_arrays
+from tests.conftest import write_arrays
 from training.__main__ import main
 from training.data.dataset import DataSet
 from training.results.export import of_classes, to_classifier, to_theta

@@ -20,6 +20,9 @@ TITLES = [
 ]
 
 
+pytestmark = pytest.mark.usefixtures("few_corrupted")
+
+
 def train(source, path, *flags):
     small = ["--rows", "300", "--epochs", "1", "--drawn", "0", "--augment", "0"]
     flags = [*small, "--non-digits", "0", *flags]
