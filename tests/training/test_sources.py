@@ -215,11 +215,8 @@ def test_other_file_is_refused_with_its_path(content, tmp_path):
         load_data(str(path), tmp_path)
 
 
-def test_digits_are_ones_own_unless_they_are_mnists_or_drawn_here(
-    source, drawn, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("training.data.sources.draw_digits", lambda: drawn)
-
+@pytest.mark.slow  # draws 4,000 digits
+def test_digits_are_ones_own_unless_they_are_mnists_or_drawn_here(source, tmp_path):
     assert load_data(source, tmp_path).is_own
     assert not load_data("synthetic", tmp_path).is_own
 
