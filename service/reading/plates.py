@@ -12,7 +12,7 @@ from service.reading.background import MIN_CONTRAST
 from service.reading.errors import InvalidImage
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
-from service.reading.scale import Corners, View, corners_of, levels_of, normalised, view_of
+from service.reading.scale import WHOLE, Corners, View, corners_of, levels_of, normalised, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -43,6 +43,11 @@ MIN_FILLED = 0.65  # of a plate: its ground
 TILE_GROUND, RIM, RIM_GROUND = (0.65, 0.97), 0.12, 0.9
 SAME_SIZE, OBLONG, MIN_TILE, MAX_TILES = 1.4, 2.0, 0.02, 16
 TILES = "the picture shows several tiles side by side; send one of them"
+# A disc with marks in it: the least and most of the ellipse in its box that it covers, the
+# ratio of the box's sides at most, the least of a rim, between two radii, that it covers, and
+# the most of the box that it covers beyond another; and the side of the square that is read
+DISC_GROUND, DISC_OBLONG, DISC_RIM, RIM_RADII = (0.8, 0.98), 1.25, 0.93, (0.82, 0.95)
+DISC_RADIUS, BEYOND_DISC, WITHIN_DISC = 1.06, 0.015, 0.7
 INSET = 1.0  # pixels of a plate that are left out along its edge
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
@@ -160,7 +165,7 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
         return None
     sides = _sides(select_runs(mask, parts.runs, parts.label == area.argmax()))
     if sides is None:
-        return None
+        return _in_disc(mask, parts, int(area.argmax()))
     corners = _corners(sides, mask.shape)
     covered = _area(corners)
     is_filled = area.max() > MIN_FILLED * covered
@@ -174,6 +179,34 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
     if is_filled:
         return corners
     return None if others is None else _in_margin(others)
+
+
+def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
+    """Return the square within a component of a mask (h, w) if it is a disc with marks."""
+    top, bottom, left, right = (
+        int(side[i]) for side in (parts.top, parts.bottom, parts.left, parts.right)
+    )
+    height, width, area = bottom - top, right - left, int(parts.area[i])
+    full = math.pi / 4 * height * width
+    is_even = max(height, width) <= DISC_OBLONG * min(height, width)
+    is_full = DISC_GROUND[0] * full <= area <= DISC_GROUND[1] * full
+    if not (is_even and is_full) or height * width < MIN_PLATE * math.prod(parts.shape):
+        return None
+    centre, half = np.array([left + right, top + bottom]) / 2, np.array([width, height]) / 2
+
+    def area_within(radius: float) -> int:
+        (x, y), (x_end, y_end) = centre - radius * half, centre + radius * half
+        return int(parts.area_within_ellipse(y, y_end, x, x_end)[i])
+
+    low, high = RIM_RADII
+    has_rim = area_within(high) - area_within(low) >= DISC_RIM * full * (high**2 - low**2)
+    if not has_rim or area - area_within(DISC_RADIUS) > BEYOND_DISC * height * width:
+        return None
+    corners = centre + WITHIN_DISC * half * (2 * WHOLE - 1)
+    (x, y), (x_end, y_end) = corners[::2].astype(int).tolist()
+    marks = ~mask[y:y_end, x:x_end]
+    # the hole of a bold 0 is no stroke
+    return corners if marks.any() and has_strokes(marks) else None
 
 
 def _n_tiles(parts: Components) -> int:

@@ -153,6 +153,30 @@ def test_a_round_digit_is_no_plate(pen):
     assert find_plate(picture) is None
 
 
+@pytest.mark.parametrize("radius", [75, 90, 105])
+@pytest.mark.parametrize("digit", [1, 2, 3, 5, 8])
+def test_a_digit_on_a_disc_is_read(digit, radius, drawn, shipped):
+    image = drawn.test.images[list(drawn.test.labels).index(digit)]
+    ink = Image.fromarray(enlarged(image, radius))
+    badge = Image.new("RGB", (300, 240), (250, 250, 250))
+    ImageDraw.Draw(badge).ellipse(
+        (150 - radius, 120 - radius, 150 + radius, 120 + radius), fill=(30, 90, 200)
+    )
+    badge.paste((255, 255, 255), (150 - radius // 2, 120 - radius // 2), ink)
+
+    assert digit_of(encode(np.asarray(badge)), shipped) == digit
+
+
+@pytest.mark.parametrize("pen", [50, 60, 70, 80])
+@pytest.mark.parametrize("width", [170, 190, 210])
+def test_a_bold_zero_is_no_disc_with_a_mark(width, pen):
+    picture = Image.new("L", (280, 280), 255)
+    box = (140 - width // 2, 40, 140 + width // 2, 240)
+    ImageDraw.Draw(picture).ellipse(box, outline=0, width=pen)
+
+    assert find_plate(picture) is None
+
+
 def test_light_and_shadow_are_no_plates():
     y, x = np.mgrid[:240, :320] / 320
     noise = np.random.default_rng(0).normal(0, 2, y.shape)
