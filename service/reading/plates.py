@@ -1,5 +1,6 @@
 """Plates in a picture: tiles, sheets, screens, and what a strip along a side leaves."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
 # of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
 ONE_CLASS, STRIP = 0.8, 0.5
-# of the picture: the least that a plate in a margin covers, and what is not the margin
-MIN_PLATE, MIN_WITHIN = 0.15, 0.1
+# of the picture: the least that a plate in a margin covers, the least of one that is sure,
+# and what is not the margin: less of it holds a plate only if it has such level sides
+MIN_PLATE, SURE_PLATE, MIN_WITHIN, LEVEL_SIDE = 0.03, 0.15, 0.1, 0.15
 # quantiles of every so many pixels of a page: its own level, and that of a similar plate
 PAGE_TONES, SAMPLED = (0.1, 0.9), 16
 # of the difference between these two: so many of the pixels are so near one of them
@@ -75,6 +77,14 @@ def nested_plates(view: View) -> Iterator[View]:
         picture, corners = crop_plate(view.picture, corners)
         view = view_of(picture, view.within(corners))
         yield view
+
+
+def n_sure(views: list[View]) -> int:
+    """Count the views of a picture and its plates before the first that may be no plate."""
+    for i, (whole, part) in enumerate(itertools.pairwise(views), 1):
+        if _area(part.corners) < SURE_PLATE * _area(whole.corners):
+            return i
+    return len(views)
 
 
 def find_plate(picture: Image.Image) -> Corners | None:
@@ -146,12 +156,20 @@ def _plate_of_class(bright: Mask) -> Corners | None:
     borders = [np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)]
     if min(borders) > ONE_CLASS or max(borders) < 1 - ONE_CLASS:
         within = bright if borders[0] < 0.5 else ~bright
-        if np.count_nonzero(within) < MIN_WITHIN * within.size:
+        share = np.count_nonzero(within) / within.size
+        if share < MIN_PLATE or (share < MIN_WITHIN and not _has_level_sides(within)):
             return None
         return _in_margin(within, ~within)
     if 2 * np.count_nonzero(bright) > bright.size:
         return _beside_strips(bright) if min(borders) < STRIP else None
     return _beside_strips(~bright) if max(borders) > 1 - STRIP else None
+
+
+def _has_level_sides(mask: Mask) -> bool:
+    """Return whether a mask (h, w) may show a level plate: something straight on each side."""
+    least = LEVEL_SIDE * max(mask.shape)
+    ends = (view[1:] & ~view[:-1] for view in _views(mask))
+    return all(np.count_nonzero(each, axis=1).max() >= least for each in ends)
 
 
 def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
@@ -171,14 +189,17 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
     is_filled = area.max() > MIN_FILLED * covered
     if is_filled and covered >= MIN_TILE * mask.size and _n_tiles(parts) > 1:
         # cells are not plates: the digits in them are a row
-        if others is None:
+        if others is None or parts.area.sum() < MIN_WITHIN * mask.size:
             return None
         raise InvalidImage(TILES)
     if covered < MIN_PLATE * mask.size:
         return None
     if is_filled:
         return corners
-    return None if others is None else _in_margin(others)
+    # a small frame may be a boxy 0 with a slash
+    if others is None or covered < SURE_PLATE * mask.size:
+        return None
+    return _in_margin(others)
 
 
 def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
@@ -190,7 +211,7 @@ def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
     full = math.pi / 4 * height * width
     is_even = max(height, width) <= DISC_OBLONG * min(height, width)
     is_full = DISC_GROUND[0] * full <= area <= DISC_GROUND[1] * full
-    if not (is_even and is_full) or height * width < MIN_PLATE * math.prod(parts.shape):
+    if not (is_even and is_full) or height * width < SURE_PLATE * math.prod(parts.shape):
         return None
     centre, half = np.array([left + right, top + bottom]) / 2, np.array([width, height]) / 2
 
