@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -187,19 +188,22 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
     return strokes
 
 
-def find_row(view: View) -> tuple[Row, View]:
-    """Find the row of digits in a view of a picture: of the innermost plate that has one.
+def find_rows(view: View) -> Iterator[tuple[Row, View]]:
+    """Yield the row of digits in a view of a picture: in its innermost plate first.
 
-    Return it with the view at whose working size its arrays are. Raises InvalidImage
-    where there is no ink.
+    Small plates may be cells, and are left out. Each row comes with the view at whose working
+    size its arrays are. Raises InvalidImage where there is no ink.
     """
-    whole, *plates = _views(view)
-    for view in reversed(plates):
+    views = _views(view)
+    has_row = False
+    for view in reversed(views[1 : n_sure(views)]):
         with contextlib.suppress(InvalidImage):
             row, closer = _row_at(view)
             if has_strokes(row.label > 0):
-                return row, closer
-    return _row_at(whole)
+                has_row = True
+                yield row, closer
+    with contextlib.suppress(*([InvalidImage] if has_row else [])):
+        yield _row_at(views[0])
 
 
 def _row_at(view: View) -> tuple[Row, View]:
