@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from service.reading.decode import MAX_PIXELS, decode, read_mnist_png
 from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, UnknownFormat, UnlikeDigits
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Box, Grey, Mask, bounding_box
-from service.reading.plates import has_strokes, nested_plates
+from service.reading.plates import has_strokes, n_sure, nested_plates
 from service.reading.row import Row, select_row
 from service.reading.scale import (
     Levels,
@@ -102,21 +103,36 @@ class Found(NamedTuple):
     doubt: Doubt  # whether the picture may hold several digits
     marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
     without_line: "Found | None"  # the same without a line below it, if there is one
+    in_plate: "Found | None" = None  # the digit of what may be a small plate
 
 
 def find_digit(view: View, show: Show = ignore) -> Found:
     """Find the digit in a view of a picture.
 
-    It is that of the innermost plate, or of the whole picture if the plates have none.
+    It is that of the innermost plate that is surely one, or of the whole picture if these
+    have none. A small plate is read too.
     """
-    whole, *plates = _views(view)
+    views = _views(view)
+    n = n_sure(views)
+    in_plate = _find_in(views[n:], show)
+    try:
+        found = _find_in(views[1:n], show) or _find_at(view.picture, view.levels, show)
+    except InvalidImage:
+        if in_plate is None:
+            raise
+        return in_plate
+    return found._replace(in_plate=in_plate)
+
+
+def _find_in(plates: list[View], show: Show) -> Found | None:
+    """Find the digit in the innermost of nested plates that has one."""
     for view in reversed(plates):
         show("plate", view.picture)
         with contextlib.suppress(InvalidImage):
             found = _find_at(view.picture, view.levels, show)
             if has_strokes(found.mask):
                 return found
-    return _find_at(whole.picture, whole.levels, show)
+    return None
 
 
 def _views(view: View) -> list[View]:
@@ -172,19 +188,22 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
     return strokes
 
 
-def find_row(view: View) -> tuple[Row, View]:
-    """Find the row of digits in a view of a picture: of the innermost plate that has one.
+def find_rows(view: View) -> Iterator[tuple[Row, View]]:
+    """Yield the row of digits in a view of a picture: in its innermost plate first.
 
-    Return it with the view at whose working size its arrays are. Raises InvalidImage
-    where there is no ink.
+    Small plates may be cells, and are left out. Each row comes with the view at whose working
+    size its arrays are. Raises InvalidImage where there is no ink.
     """
-    whole, *plates = _views(view)
-    for view in reversed(plates):
+    views = _views(view)
+    has_row = False
+    for view in reversed(views[1 : n_sure(views)]):
         with contextlib.suppress(InvalidImage):
             row, closer = _row_at(view)
             if has_strokes(row.label > 0):
-                return row, closer
-    return _row_at(whole)
+                has_row = True
+                yield row, closer
+    with contextlib.suppress(*([InvalidImage] if has_row else [])):
+        yield _row_at(views[0])
 
 
 def _row_at(view: View) -> tuple[Row, View]:

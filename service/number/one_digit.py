@@ -44,6 +44,8 @@ def read_with_scores(
         refuse_several(picture, None, classifier)
         raise
     scores = None
+    if found and found.in_plate:
+        image, found, scores = _likelier(image, found, found.in_plate, classifier)
     if found and found.doubt == Doubt.OTHERS:
         refuse_several(picture, found.marks, classifier)
     if found and found.without_line:

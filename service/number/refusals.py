@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 from service.classifier import Classifier
-from service.images import InvalidImage, find_row
-from service.number.search import LEAST, Path, Scored, log_likelihood, scored, segment
+from service.images import InvalidImage, find_rows
+from service.number.search import LEAST, NO_PATH, Path, Scored, log_likelihood, scored, segment
 from service.reading.errors import SeveralDigits, UnlikeDigits
 from service.reading.row import Row, Sign, select_row
-from service.reading.scale import view_of
+from service.reading.scale import View, view_of
 from service.reading.segmentation import Marks
 
 MAX_DIGITS = 20
@@ -46,6 +46,39 @@ def refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> Non
         raise InvalidImage(UNCLEAR)
 
 
+def read_row(view: View, classifier: Classifier) -> tuple[Row, View, Path]:
+    """Read the row of digits in the innermost plate, or a longer one around it.
+
+    Return it with the view at whose working size its arrays are. The path is empty for
+    several rows. Raises InvalidImage where there is no ink.
+    """
+    rows = find_rows(view)
+    row, within = next(rows)
+    path = _path(row, classifier)
+    for wider, around in rows:
+        # two cells of a longer row look like a plate
+        n = _n_clear(row, path, classifier)
+        longer = _path(wider, classifier) if n else NO_PATH
+        if _n_clear(wider, longer, classifier) <= n:
+            break
+        row, within, path = wider, around, longer
+    return row, within, path
+
+
+def _path(row: Row, classifier: Classifier) -> Path:
+    """Return the likeliest segmentation of a row, an empty one of several rows."""
+    return NO_PATH if row.has_several_rows else segment(row, classifier)
+
+
+def _n_clear(row: Row, path: Path, classifier: Classifier) -> int:
+    """Count the digits of a row but for 1s, as sides of frames are read; 0 if it is unclear."""
+    try:
+        refuse_unclear(path, signs_beside(row, path, classifier), classifier)
+    except InvalidImage:
+        return 0
+    return sum(not digit.is_one for digit in path.digits)
+
+
 def signs_beside(row: Row, path: Path, classifier: Classifier) -> list[Sign]:
     """List the signs that belong to no digit: without them, the digit is read as clearly."""
     joined = [
@@ -75,12 +108,15 @@ def refuse_several(
     Return whether it may hold several that are not clear.
     """
     try:
-        row = select_row(marks) if marks else find_row(view_of(picture))[0]
+        if marks:
+            row = select_row(marks)
+            path = _path(row, classifier)
+        else:
+            row, _, path = read_row(view_of(picture), classifier)
     except InvalidImage:
         return False
     if row.has_several_rows:
         return _refuse_rows(row, classifier)
-    path = segment(row, classifier)
     if not _are_likelier(path, row, alone):
         return False
     n_digits = sum(digit.score >= LIKELY for digit in path.digits)

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from service.classifier import Classifier
 from service.features import Images
-from service.images import InvalidImage, find_row
-from service.number.refusals import CLEAR, ROWS, UNCLEAR, refuse_unclear, signs_beside
-from service.number.search import scored, segment
+from service.images import InvalidImage
+from service.number.refusals import CLEAR, ROWS, UNCLEAR, read_row, refuse_unclear, signs_beside
+from service.number.search import scored
 from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import UnlikeDigits
@@ -45,10 +45,9 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
     whole = view_of(decode(upload, max_pixels))
     if is_mnist_shaped(whole.levels):
         return _one_digit(whole.levels, classifier)
-    row, view = find_row(whole)
+    row, view, path = read_row(whole, classifier)
     if row.has_several_rows:
         raise InvalidImage(ROWS)
-    path = segment(row, classifier)
     signs = signs_beside(row, path, classifier)
     refuse_unclear(path, signs, classifier)
     size = upright_size(upload)

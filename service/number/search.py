@@ -64,6 +64,9 @@ class Path(NamedTuple):
         return self.share * math.prod(digit.score for digit in self.digits)
 
 
+NO_PATH = Path([], [], 0, -math.inf, -math.inf)
+
+
 def segment(row: Row, classifier: Classifier) -> Path:
     """Find the likeliest segmentation of a row; it is empty if none was scored.
 
@@ -130,7 +133,7 @@ def _best_path(segments: list[Segment], scores: Segments, n_pieces: int) -> Path
             best[each.last] = best[each.first] + gain
             before[each.last] = each
     if n_pieces not in before:
-        return Path([], [], 0, -math.inf, -math.inf)
+        return NO_PATH
     chosen = [before[n_pieces]]
     while chosen[0].first:
         chosen.insert(0, before[chosen[0].first])

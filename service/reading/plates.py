@@ -1,5 +1,6 @@
 """Plates in a picture: tiles, sheets, screens, and what a strip along a side leaves."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from service.reading.background import MIN_CONTRAST
 from service.reading.errors import InvalidImage
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
-from service.reading.scale import Corners, View, corners_of, levels_of, normalised, view_of
+from service.reading.scale import WHOLE, Corners, View, corners_of, levels_of, normalised, view_of
 from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
@@ -21,8 +22,9 @@ MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
 # of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
 ONE_CLASS, STRIP = 0.8, 0.5
-# of the picture: the least that a plate in a margin covers, and what is not the margin
-MIN_PLATE, MIN_WITHIN = 0.15, 0.1
+# of the picture: the least that a plate in a margin covers, the least of one that is sure,
+# and what is not the margin: less of it holds a plate only if it has such level sides
+MIN_PLATE, SURE_PLATE, MIN_WITHIN, LEVEL_SIDE = 0.03, 0.15, 0.1, 0.15
 # quantiles of every so many pixels of a page: its own level, and that of a similar plate
 PAGE_TONES, SAMPLED = (0.1, 0.9), 16
 # of the difference between these two: so many of the pixels are so near one of them
@@ -43,6 +45,11 @@ MIN_FILLED = 0.65  # of a plate: its ground
 TILE_GROUND, RIM, RIM_GROUND = (0.65, 0.97), 0.12, 0.9
 SAME_SIZE, OBLONG, MIN_TILE, MAX_TILES = 1.4, 2.0, 0.02, 16
 TILES = "the picture shows several tiles side by side; send one of them"
+# A disc with marks in it: the least and most of the ellipse in its box that it covers, the
+# ratio of the box's sides at most, the least of a rim, between two radii, that it covers, and
+# the most of the box that it covers beyond another; and the side of the square that is read
+DISC_GROUND, DISC_OBLONG, DISC_RIM, RIM_RADII = (0.8, 0.98), 1.25, 0.93, (0.82, 0.95)
+DISC_RADIUS, BEYOND_DISC, WITHIN_DISC = 1.06, 0.015, 0.7
 INSET = 1.0  # pixels of a plate that are left out along its edge
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
@@ -70,6 +77,14 @@ def nested_plates(view: View) -> Iterator[View]:
         picture, corners = crop_plate(view.picture, corners)
         view = view_of(picture, view.within(corners))
         yield view
+
+
+def n_sure(views: list[View]) -> int:
+    """Count the views of a picture and its plates before the first that may be no plate."""
+    for i, (whole, part) in enumerate(itertools.pairwise(views), 1):
+        if _area(part.corners) < SURE_PLATE * _area(whole.corners):
+            return i
+    return len(views)
 
 
 def find_plate(picture: Image.Image) -> Corners | None:
@@ -141,12 +156,20 @@ def _plate_of_class(bright: Mask) -> Corners | None:
     borders = [np.count_nonzero(view[0]) / view.shape[1] for view in _views(bright)]
     if min(borders) > ONE_CLASS or max(borders) < 1 - ONE_CLASS:
         within = bright if borders[0] < 0.5 else ~bright
-        if np.count_nonzero(within) < MIN_WITHIN * within.size:
+        share = np.count_nonzero(within) / within.size
+        if share < MIN_PLATE or (share < MIN_WITHIN and not _has_level_sides(within)):
             return None
         return _in_margin(within, ~within)
     if 2 * np.count_nonzero(bright) > bright.size:
         return _beside_strips(bright) if min(borders) < STRIP else None
     return _beside_strips(~bright) if max(borders) > 1 - STRIP else None
+
+
+def _has_level_sides(mask: Mask) -> bool:
+    """Return whether a mask (h, w) may show a level plate: something straight on each side."""
+    least = LEVEL_SIDE * max(mask.shape)
+    ends = (view[1:] & ~view[:-1] for view in _views(mask))
+    return all(np.count_nonzero(each, axis=1).max() >= least for each in ends)
 
 
 def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
@@ -160,20 +183,51 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
         return None
     sides = _sides(select_runs(mask, parts.runs, parts.label == area.argmax()))
     if sides is None:
-        return None
+        return _in_disc(mask, parts, int(area.argmax()))
     corners = _corners(sides, mask.shape)
     covered = _area(corners)
     is_filled = area.max() > MIN_FILLED * covered
     if is_filled and covered >= MIN_TILE * mask.size and _n_tiles(parts) > 1:
         # cells are not plates: the digits in them are a row
-        if others is None:
+        if others is None or parts.area.sum() < MIN_WITHIN * mask.size:
             return None
         raise InvalidImage(TILES)
     if covered < MIN_PLATE * mask.size:
         return None
     if is_filled:
         return corners
-    return None if others is None else _in_margin(others)
+    # a small frame may be a boxy 0 with a slash
+    if others is None or covered < SURE_PLATE * mask.size:
+        return None
+    return _in_margin(others)
+
+
+def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
+    """Return the square within a component of a mask (h, w) if it is a disc with marks."""
+    top, bottom, left, right = (
+        int(side[i]) for side in (parts.top, parts.bottom, parts.left, parts.right)
+    )
+    height, width, area = bottom - top, right - left, int(parts.area[i])
+    full = math.pi / 4 * height * width
+    is_even = max(height, width) <= DISC_OBLONG * min(height, width)
+    is_full = DISC_GROUND[0] * full <= area <= DISC_GROUND[1] * full
+    if not (is_even and is_full) or height * width < SURE_PLATE * math.prod(parts.shape):
+        return None
+    centre, half = np.array([left + right, top + bottom]) / 2, np.array([width, height]) / 2
+
+    def area_within(radius: float) -> int:
+        (x, y), (x_end, y_end) = centre - radius * half, centre + radius * half
+        return int(parts.area_within_ellipse(y, y_end, x, x_end)[i])
+
+    low, high = RIM_RADII
+    has_rim = area_within(high) - area_within(low) >= DISC_RIM * full * (high**2 - low**2)
+    if not has_rim or area - area_within(DISC_RADIUS) > BEYOND_DISC * height * width:
+        return None
+    corners = centre + WITHIN_DISC * half * (2 * WHOLE - 1)
+    (x, y), (x_end, y_end) = corners[::2].astype(int).tolist()
+    marks = ~mask[y:y_end, x:x_end]
+    # the hole of a bold 0 is no stroke
+    return corners if marks.any() and has_strokes(marks) else None
 
 
 def _n_tiles(parts: Components) -> int:

@@ -256,7 +256,7 @@ class Components:
         inside = (self.runs.row >= top) & (self.runs.row < bottom)
         return self._sum(np.where(inside, np.maximum(length, 0), 0))
 
-    def area_within_ellipse(self, top: int, bottom: int, left: int, right: int) -> Ints:
+    def area_within_ellipse(self, top: float, bottom: float, left: float, right: float) -> Ints:
         """Count the pixels of each component within the ellipse that fills a box."""
         y = (2 * self.runs.row + 1 - top - bottom) / (bottom - top)
         half = np.sqrt(np.maximum(1 - y * y, 0)) * (right - left) / 2

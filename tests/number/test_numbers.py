@@ -116,6 +116,21 @@ def test_a_line_below_a_number_is_no_part_of_it(text, shipped):
             read_one(encode(underlined), shipped)
 
 
+@pytest.mark.parametrize("text", ["3284", "5824", "2583", "8432", "4528", "3582"])
+@pytest.mark.parametrize(("cell", "ink"), [(20, 240), (40, 255)])
+def test_cells_that_touch_are_one_row(text, cell, ink, detecting):
+    counter = Image.new("L", (80 + 70 * len(text), 190), 90)
+    draw = ImageDraw.Draw(counter)
+    for i, digit in enumerate(text):
+        x = 40 + 70 * i
+        draw.rectangle((x + 2, 40, x + 67, 149), fill=cell)
+        draw.text((x + 35, 95), digit, ink, font_size=84, anchor="mm")
+
+    number = read_number(encode(np.asarray(counter)), detecting)
+
+    assert text_of(number) == text
+
+
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("is_light", [False, True])
 @pytest.mark.parametrize("gap", [45, 60])

@@ -4,6 +4,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.classifier import load
 from service.images import read_image, read_levels
+from service.number import read_one
 from service.reading.plates import find_plate
 from service.settings import EMBEDDED_WEIGHTS
 from tests.conftest import encode
@@ -149,6 +150,74 @@ def test_the_holes_of_a_boxy_digit_are_not_read(bars, width):
 def test_a_round_digit_is_no_plate(pen):
     picture = Image.new("L", (280, 280), 255)
     ImageDraw.Draw(picture).ellipse((50, 30, 230, 250), outline=0, width=pen)
+
+    assert find_plate(picture) is None
+
+
+@pytest.mark.parametrize("radius", [75, 90, 105])
+@pytest.mark.parametrize("digit", [1, 2, 3, 5, 8])
+def test_a_digit_on_a_disc_is_read(digit, radius, drawn, shipped):
+    image = drawn.test.images[list(drawn.test.labels).index(digit)]
+    ink = Image.fromarray(enlarged(image, radius))
+    badge = Image.new("RGB", (300, 240), (250, 250, 250))
+    ImageDraw.Draw(badge).ellipse(
+        (150 - radius, 120 - radius, 150 + radius, 120 + radius), fill=(30, 90, 200)
+    )
+    badge.paste((255, 255, 255), (150 - radius // 2, 120 - radius // 2), ink)
+
+    assert digit_of(encode(np.asarray(badge)), shipped) == digit
+
+
+@pytest.mark.parametrize(("side", "x"), [(190, 80), (220, 300), (260, 500)])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_small_tile_in_a_page_of_text_is_read(is_dark, side, x, drawn, shipped):
+    page = Image.new("L", (800, 520), 30 if is_dark else 245)
+    draw = ImageDraw.Draw(page)
+    for y in range(20, 110, 22):
+        draw.text((60, y), "image = images[index]  # shape (28, 28)", 160 if is_dark else 60)
+    for digit in (2, 4, 7):
+        image = drawn.test.images[list(drawn.test.labels).index(digit)]
+        tile = enlarged(255 - image if is_dark else image, side)
+        page.paste(Image.fromarray(tile), (x, 150))
+
+        read = read_one(encode(np.asarray(page)), shipped)
+
+        assert shipped.predict_proba(read[np.newaxis])[0].argmax() == digit
+
+
+@pytest.mark.parametrize(("width", "pen"), [(90, 10), (100, 12), (110, 12)])
+@pytest.mark.parametrize("mark", [[(0.5, 0.42), (0.5, 0.58)], [(0.58, 0.38), (0.42, 0.62)]])
+def test_a_mark_in_a_small_boxy_zero_is_not_read(mark, width, pen, shipped):
+    picture = Image.new("L", (400, 400), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.rounded_rectangle((140, 120, 140 + width, 270), 14, outline=0, width=pen)
+    draw.line([(140 + x * width, 120 + y * 150) for x, y in mark], fill=0, width=pen)
+
+    read = read_one(encode(np.asarray(picture)), shipped)
+
+    assert shipped.predict_proba(read[np.newaxis])[0].argmax() == 0
+
+
+@pytest.mark.parametrize("width", [90, 100, 110])
+@pytest.mark.parametrize("slit", [10, 16])
+def test_slits_of_a_small_boxy_eight_are_no_digit_on_a_tile(slit, width, shipped):
+    picture = Image.new("L", (400, 400), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((140, 120, 140 + width, 280), fill=0)
+    for y in (160, 230):
+        draw.rectangle((140 + width // 3, y, 140 + 2 * width // 3, y + slit), fill=255)
+
+    read = read_one(encode(np.asarray(picture)), shipped)
+
+    assert shipped.predict_proba(read[np.newaxis])[0].argmax() == 8
+
+
+@pytest.mark.parametrize("pen", [50, 60, 70, 80])
+@pytest.mark.parametrize("width", [170, 190, 210])
+def test_a_bold_zero_is_no_disc_with_a_mark(width, pen):
+    picture = Image.new("L", (280, 280), 255)
+    box = (140 - width // 2, 40, 140 + width // 2, 240)
+    ImageDraw.Draw(picture).ellipse(box, outline=0, width=pen)
 
     assert find_plate(picture) is None
 
