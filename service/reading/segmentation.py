@@ -1,6 +1,5 @@
 """Selection of the components that form the digit, without borders and specks."""
 
-import math
 from enum import Enum
 from typing import NamedTuple
 
@@ -9,31 +8,18 @@ import numpy.typing as npt
 
 from service.reading import morphology
 from service.reading.binarise import Strokes
+from service.reading.components import MIN_AREA, Components
 from service.reading.errors import MaybeRow, NoDigit
-from service.reading.morphology import Grey, Ints, Mask
+from service.reading.frames import not_frames
+from service.reading.morphology import Grey, Mask
 from service.reading.order_statistics import median, quantiles, within
 from service.reading.ruled_lines import remove_ruled_lines
 
-EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
-FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the band
-# a printed box or a circle around the digit: its least size beside the largest component,
-# the width of its rim in its size, and the most of its area that is inside the rim
-BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
-# width over height of a circle, which a 0 rarely has; of its size, what a circle frames, and
-# what a narrower ring does: the dot or the slash in a 0 is smaller
-ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
-# of the ring's stroke times its own diagonal: the area of a straight stroke, which may be
-# the slash in a 0, is less
-STRAIGHT = 1.25
-MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
-MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
-MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
 TOUCHING = 0.3  # weight of a component that touches the border of the picture
 CENTRAL = 0.5  # part of its weight that a component loses per side length off centre
 # (gap, area): the least area of another part of the digit beside the main component's,
 # at a gap of less than so many of the main component's sizes
 GAPS = ((0.3, 0.04), (0.8, 0.15), (np.inf, 0.5))
-MIN_AREA = 2  # pixels of a component that counts
 SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
@@ -74,7 +60,7 @@ class Marks(NamedTuple):
 
     strokes: Strokes  # with the lines
     mask: Mask
-    parts: "Components"
+    parts: Components
     possible: Mask  # (n,): components that may be digits, or parts of one
     main: int  # the component that stands out
 
@@ -127,7 +113,7 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
     return Digit(ink, mask, near, marks, doubt, None)
 
 
-def above_lines(parts: "Components", kept: Mask) -> Mask | None:
+def above_lines(parts: Components, kept: Mask) -> Mask | None:
     """Return the kept components (n,) above all lines that underline them; None without a line."""
     if np.count_nonzero(kept) < 2:
         return None
@@ -215,62 +201,12 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     return kept, _doubt(parts, possible, main, kept)
 
 
-class Components:
-    """The connected components of a mask (h, w): the box and the area of each."""
-
-    def __init__(self, mask: Mask) -> None:
-        h, w = self.shape = mask.shape
-        self.runs = runs = morphology.horizontal_runs(mask)
-        self.label = morphology.label_runs(runs, w)
-        self.area = self._sum(runs.length)
-        sides = np.zeros((4, len(self.area)), np.intp)
-        self.top, self.left, self.bottom, self.right = sides
-        # of the values for one index, the last is assigned; runs are in reading order
-        self.top[self.label[::-1]] = runs.row[::-1]
-        self.bottom[self.label] = runs.row + 1
-        self.left += w
-        np.minimum.at(self.left, self.label, runs.start)
-        np.maximum.at(self.right, self.label, runs.end)
-        self.size = np.maximum(self.bottom - self.top, self.right - self.left)
-        # whether each touches the border of the picture
-        self.touches = (sides == [[0], [0], [h], [w]]).any(0)
-
-    def _sum(self, values: Ints) -> Ints:
-        """Sum the values of each component's runs."""
-        return np.bincount(self.label, values).astype(np.intp)
-
-    def mean(self, values: Grey) -> npt.NDArray[np.float64]:
-        """Return the mean of values in each component: of its pixels, in reading order."""
-        first = np.cumsum(self.runs.length) - self.runs.length
-        return np.bincount(self.label, np.add.reduceat(values, first)) / self.area
-
-    def are_inside(self, i: int) -> Mask:
-        """Return which components lie inside the box of component i and off its sides."""
-        are_inside: Mask = (self.top > self.top[i]) & (self.bottom < self.bottom[i])
-        are_inside &= (self.left > self.left[i]) & (self.right < self.right[i])
-        return are_inside
-
-    def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
-        """Count the pixels of each component within a box whose ends are exclusive."""
-        length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
-        inside = (self.runs.row >= top) & (self.runs.row < bottom)
-        return self._sum(np.where(inside, np.maximum(length, 0), 0))
-
-    def area_within_ellipse(self, top: int, bottom: int, left: int, right: int) -> Ints:
-        """Count the pixels of each component within the ellipse that fills a box."""
-        y = (2 * self.runs.row + 1 - top - bottom) / (bottom - top)
-        half = np.sqrt(np.maximum(1 - y * y, 0)) * (right - left) / 2
-        low, high = (left + right) / 2 - half, (left + right) / 2 + half
-        length = np.minimum(self.runs.end, high) - np.maximum(self.runs.start, low)
-        return self._sum(np.maximum(length, 0))
-
-
 def _choose_main(parts: Components, plane: Grey, mask: Mask) -> tuple[Mask, int]:
     """Choose the main component of a mask, and which others may be digits or parts of one.
 
     plane: the ink, of the shape of the mask.
     """
-    possible = _not_frames(parts)
+    possible = not_frames(parts)
     main = _main(parts, possible, plane, mask) if len(possible) > 1 else 0
     return possible if parts.touches[main] else possible & ~parts.touches, main
 
@@ -296,44 +232,6 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     if (others & ~kept).any() or is_below.any():
         return Doubt.OTHERS
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
-
-
-def _not_frames(parts: Components) -> Mask:
-    """Return which components are neither frames at the border nor printed boxes."""
-    h, w = parts.shape
-    result = np.ones(len(parts.area), bool)
-    if parts.touches.any():
-        band = max(1, round(EDGE_BAND * min(h, w)))
-        inside = parts.area_within(band, h - band, band, w - band)
-        result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
-    elif len(result) == 1:
-        return result
-    large = parts.size >= BOX_SIZE * parts.size.max()
-    largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
-    for i in largest[large[largest]] if len(large) > 1 else ():
-        rim = max(1, round(BOX_RIM * parts.size[i]))
-        top, bottom = parts.top[i], parts.bottom[i]
-        left, right = parts.left[i], parts.right[i]
-        core = top + rim, bottom - rim, left + rim, right - rim
-        within = parts.are_inside(i) & (parts.area > BOX_CORE * parts.area[i])
-        if not within.any():
-            continue
-        least = BOX_CORE * parts.area[i]
-        is_box = parts.area_within(*core)[i] < least
-        is_round = right - left >= ROUND * (bottom - top)
-        framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
-        pen = parts.area[i] / (math.pi / 2 * (right - left + bottom - top))
-        diagonal = np.hypot(parts.right - parts.left, parts.bottom - parts.top)
-        is_bar = parts.area < STRAIGHT * pen * diagonal
-        is_framed = within & (parts.size >= framed) & ~is_bar
-        if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
-            result[i] = False
-    least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
-    if (parts.area * result).max() >= least:
-        return result
-    if min(h, w) >= MIN_FRAMED_SIDE:
-        raise NoDigit("the ink is only a frame")
-    return np.ones_like(result)
 
 
 def _main(parts: Components, possible: Mask, plane: Grey, mask: Mask) -> int:

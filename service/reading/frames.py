@@ -1,0 +1,62 @@
+"""Frames at the border, and printed boxes and circles around digits."""
+
+import math
+
+import numpy as np
+
+from service.reading.components import MIN_AREA, Components
+from service.reading.errors import NoDigit
+from service.reading.morphology import Mask
+
+EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
+FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the band
+# a printed box or a circle around the digit: its least size beside the largest component,
+# the width of its rim in its size, and the most of its area that is inside the rim
+BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
+# width over height of a circle, which a 0 rarely has; of its size, what a circle frames, and
+# what a narrower ring does: the dot or the slash in a 0 is smaller
+ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
+# of the ring's stroke times its own diagonal: the area of a straight stroke, which may be
+# the slash in a 0, is less
+STRAIGHT = 1.25
+MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
+MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
+MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
+
+
+def not_frames(parts: Components) -> Mask:
+    """Return which components are neither frames at the border nor printed boxes."""
+    h, w = parts.shape
+    result = np.ones(len(parts.area), bool)
+    if parts.touches.any():
+        band = max(1, round(EDGE_BAND * min(h, w)))
+        inside = parts.area_within(band, h - band, band, w - band)
+        result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
+    elif len(result) == 1:
+        return result
+    large = parts.size >= BOX_SIZE * parts.size.max()
+    largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
+    for i in largest[large[largest]] if len(large) > 1 else ():
+        rim = max(1, round(BOX_RIM * parts.size[i]))
+        top, bottom = parts.top[i], parts.bottom[i]
+        left, right = parts.left[i], parts.right[i]
+        core = top + rim, bottom - rim, left + rim, right - rim
+        within = parts.are_inside(i) & (parts.area > BOX_CORE * parts.area[i])
+        if not within.any():
+            continue
+        least = BOX_CORE * parts.area[i]
+        is_box = parts.area_within(*core)[i] < least
+        is_round = right - left >= ROUND * (bottom - top)
+        framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
+        pen = parts.area[i] / (math.pi / 2 * (right - left + bottom - top))
+        diagonal = np.hypot(parts.right - parts.left, parts.bottom - parts.top)
+        is_bar = parts.area < STRAIGHT * pen * diagonal
+        is_framed = within & (parts.size >= framed) & ~is_bar
+        if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
+            result[i] = False
+    least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
+    if (parts.area * result).max() >= least:
+        return result
+    if min(h, w) >= MIN_FRAMED_SIDE:
+        raise NoDigit("the ink is only a frame")
+    return np.ones_like(result)
