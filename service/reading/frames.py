@@ -6,7 +6,7 @@ import numpy as np
 
 from service.reading.components import MIN_AREA, Components
 from service.reading.errors import NoDigit
-from service.reading.morphology import Mask
+from service.reading.morphology import Ints, Mask
 
 EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
 FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the band
@@ -20,12 +20,18 @@ ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
 # the slash in a 0, is less
 STRAIGHT = 1.25
 MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
+# of a box's sides: how far those of an empty box like it differ; of the largest component's
+# area: what is in a box without anything outside has to have more
+ALIKE, MIN_FRAMED = 0.1, 0.2
 MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
 MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
 
 
 def not_frames(parts: Components) -> Mask:
-    """Return which components are neither frames at the border nor printed boxes."""
+    """Return which components are neither frames at the border nor printed boxes.
+
+    Those outside of boxes are left out too if a large one is in a box.
+    """
     h, w = parts.shape
     result = np.ones(len(parts.area), bool)
     if parts.touches.any():
@@ -54,9 +60,28 @@ def not_frames(parts: Components) -> Mask:
         is_framed = within & (parts.size >= framed) & ~is_bar
         if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
             result[i] = False
+    result = _framed(parts, result, np.flatnonzero(~result & ~parts.touches))
     least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
     if (parts.area * result).max() >= least:
         return result
     if min(h, w) >= MIN_FRAMED_SIDE:
         raise NoDigit("the ink is only a frame")
     return np.ones_like(result)
+
+
+def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
+    """Return which of the possible components are in the innermost of boxes (k,).
+
+    If the boxes hold only small ones, they are all but empty boxes of the same size.
+    """
+    if not len(boxes):
+        return possible
+    sides = np.stack([parts.bottom - parts.top, parts.right - parts.left], axis=1)
+    differences = np.abs(sides[:, np.newaxis] / sides[boxes] - 1)
+    are_alike = np.all(differences <= ALIKE, axis=2)
+    possible = possible & ~np.any(are_alike, axis=1)
+    depth = np.sum([parts.are_inside(i) for i in boxes.tolist()], axis=0)
+    area = parts.area * possible
+    largest = int((area * (depth > 0)).argmax())
+    is_framed = depth[largest] > 0 and area[largest] >= MIN_FRAMED * area.max()
+    return possible & (depth >= depth[largest]) if is_framed else possible

@@ -54,6 +54,33 @@ def test_a_printed_box_around_the_digit_is_dropped(five):
     np.testing.assert_array_equal(kept(five | box), five)
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_only_what_is_in_a_box_is_read_beside_empty_boxes_and_a_label(place, five):
+    form = np.zeros((SIDE, 4 * SIDE), bool)
+    boxes = np.split(form, 4, axis=1)
+    for i, box in enumerate(boxes):
+        box[15:85, 15 : 85 - i] = True
+        box[18:82, 18 : 82 - i] = False
+    digit = np.zeros_like(form)
+    np.split(digit, 4, axis=1)[place][:] = five
+    label = np.zeros_like(form)
+    for left in range(20, 80, 9):
+        label[2:12, left : left + 5] = True
+
+    np.testing.assert_array_equal(kept(form | label | digit), digit)
+
+
+def test_a_box_with_little_in_it_does_not_hold_the_digit(five):
+    page = np.zeros((SIDE, 2 * SIDE), bool)
+    page[:, :SIDE] = five
+    box = np.zeros_like(page)
+    box[20:80, 130:190] = True
+    box[21:79, 131:189] = False
+    box[45:54, 155:160] = True
+
+    np.testing.assert_array_equal(kept(page | box), page)
+
+
 def ellipse(centre: tuple[int, int], half: tuple[float, float], pen: float) -> np.ndarray:
     y, x = np.mgrid[:SIDE, :SIDE]
     radius = np.hypot((y - centre[0]) / half[0], (x - centre[1]) / half[1])
