@@ -45,6 +45,11 @@ FLAT = 0.4  # height over width: a flatter component, such as a bar or a line, i
 # a line below the digit: width over the digit's at least, and how far the digit reaches
 # below its top, of the digit's height, at most
 UNDERLINE, SUNK = 0.5, 0.1
+# of the height of the digit: letters are lower; of their own height: how far the middles of
+# others are off it in one line, and how long a word is, in letters or as one component; of
+# the digit's height: how far letters reach into its box at most, and how far off it those
+# that touch each other are at least
+LETTER, IN_LINE, WORD, INTO, OFF = 0.5, 0.2, 3, 0.1, 0.4
 
 
 class Doubt(Enum):
@@ -73,7 +78,7 @@ class Digit(NamedTuple):
     near: Mask  # the mask, dilated by one pixel, beyond which there is no ink
     marks: Marks
     doubt: Doubt
-    without_line: "Digit | None"  # the same without a line below it, if there is one
+    alone: "Digit | None"  # the same without words and a line below it, if there are any
 
 
 def find_marks(strokes: Strokes) -> Marks:
@@ -97,12 +102,14 @@ def select_digit(strokes: Strokes) -> Digit:
     marks = find_marks(strokes)
     kept, doubt = digit_components(marks)
     digit = _digit(marks, kept, doubt)
-    above = above_lines(marks.parts, kept)
-    if above is None:
+    alone = kept & ~_words(marks.parts, marks.possible, marks.main, kept)
+    above = above_lines(marks.parts, alone)
+    alone = alone if above is None else above
+    if alone.sum() == kept.sum():
         return digit
-    largest = int((marks.parts.area * above).argmax())
-    doubt = _doubt(marks.parts, marks.possible, largest, above)
-    return digit._replace(without_line=_digit(marks, above, doubt))
+    largest = int((marks.parts.area * alone).argmax())
+    doubt = _doubt(marks.parts, marks.possible, largest, alone)
+    return digit._replace(alone=_digit(marks, alone, doubt))
 
 
 def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
@@ -129,6 +136,35 @@ def above_lines(parts: Components, kept: Mask) -> Mask | None:
             above[i] = True
             break
     return None if above.sum() == kept.sum() else above
+
+
+def _words(parts: Components, possible: Mask, main: int, kept: Mask) -> Mask:
+    """Return which components (n,) are in a line of letters or dots beside the main one.
+
+    They are not looked for if all that are kept are tall.
+    """
+    height, width = parts.bottom - parts.top, parts.right - parts.left
+    result = np.zeros_like(kept)
+    is_small = possible & (parts.area >= MIN_AREA) & (height < LETTER * height[main])
+    if not (is_small & kept).any():
+        return result
+    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
+    beside = np.maximum(parts.left - parts.right[main], parts.left[main] - parts.right)
+    small = np.flatnonzero(is_small & ((above >= -INTO * height[main]) | (beside >= 0)))
+    middle = (parts.top[small] + parts.bottom[small]) / 2
+    order = middle.argsort()
+    slack = IN_LINE * height[small]
+    first = np.searchsorted(middle[order], parts.top[small] - slack)
+    last = np.searchsorted(middle[order], parts.bottom[small] + slack)
+    # letters that touch are one component
+    is_off = np.maximum(above, beside)[small] > OFF * height[main]
+    is_word = is_off & (width[small] >= WORD * height[small])
+    is_word |= last - first >= WORD
+    # a word covers all in its line, such as the dot of an i
+    ends = np.bincount(last[is_word], minlength=len(small) + 1)
+    covers = (np.bincount(first[is_word], minlength=len(small) + 1) - ends).cumsum()[:-1]
+    result[small[order[covers > 0]]] = True
+    return result
 
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:

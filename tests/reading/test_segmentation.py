@@ -114,9 +114,9 @@ def test_a_ring_around_a_straight_stroke_may_be_a_0_with_a_slash(lean):
     np.testing.assert_array_equal(kept(zero | slash), zero | slash)
 
 
-def without_line(mask: np.ndarray) -> np.ndarray | None:
+def alone(mask: np.ndarray) -> np.ndarray | None:
     ink = mask.astype(np.float32)
-    digit = select_digit(Strokes(ink, mask, 1.0, 0.0)).without_line
+    digit = select_digit(Strokes(ink, mask, 1.0, 0.0)).alone
     return digit and digit.mask
 
 
@@ -126,8 +126,8 @@ def test_lines_below_the_digit_may_underline_it(lines, five):
     for top in lines:
         underlined[top : top + 3, 25:75] = True
 
-    np.testing.assert_array_equal(without_line(underlined), five)
-    assert without_line(five) is None
+    np.testing.assert_array_equal(alone(underlined), five)
+    assert alone(five) is None
 
 
 @pytest.mark.parametrize("line", [(slice(14, 18), slice(30, 70)), (slice(80, 86), slice(46, 54))])
@@ -135,7 +135,38 @@ def test_a_bar_above_or_a_short_one_below_does_not_underline(line, five):
     mask = five.copy()
     mask[line] = True
 
-    assert without_line(mask) is None
+    assert alone(mask) is None
+
+
+def letters(lefts: range, rows: slice, gap: int) -> np.ndarray:
+    """A line of letters 6 pixels wide, each with a hole, or one without gaps."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    for left in lefts:
+        mask[rows, left : left + 6 + (gap == 0)] = True
+        mask[rows.start + 3 : rows.start + 5, left + 2 : left + 4] = False
+    return mask
+
+
+@pytest.mark.parametrize("rows", [slice(13, 21), slice(80, 88)])
+@pytest.mark.parametrize(("lefts", "gap"), [(range(20, 80, 9), 3), (range(45, 72, 8), 2)])
+def test_a_word_above_or_below_is_no_part_of_the_digit(rows, lefts, gap, five):
+    np.testing.assert_array_equal(alone(five | letters(lefts, rows, gap)), five)
+
+
+@pytest.mark.parametrize("left", [2, 69])
+def test_a_word_beside_or_one_whose_letters_touch_is_no_part_of_the_digit(left, five):
+    beside = letters(range(left, left + 30, 10), slice(40, 50), gap=4)
+    np.testing.assert_array_equal(alone(five | beside), five)
+
+    touching = letters(range(20, 62, 6), slice(4, 12), gap=0)
+    np.testing.assert_array_equal(alone(five | touching), five)
+
+
+def test_two_parts_of_a_digit_are_no_word(five):
+    mask = five.copy()
+    mask[40:44, 66:72] = mask[40:44, 76:82] = True
+
+    assert alone(mask) is None
 
 
 def test_a_stroke_that_touches_the_border_is_kept():
