@@ -159,6 +159,12 @@ def _segment(levels: Levels, show: Show) -> Digit:
     """Segment a picture of working size: background, ink, mask, digit."""
     strokes = _strokes(levels, show)
     digit = select_digit(strokes)
+    if digit.alone is not None:
+        # with a line, the shape may be none that a digit has
+        try:
+            refuse_other_shapes(digit)
+        except InvalidImage:
+            digit = digit.alone
     show("digit", digit.ink)
     return digit
 

@@ -44,10 +44,10 @@ def read_with_scores(
         refuse_several(picture, None, classifier)
         raise
     scores = None
-    if found and found.doubt == Doubt.OTHERS:
-        refuse_several(picture, found.marks, classifier)
     if found and found.alone:
         image, found, scores = _likelier(image, found, found.alone, classifier)
+    if found and found.doubt == Doubt.OTHERS:
+        refuse_several(picture, found.marks, classifier)
     if found and found.doubt == Doubt.SHAPE:
         scores = scores or classifier.score(image[np.newaxis])
         (one,) = scored(image[np.newaxis], scores, classifier)

@@ -1,5 +1,6 @@
 """Selection of the components that form the digit, without borders and specks."""
 
+import contextlib
 from enum import Enum
 from typing import NamedTuple
 
@@ -9,11 +10,11 @@ import numpy.typing as npt
 from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.components import MIN_AREA, Components
-from service.reading.errors import MaybeRow, NoDigit
+from service.reading.errors import InvalidImage, MaybeRow, NoDigit
 from service.reading.frames import not_frames
 from service.reading.morphology import Grey, Mask
 from service.reading.order_statistics import median, quantiles, within
-from service.reading.ruled_lines import remove_ruled_lines
+from service.reading.ruled_lines import find_lines, remove_ruled_lines
 
 TOUCHING = 0.3  # weight of a component that touches the border of the picture
 CENTRAL = 0.5  # part of its weight that a component loses per side length off centre
@@ -45,6 +46,9 @@ FLAT = 0.4  # height over width: a flatter component, such as a bar or a line, i
 # a line below the digit: width over the digit's at least, and how far the digit reaches
 # below its top, of the digit's height, at most
 UNDERLINE, SUNK = 0.5, 0.1
+# a digit that touches such a line: width over height of both at least, and the digit's height
+# over that of both
+ON_LINE, OFF_LINE = 1.5, 0.6
 # of the height of the digit: letters are lower; of their own height: how far the middles of
 # others are off it in one line, and how long a word is, in letters or as one component; of
 # the digit's height: how far letters reach into its box at most, and how far off it those
@@ -89,6 +93,11 @@ def find_marks(strokes: Strokes) -> Marks:
     mask = remove_ruled_lines(strokes.mask)
     if not mask.any():
         raise NoDigit("no ink stands out from the background")
+    return _marks_of(strokes, mask)
+
+
+def _marks_of(strokes: Strokes, mask: Mask) -> Marks:
+    """Return the components of a mask (h, w) that has some ink, and the main one."""
     parts = Components(mask)
     return Marks(strokes, mask, parts, *_choose_main(parts, strokes.plane, mask))
 
@@ -100,6 +109,17 @@ def select_digit(strokes: Strokes) -> Digit:
     digit.
     """
     marks = find_marks(strokes)
+    digit = _select(marks)
+    with contextlib.suppress(InvalidImage):
+        off_line = _off_line(marks)
+        if off_line is not None:
+            alone = _select(off_line)
+            return digit._replace(alone=alone.alone or alone)
+    return digit
+
+
+def _select(marks: Marks) -> Digit:
+    """Select the digit from components."""
     kept, doubt = digit_components(marks)
     digit = _digit(marks, kept, doubt)
     alone = kept & ~_words(marks.parts, marks.possible, marks.main, kept)
@@ -118,6 +138,24 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
     near = morphology.dilation(mask)
     ink = stretched(marks.strokes.plane, marks.strokes.floor, mask) * near
     return Digit(ink, mask, near, marks, doubt, None)
+
+
+def _off_line(marks: Marks) -> Marks | None:
+    """Return the ink without a line that the main component stands on; None without one."""
+    parts, main = marks.parts, marks.main
+    top, bottom = int(parts.top[main]), int(parts.bottom[main])
+    left, right = int(parts.left[main]), int(parts.right[main])
+    if right - left < ON_LINE * (bottom - top):
+        return None
+    box = (slice(top, bottom), slice(left, right))
+    lines = find_lines(marks.mask[box])
+    if lines is None or np.array_equal(lines, marks.mask[box]):
+        return None
+    mask = marks.mask.copy()
+    mask[box] &= ~lines
+    rest = _marks_of(marks.strokes, mask)
+    height = rest.parts.bottom[rest.main] - rest.parts.top[rest.main]
+    return rest if height >= OFF_LINE * (bottom - top) else None
 
 
 def above_lines(parts: Components, kept: Mask) -> Mask | None:
@@ -225,7 +263,10 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
         kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
         kept[main] = True
     total = parts.area[kept].sum()
-    is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
+    # a line below a digit may have more ink
+    above = above_lines(parts, kept)
+    rest = total if above is None else parts.area[above].sum()
+    is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * rest)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         height = parts.bottom - parts.top

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from service.images import read_levels
 from service.reading.binarise import Strokes
 from service.reading.errors import InvalidImage
+from service.reading.morphology import bounding_box
 from service.reading.ruled_lines import remove_ruled_lines
 from service.reading.segmentation import select_digit
 
@@ -136,6 +138,42 @@ def test_a_bar_above_or_a_short_one_below_does_not_underline(line, five):
     mask[line] = True
 
     assert alone(mask) is None
+
+
+@pytest.mark.parametrize("touching", [0, 2])
+@pytest.mark.parametrize("left", [5, 40])
+def test_a_long_line_that_the_digit_stands_on_may_be_left_out(left, touching, five):
+    page = np.zeros((SIDE, 200), bool)
+    page[:, left : left + SIDE] = five
+    on_line = page.copy()
+    on_line[76 - touching : 79 - touching, 20:170] = True
+
+    left_out = alone(on_line)
+    assert left_out is not None
+    # only under the digit's lowest stroke is the line kept
+    differences = np.argwhere(left_out ^ page)
+    assert (differences[:, 0] >= 76 - touching).all()
+    assert (np.abs(differences[:, 1] - left - 50) <= 15).all()
+
+
+@pytest.mark.parametrize("gap", [-1, 0, 5])
+@pytest.mark.parametrize("end", [165, 190])
+def test_a_digit_over_a_long_line_is_read_without_it(gap, end, five):
+    page = np.full((80, 200), 240, np.uint8)
+    page[10:60, 60:110][five[::2, ::2]] = 20
+    on_line = page.copy()
+    on_line[48 + gap : 50 + gap, end - 150 : end] = 60
+
+    alone, with_line = (bounding_box(read_levels(each) > 127) for each in (page, on_line))
+    for side, expected in zip(with_line, alone, strict=True):
+        assert abs((side.stop - side.start) - (expected.stop - expected.start)) <= 1
+
+
+def test_a_bar_as_long_as_the_digit_is_no_line(five):
+    seven = np.zeros((SIDE, SIDE), bool)
+    seven[30:36, 20:80] = seven[30:80, 74:80] = True
+
+    assert alone(seven) is None
 
 
 def letters(lefts: range, rows: slice, gap: int) -> np.ndarray:
