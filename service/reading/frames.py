@@ -1,4 +1,4 @@
-"""Frames at the border, and printed boxes and circles around digits."""
+"""Frames and fingers at the border, and printed boxes and circles around digits."""
 
 import math
 
@@ -23,6 +23,11 @@ MAX_BOXES = 64  # components that are checked for a box: more of one size are no
 # of a box's sides: how far those of an empty box like it differ; of the largest component's
 # area: what is in a box without anything outside has to have more
 ALIKE, MIN_FRAMED = 0.1, 0.2
+# a finger at the border: how much of its box it fills, its least width, of the shorter side of
+# the picture, and its length over its width at most; and strokes beside it: their least area,
+# of the largest component's, and height, of the picture's
+FINGER_FILL, FINGER, FINGER_LENGTH = 0.55, 0.06, 4
+BESIDE_FINGERS, TALL_BESIDE_FINGERS = 0.05, 0.12
 MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
 MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
 
@@ -85,3 +90,19 @@ def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
     largest = int((area * (depth > 0)).argmax())
     is_framed = depth[largest] > 0 and area[largest] >= MIN_FRAMED * area.max()
     return possible & (depth >= depth[largest]) if is_framed else possible
+
+
+def not_fingers(parts: Components, possible: Mask) -> Mask:
+    """Return the possible components without plump ones at the border if others are strokes."""
+    if len(possible) == 1 or not parts.touches.any():
+        return possible
+    height, width = parts.bottom - parts.top, parts.right - parts.left
+    least, length = np.minimum(height, width), np.maximum(height, width)
+    is_finger = parts.touches & (parts.area > FINGER_FILL * height * width)
+    is_finger &= (least > FINGER * min(parts.shape)) & (length < FINGER_LENGTH * least)
+    # a digit that fills its picture reaches from border to border
+    is_finger &= (height < parts.shape[0]) & (width < parts.shape[1])
+    rest = possible & ~is_finger & ~parts.touches
+    is_stroke = parts.area * rest > BESIDE_FINGERS * (parts.area * possible).max()
+    is_stroke &= height >= TALL_BESIDE_FINGERS * parts.shape[0]
+    return possible & ~is_finger if is_stroke.any() else possible

@@ -11,7 +11,7 @@ from service.reading import morphology
 from service.reading.binarise import Strokes
 from service.reading.components import MIN_AREA, Components
 from service.reading.errors import InvalidImage, MaybeRow, NoDigit
-from service.reading.frames import not_frames
+from service.reading.frames import not_fingers, not_frames
 from service.reading.morphology import Grey, Mask
 from service.reading.order_statistics import median, quantiles, within
 from service.reading.ruled_lines import find_lines, remove_ruled_lines
@@ -283,7 +283,7 @@ def _choose_main(parts: Components, plane: Grey, mask: Mask) -> tuple[Mask, int]
 
     plane: the ink, of the shape of the mask.
     """
-    possible = not_frames(parts)
+    possible = not_fingers(parts, not_frames(parts))
     main = _main(parts, possible, plane, mask) if len(possible) > 1 else 0
     return possible if parts.touches[main] else possible & ~parts.touches, main
 

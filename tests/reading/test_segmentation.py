@@ -214,6 +214,26 @@ def test_a_stroke_that_touches_the_border_is_kept():
     np.testing.assert_array_equal(kept(mask), mask)
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize(("at", "half", "length"), [(25, 14, 26), (50, 17, 24), (78, 16, 30)])
+def test_a_finger_at_the_border_is_dropped(turns, at, half, length, five):
+    small = np.pad(five[::2, ::2], SIDE // 4)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    tip = length - half
+    finger = (np.abs(x - at) < half) & (y < tip) | (np.hypot(y - tip, x - at) < half)
+
+    np.testing.assert_array_equal(kept(small | np.rot90(finger, turns)), small)
+
+
+def test_a_plump_digit_at_the_border_is_kept_beside_a_speck():
+    one = np.zeros((SIDE, SIDE), bool)
+    one[:90, 40:75] = True
+    speck = np.zeros_like(one)
+    speck[50:58, 10:18] = True
+
+    np.testing.assert_array_equal(kept(one | speck), one)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.03, -0.05])
 @pytest.mark.parametrize("both", [False, True])
 def test_the_lines_of_ruled_and_squared_paper_are_removed(slope, both, five):
