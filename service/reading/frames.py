@@ -20,9 +20,11 @@ ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
 # the slash in a 0, is less
 STRAIGHT = 1.25
 MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
-# of a box's sides: how far those of an empty box like it differ; of the largest component's
-# area: what is in a box without anything outside has to have more
-ALIKE, MIN_FRAMED = 0.1, 0.2
+# of a box's height, width and area: how far those of an empty box like it differ
+ALIKE = np.array([0.1, 0.1, 0.35])
+# of the largest component's area: what makes all outside of its box no digit has more; of its
+# height: what is outside and as tall may be another digit
+MIN_FRAMED, TALL_OUTSIDE = 0.2, 0.5
 # a finger at the border: how much of its box it fills, its least width, of the shorter side of
 # the picture, and its length over its width at most; and strokes beside it: their least area,
 # of the largest component's, and height, of the picture's
@@ -77,19 +79,23 @@ def not_frames(parts: Components) -> Mask:
 def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
     """Return which of the possible components are in the innermost of boxes (k,).
 
-    If the boxes hold only small ones, they are all but empty boxes of the same size.
+    If the boxes hold only small ones, or another is as tall, they are all but empty boxes.
     """
     if not len(boxes):
         return possible
-    sides = np.stack([parts.bottom - parts.top, parts.right - parts.left], axis=1)
-    differences = np.abs(sides[:, np.newaxis] / sides[boxes] - 1)
-    are_alike = np.all(differences <= ALIKE, axis=2)
-    possible = possible & ~np.any(are_alike, axis=1)
-    depth = np.sum([parts.are_inside(i) for i in boxes.tolist()], axis=0)
+    height = parts.bottom - parts.top
+    measures = np.stack([height, parts.right - parts.left, parts.area], axis=1)
+    differences = np.abs(measures[:, np.newaxis] / measures[boxes] - 1)
+    are_alike = np.any(np.all(differences <= ALIKE, axis=2), axis=1)
+    possible = possible & ~are_alike
+    alike = np.flatnonzero(are_alike)[:MAX_BOXES].tolist()
+    depth = np.sum([parts.are_inside(i) for i in alike], axis=0)
     area = parts.area * possible
     largest = int((area * (depth > 0)).argmax())
-    is_framed = depth[largest] > 0 and area[largest] >= MIN_FRAMED * area.max()
-    return possible & (depth >= depth[largest]) if is_framed else possible
+    framed = possible & (depth >= depth[largest])
+    is_tall = height >= TALL_OUTSIDE * height[largest]
+    is_small = depth[largest] == 0 or area[largest] < MIN_FRAMED * area.max()
+    return possible if is_small or (is_tall & possible & ~framed).any() else framed
 
 
 def not_fingers(parts: Components, possible: Mask) -> Mask:

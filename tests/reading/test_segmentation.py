@@ -6,7 +6,7 @@ from service.reading.binarise import Strokes
 from service.reading.errors import InvalidImage
 from service.reading.morphology import bounding_box
 from service.reading.ruled_lines import remove_ruled_lines
-from service.reading.segmentation import select_digit
+from service.reading.segmentation import Doubt, select_digit
 
 SIDE = 100
 
@@ -70,6 +70,21 @@ def test_only_what_is_in_a_box_is_read_beside_empty_boxes_and_a_label(place, fiv
         label[2:12, left : left + 5] = True
 
     np.testing.assert_array_equal(kept(form | label | digit), digit)
+
+
+@pytest.mark.parametrize("is_boxed", [False, True])
+def test_another_digit_outside_of_the_box_is_not_left_out(is_boxed, five):
+    page = np.zeros((SIDE, 3 * SIDE), bool)
+    page[15:85, 25:75] = page[15:85, 125:175] = True
+    page[18:82, 28:72] = page[18:82, 128:172] = False
+    page[:, :SIDE] |= five
+    # the second digit touches its box, or has none
+    second = slice(SIDE + 12, 2 * SIDE + 12) if is_boxed else slice(2 * SIDE, 3 * SIDE)
+    page[:, second] |= five
+
+    ink = page.astype(np.float32)
+    digit = select_digit(Strokes(ink, page, 1.0, 0.0))
+    assert digit.doubt != Doubt.NONE
 
 
 def test_a_box_with_little_in_it_does_not_hold_the_digit(five):
