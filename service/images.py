@@ -102,7 +102,7 @@ class Found(NamedTuple):
     mask: Mask  # (h, w), of its strokes
     doubt: Doubt  # whether the picture may hold several digits
     marks: Marks | None  # all that was found beside it; None for a crop that may leave out some
-    without_line: "Found | None"  # the same without a line below it, if there is one
+    alone: "Found | None"  # the same without words and a line below it, if there are any
     in_plate: "Found | None" = None  # the digit of what may be a small plate
 
 
@@ -166,15 +166,21 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
 
 def _cropped(digit: Digit, box: Box) -> Found:
     """Return a digit, cropped to its box."""
-    rest = digit.without_line
-    without_line = _cropped(rest, bounding_box(rest.ink > FAINT)) if rest else None
-    return Found(digit.ink[box], digit.mask[box], digit.doubt, digit.marks, without_line)
+    rest = digit.alone
+    alone = _cropped(rest, bounding_box(rest.ink > FAINT)) if rest else None
+    return Found(digit.ink[box], digit.mask[box], digit.doubt, digit.marks, alone)
 
 
 def _segment(levels: Levels, show: Show) -> Digit:
     """Segment a picture of working size: background, ink, mask, digit."""
     strokes = _strokes(levels, show)
     digit = select_digit(strokes)
+    if digit.alone is not None:
+        # with a line, the shape may be none that a digit has
+        try:
+            refuse_other_shapes(digit)
+        except InvalidImage:
+            digit = digit.alone
     show("digit", digit.ink)
     return digit
 

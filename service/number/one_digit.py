@@ -46,10 +46,10 @@ def read_with_scores(
     scores = None
     if found and found.in_plate:
         image, found, scores = _likelier(image, found, found.in_plate, classifier)
+    if found and found.alone:
+        image, found, scores = _likelier(image, found, found.alone, classifier)
     if found and found.doubt == Doubt.OTHERS:
         refuse_several(picture, found.marks, classifier)
-    if found and found.without_line:
-        image, found, scores = _likelier(image, found, found.without_line, classifier)
     if found and found.doubt == Doubt.SHAPE:
         scores = scores or classifier.score(image[np.newaxis])
         (one,) = scored(image[np.newaxis], scores, classifier)

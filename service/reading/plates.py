@@ -10,11 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.reading.background import MIN_CONTRAST
+from service.reading.components import Components
 from service.reading.errors import InvalidImage
 from service.reading.morphology import Grey, Mask, select_runs, stroke_width
 from service.reading.order_statistics import otsu
 from service.reading.scale import WHOLE, Corners, View, corners_of, levels_of, normalised, view_of
-from service.reading.segmentation import Components
 
 SEARCH_SIDE, MIN_SIDE = 80, 24  # pixels: plates are searched at about this longer side
 CUT_OUT = 28  # pixels: no larger picture is a digit that was cut out, without a plate

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from service.features import IMAGE_SIZE
 from service.reading import morphology
+from service.reading.components import Components
 from service.reading.cuts import find_cuts
 from service.reading.mnist_format import to_mnist_format
 from service.reading.morphology import Grey, Ints, Mask
@@ -17,7 +18,6 @@ from service.reading.segmentation import (
     CLOSE,
     FAINT,
     FLAT,
-    Components,
     Marks,
     above_lines,
     is_stroke,

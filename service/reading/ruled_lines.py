@@ -28,10 +28,10 @@ def remove_ruled_lines(mask: Mask) -> Mask:
 
     Raises InvalidImage where nothing but lines is found.
     """
-    rows = _find_lines(mask, may_be_one=False)
+    rows = find_lines(mask, may_be_bars=True)
     left = mask if rows is None else mask & ~rows
     # a single upright line is the margin of ruled paper; without ruled lines it is a 1
-    columns = _find_lines(left.T, may_be_one=rows is None)
+    columns = find_lines(left.T, may_be_one=rows is None, may_be_bars=True)
     if columns is not None:
         left = left & ~columns.T
     if left is mask:
@@ -42,10 +42,11 @@ def remove_ruled_lines(mask: Mask) -> Mask:
     return left
 
 
-def _find_lines(mask: Mask, may_be_one: bool) -> Mask | None:
+def find_lines(mask: Mask, may_be_one: bool = False, may_be_bars: bool = False) -> Mask | None:
     """Find the straight lines that cross a mask (h, w) from side to side; None without one.
 
-    may_be_one: whether a single line with nothing beside it may be a digit.
+    may_be_one: whether a single line with nothing beside it may be a digit; may_be_bars:
+    whether one or two may be bars of a digit.
     """
     h, w = mask.shape
     side = max(1, int(w * SIDE))
@@ -65,7 +66,7 @@ def _find_lines(mask: Mask, may_be_one: bool) -> Mask | None:
     n_lines = len(horizontal_runs(thickness[np.newaxis] > 0).row)
     if not (mask & ~lines).any():
         return None if may_be_one and n_lines == 1 else lines
-    return None if n_lines < N_LINES and _are_bars(mask, lines) else lines
+    return None if may_be_bars and n_lines < N_LINES and _are_bars(mask, lines) else lines
 
 
 def _are_bars(mask: Mask, lines: Mask) -> bool:

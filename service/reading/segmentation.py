@@ -1,6 +1,6 @@
 """Selection of the components that form the digit, without borders and specks."""
 
-import math
+import contextlib
 from enum import Enum
 from typing import NamedTuple
 
@@ -9,31 +9,18 @@ import numpy.typing as npt
 
 from service.reading import morphology
 from service.reading.binarise import Strokes
-from service.reading.errors import MaybeRow, NoDigit
-from service.reading.morphology import Grey, Ints, Mask
+from service.reading.components import MIN_AREA, Components
+from service.reading.errors import InvalidImage, MaybeRow, NoDigit
+from service.reading.frames import not_fingers, not_frames
+from service.reading.morphology import Grey, Mask
 from service.reading.order_statistics import median, quantiles, within
-from service.reading.ruled_lines import remove_ruled_lines
+from service.reading.ruled_lines import find_lines, remove_ruled_lines
 
-EDGE_BAND = 0.08  # of the shorter side: a frame lies within it
-FRAME_INSIDE = 0.15  # of a component's area: a frame has less of it inside the band
-# a printed box or a circle around the digit: its least size beside the largest component,
-# the width of its rim in its size, and the most of its area that is inside the rim
-BOX_SIZE, BOX_RIM, BOX_CORE = 0.6, 0.1, 0.12
-# width over height of a circle, which a 0 rarely has; of its size, what a circle frames, and
-# what a narrower ring does: the dot or the slash in a 0 is smaller
-ROUND, FRAMED, FRAMED_NARROWLY = 0.8, 0.3, 0.5
-# of the ring's stroke times its own diagonal: the area of a straight stroke, which may be
-# the slash in a 0, is less
-STRAIGHT = 1.25
-MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
-MIN_FRAMED_SIDE = 24  # pixels: in less, a frame and a digit's strokes look the same
-MIN_BESIDE_FRAMES = 0.01  # of the largest component's area: less is no digit
 TOUCHING = 0.3  # weight of a component that touches the border of the picture
 CENTRAL = 0.5  # part of its weight that a component loses per side length off centre
 # (gap, area): the least area of another part of the digit beside the main component's,
 # at a gap of less than so many of the main component's sizes
 GAPS = ((0.3, 0.04), (0.8, 0.15), (np.inf, 0.5))
-MIN_AREA = 2  # pixels of a component that counts
 SPECK_SHARE = 0.25  # of the ink: a digit with less is a speck among specks
 MANY = 12  # components: fewer specks are no noise
 
@@ -59,6 +46,14 @@ FLAT = 0.4  # height over width: a flatter component, such as a bar or a line, i
 # a line below the digit: width over the digit's at least, and how far the digit reaches
 # below its top, of the digit's height, at most
 UNDERLINE, SUNK = 0.5, 0.1
+# a digit that touches such a line: width over height of both at least, and the digit's height
+# over that of both
+ON_LINE, OFF_LINE = 1.5, 0.6
+# of the height of the digit: letters are lower; of their own height: how far the middles of
+# others are off it in one line, and how long a word is, in letters or as one component; of
+# the digit's height: how far letters reach into its box at most, and how far off it those
+# that touch each other are at least
+LETTER, IN_LINE, WORD, INTO, OFF = 0.5, 0.2, 3, 0.1, 0.4
 
 
 class Doubt(Enum):
@@ -74,7 +69,7 @@ class Marks(NamedTuple):
 
     strokes: Strokes  # with the lines
     mask: Mask
-    parts: "Components"
+    parts: Components
     possible: Mask  # (n,): components that may be digits, or parts of one
     main: int  # the component that stands out
 
@@ -87,7 +82,7 @@ class Digit(NamedTuple):
     near: Mask  # the mask, dilated by one pixel, beyond which there is no ink
     marks: Marks
     doubt: Doubt
-    without_line: "Digit | None"  # the same without a line below it, if there is one
+    alone: "Digit | None"  # the same without words and a line below it, if there are any
 
 
 def find_marks(strokes: Strokes) -> Marks:
@@ -98,6 +93,11 @@ def find_marks(strokes: Strokes) -> Marks:
     mask = remove_ruled_lines(strokes.mask)
     if not mask.any():
         raise NoDigit("no ink stands out from the background")
+    return _marks_of(strokes, mask)
+
+
+def _marks_of(strokes: Strokes, mask: Mask) -> Marks:
+    """Return the components of a mask (h, w) that has some ink, and the main one."""
     parts = Components(mask)
     return Marks(strokes, mask, parts, *_choose_main(parts, strokes.plane, mask))
 
@@ -109,14 +109,27 @@ def select_digit(strokes: Strokes) -> Digit:
     digit.
     """
     marks = find_marks(strokes)
+    digit = _select(marks)
+    with contextlib.suppress(InvalidImage):
+        off_line = _off_line(marks)
+        if off_line is not None:
+            alone = _select(off_line)
+            return digit._replace(alone=alone.alone or alone)
+    return digit
+
+
+def _select(marks: Marks) -> Digit:
+    """Select the digit from components."""
     kept, doubt = digit_components(marks)
     digit = _digit(marks, kept, doubt)
-    above = above_lines(marks.parts, kept)
-    if above is None:
+    alone = kept & ~_words(marks.parts, marks.possible, marks.main, kept)
+    above = above_lines(marks.parts, alone)
+    alone = alone if above is None else above
+    if alone.sum() == kept.sum():
         return digit
-    largest = int((marks.parts.area * above).argmax())
-    doubt = _doubt(marks.parts, marks.possible, largest, above)
-    return digit._replace(without_line=_digit(marks, above, doubt))
+    largest = int((marks.parts.area * alone).argmax())
+    doubt = _doubt(marks.parts, marks.possible, largest, alone)
+    return digit._replace(alone=_digit(marks, alone, doubt))
 
 
 def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
@@ -127,7 +140,25 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
     return Digit(ink, mask, near, marks, doubt, None)
 
 
-def above_lines(parts: "Components", kept: Mask) -> Mask | None:
+def _off_line(marks: Marks) -> Marks | None:
+    """Return the ink without a line that the main component stands on; None without one."""
+    parts, main = marks.parts, marks.main
+    top, bottom = int(parts.top[main]), int(parts.bottom[main])
+    left, right = int(parts.left[main]), int(parts.right[main])
+    if right - left < ON_LINE * (bottom - top):
+        return None
+    box = (slice(top, bottom), slice(left, right))
+    lines = find_lines(marks.mask[box])
+    if lines is None or np.array_equal(lines, marks.mask[box]):
+        return None
+    mask = marks.mask.copy()
+    mask[box] &= ~lines
+    rest = _marks_of(marks.strokes, mask)
+    height = rest.parts.bottom[rest.main] - rest.parts.top[rest.main]
+    return rest if height >= OFF_LINE * (bottom - top) else None
+
+
+def above_lines(parts: Components, kept: Mask) -> Mask | None:
     """Return the kept components (n,) above all lines that underline them; None without a line."""
     if np.count_nonzero(kept) < 2:
         return None
@@ -143,6 +174,35 @@ def above_lines(parts: "Components", kept: Mask) -> Mask | None:
             above[i] = True
             break
     return None if above.sum() == kept.sum() else above
+
+
+def _words(parts: Components, possible: Mask, main: int, kept: Mask) -> Mask:
+    """Return which components (n,) are in a line of letters or dots beside the main one.
+
+    They are not looked for if all that are kept are tall.
+    """
+    height, width = parts.bottom - parts.top, parts.right - parts.left
+    result = np.zeros_like(kept)
+    is_small = possible & (parts.area >= MIN_AREA) & (height < LETTER * height[main])
+    if not (is_small & kept).any():
+        return result
+    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
+    beside = np.maximum(parts.left - parts.right[main], parts.left[main] - parts.right)
+    small = np.flatnonzero(is_small & ((above >= -INTO * height[main]) | (beside >= 0)))
+    middle = (parts.top[small] + parts.bottom[small]) / 2
+    order = middle.argsort()
+    slack = IN_LINE * height[small]
+    first = np.searchsorted(middle[order], parts.top[small] - slack)
+    last = np.searchsorted(middle[order], parts.bottom[small] + slack)
+    # letters that touch are one component
+    is_off = np.maximum(above, beside)[small] > OFF * height[main]
+    is_word = is_off & (width[small] >= WORD * height[small])
+    is_word |= last - first >= WORD
+    # a word covers all in its line, such as the dot of an i
+    ends = np.bincount(last[is_word], minlength=len(small) + 1)
+    covers = (np.bincount(first[is_word], minlength=len(small) + 1) - ends).cumsum()[:-1]
+    result[small[order[covers > 0]]] = True
+    return result
 
 
 def stretched(plane: Grey, black: float, mask: Mask) -> Grey:
@@ -203,7 +263,10 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
         kept = possible & (parts.area >= np.maximum(least_area(parts, main), MIN_AREA))
         kept[main] = True
     total = parts.area[kept].sum()
-    is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * total)
+    # a line below a digit may have more ink
+    above = above_lines(parts, kept)
+    rest = total if above is None else parts.area[above].sum()
+    is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * rest)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
         height = parts.bottom - parts.top
@@ -215,62 +278,12 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     return kept, _doubt(parts, possible, main, kept)
 
 
-class Components:
-    """The connected components of a mask (h, w): the box and the area of each."""
-
-    def __init__(self, mask: Mask) -> None:
-        h, w = self.shape = mask.shape
-        self.runs = runs = morphology.horizontal_runs(mask)
-        self.label = morphology.label_runs(runs, w)
-        self.area = self._sum(runs.length)
-        sides = np.zeros((4, len(self.area)), np.intp)
-        self.top, self.left, self.bottom, self.right = sides
-        # of the values for one index, the last is assigned; runs are in reading order
-        self.top[self.label[::-1]] = runs.row[::-1]
-        self.bottom[self.label] = runs.row + 1
-        self.left += w
-        np.minimum.at(self.left, self.label, runs.start)
-        np.maximum.at(self.right, self.label, runs.end)
-        self.size = np.maximum(self.bottom - self.top, self.right - self.left)
-        # whether each touches the border of the picture
-        self.touches = (sides == [[0], [0], [h], [w]]).any(0)
-
-    def _sum(self, values: Ints) -> Ints:
-        """Sum the values of each component's runs."""
-        return np.bincount(self.label, values).astype(np.intp)
-
-    def mean(self, values: Grey) -> npt.NDArray[np.float64]:
-        """Return the mean of values in each component: of its pixels, in reading order."""
-        first = np.cumsum(self.runs.length) - self.runs.length
-        return np.bincount(self.label, np.add.reduceat(values, first)) / self.area
-
-    def are_inside(self, i: int) -> Mask:
-        """Return which components lie inside the box of component i and off its sides."""
-        are_inside: Mask = (self.top > self.top[i]) & (self.bottom < self.bottom[i])
-        are_inside &= (self.left > self.left[i]) & (self.right < self.right[i])
-        return are_inside
-
-    def area_within(self, top: int, bottom: int, left: int, right: int) -> Ints:
-        """Count the pixels of each component within a box whose ends are exclusive."""
-        length = np.minimum(self.runs.end, right) - np.maximum(self.runs.start, left)
-        inside = (self.runs.row >= top) & (self.runs.row < bottom)
-        return self._sum(np.where(inside, np.maximum(length, 0), 0))
-
-    def area_within_ellipse(self, top: float, bottom: float, left: float, right: float) -> Ints:
-        """Count the pixels of each component within the ellipse that fills a box."""
-        y = (2 * self.runs.row + 1 - top - bottom) / (bottom - top)
-        half = np.sqrt(np.maximum(1 - y * y, 0)) * (right - left) / 2
-        low, high = (left + right) / 2 - half, (left + right) / 2 + half
-        length = np.minimum(self.runs.end, high) - np.maximum(self.runs.start, low)
-        return self._sum(np.maximum(length, 0))
-
-
 def _choose_main(parts: Components, plane: Grey, mask: Mask) -> tuple[Mask, int]:
     """Choose the main component of a mask, and which others may be digits or parts of one.
 
     plane: the ink, of the shape of the mask.
     """
-    possible = _not_frames(parts)
+    possible = not_fingers(parts, not_frames(parts))
     main = _main(parts, possible, plane, mask) if len(possible) > 1 else 0
     return possible if parts.touches[main] else possible & ~parts.touches, main
 
@@ -296,44 +309,6 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     if (others & ~kept).any() or is_below.any():
         return Doubt.OTHERS
     return Doubt.SHAPE if is_wide or others.any() else Doubt.NONE
-
-
-def _not_frames(parts: Components) -> Mask:
-    """Return which components are neither frames at the border nor printed boxes."""
-    h, w = parts.shape
-    result = np.ones(len(parts.area), bool)
-    if parts.touches.any():
-        band = max(1, round(EDGE_BAND * min(h, w)))
-        inside = parts.area_within(band, h - band, band, w - band)
-        result = ~((inside < FRAME_INSIDE * parts.area) & parts.touches)
-    elif len(result) == 1:
-        return result
-    large = parts.size >= BOX_SIZE * parts.size.max()
-    largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
-    for i in largest[large[largest]] if len(large) > 1 else ():
-        rim = max(1, round(BOX_RIM * parts.size[i]))
-        top, bottom = parts.top[i], parts.bottom[i]
-        left, right = parts.left[i], parts.right[i]
-        core = top + rim, bottom - rim, left + rim, right - rim
-        within = parts.are_inside(i) & (parts.area > BOX_CORE * parts.area[i])
-        if not within.any():
-            continue
-        least = BOX_CORE * parts.area[i]
-        is_box = parts.area_within(*core)[i] < least
-        is_round = right - left >= ROUND * (bottom - top)
-        framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
-        pen = parts.area[i] / (math.pi / 2 * (right - left + bottom - top))
-        diagonal = np.hypot(parts.right - parts.left, parts.bottom - parts.top)
-        is_bar = parts.area < STRAIGHT * pen * diagonal
-        is_framed = within & (parts.size >= framed) & ~is_bar
-        if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
-            result[i] = False
-    least = max(MIN_AREA, MIN_BESIDE_FRAMES * parts.area.max())
-    if (parts.area * result).max() >= least:
-        return result
-    if min(h, w) >= MIN_FRAMED_SIDE:
-        raise NoDigit("the ink is only a frame")
-    return np.ones_like(result)
 
 
 def _main(parts: Components, possible: Mask, plane: Grey, mask: Mask) -> int:
