@@ -9,7 +9,7 @@ from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage, find_row
 from service.number.refusals import CLEAR, ROWS, UNCLEAR, refuse_unclear, signs_beside
-from service.number.search import scored, segment
+from service.number.search import Path, scored, segment
 from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import UnlikeDigits
@@ -61,11 +61,17 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    is_ambiguous = bool(signs) or any(
-        digit.is_one and may_be_sign(digit.image, 0 < i < len(digits) - 1)
-        for i, digit in enumerate(path.digits if len(digits) > 1 else ())
-    )
+    is_ambiguous = bool(signs) or _may_have_signs(path)
     return Number(digits, path.probability * (AMBIGUOUS if is_ambiguous else 1))
+
+
+def _may_have_signs(path: Path) -> bool:
+    """Return whether one of several digits may be a slash or a bracket."""
+    last = len(path.digits) - 1
+    return last > 0 and any(
+        digit.is_one and may_be_sign(digit.image, each.height, 0 < i < last)
+        for i, (digit, each) in enumerate(zip(path.digits, path.segments, strict=True))
+    )
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:

@@ -26,6 +26,8 @@ SIGNS = {  # strokes, of the height of the digits, around the middle between two
     "raised point": [[(0, 0.6), (0.01, 0.6)]],
     "colon": [[(0, 0.3), (0.01, 0.3)], [(0, 0.8), (0.01, 0.8)]],
     "slash": [[(0.17, 0), (-0.17, 1)]],
+    "curved slash": [[(0.2, 0), (0.07, 0.2), (-0.07, 0.5), (-0.17, 0.8), (-0.2, 1)]],
+    "steep slash": [[(0.11, -0.15), (-0.11, 1.15)]],
     "opening bracket": [[(0.15, 0), (0, 0.2), (-0.05, 0.5), (0, 0.8), (0.15, 1)]],
     "closing bracket": [[(-0.15, 0), (0, 0.2), (0.05, 0.5), (0, 0.8), (-0.15, 1)]],
     "A": [[(-0.3, 1), (0, 0), (0.3, 1)], [(-0.18, 0.6), (0.18, 0.6)]],
@@ -41,15 +43,15 @@ def shipped():
     return classifier
 
 
-def marked(name: str, left: str, right: str, pen: float = PEN * 1.2) -> bytes:
-    """Draw a sign between two digits, or before the second if the first is empty."""
+def marked(sign: str | list, left: str, right: str, pen: float = PEN * 1.2) -> bytes:
+    """Draw a sign, or strokes, between two digits, or before the second if the first is empty."""
     levels = np.pad(drawn(*left, *right, gap=GAP), ((0, 0), (HEIGHT, 0)), constant_values=255)
     columns = np.flatnonzero((levels < 128).any(0))
     ends = columns[:-1][np.diff(columns) > GAP / 2]
     middle = float(ends[0] + GAP / 2) if len(ends) else float(columns[0] - GAP / 2)
     picture = Image.fromarray(levels)
     pencil = ImageDraw.Draw(picture)
-    for stroke in SIGNS[name]:
+    for stroke in SIGNS[sign] if isinstance(sign, str) else sign:
         points = [(middle + HEIGHT * x, TOP + HEIGHT * y) for x, y in stroke]
         pencil.line(points, 0, round(pen), joint="curve")
         for x, y in points:
@@ -88,6 +90,14 @@ def test_a_sign_of_the_size_of_a_stroke_is_refused(name, digits, shipped):
 @pytest.mark.parametrize("digits", ["34", "72", "08"])
 def test_digits_with_a_sign_between_them_are_never_sure(name, digits, shipped):
     assert not is_sure(marked(name, *digits), shipped)
+
+
+@pytest.mark.parametrize(("lean", "height"), [(0.0, 1.15), (0.12, 1.0), (-0.3, 1.1)])
+@pytest.mark.parametrize("digits", ["34", "72", "08"])
+def test_a_one_between_digits_is_sure_unless_it_may_be_a_slash(lean, height, digits, shipped):
+    stroke = [(lean * height / 2, 1 - height), (-lean * height / 2, 1)]
+
+    assert is_sure(marked([stroke], *digits), shipped)
 
 
 def test_a_sign_in_a_large_picture_is_seen_where_only_the_row_is_read_closely(shipped):
