@@ -14,7 +14,7 @@ from service.reading.scale import view_of
 from service.reading.segmentation import Marks
 
 MAX_DIGITS = 20
-NEEDLESS = 0.02  # of the score: a digit that loses no more without a mark does not need it
+NEEDLESS = 0.1  # of the score: a digit that loses no more without a mark does not need it
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 MIN_LOG_RATIO = 0.7  # the logarithm of how much likelier one digit must be than several
 # The logistic regression that a wide shape is several digits, not one: the weights of the ink

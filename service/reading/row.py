@@ -38,12 +38,14 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
-SIGN_AREA = 0.75  # of the squared stroke width: a smaller mark beside digits is dirt
+SIGN_AREA = 0.6  # of the squared stroke width: a smaller mark beside digits is dirt
 LARGE_SIGN = 3.0  # of the same: a larger mark is not dirt
 SIGN_LEVEL = 0.5  # of the level of strokes: a fainter mark is dirt
-SIGN_BELOW = 0.15  # of the row's height: how far a comma may lie below the row
+SIGN_BELOW = 0.25  # of the row's height: how far a comma may lie below the row
 SIGN_GAP = 0.15  # of the row's height: a mark in a digit's columns this close is its part
-BAR = 0.3  # of the row's height: a mark above this may be the bar of a 5
+# of the row's height: a mark above this may be the bar of a 5, unless it is higher than so
+# many times its width
+BAR, BAR_ASPECT = 0.3, 0.75
 FOOT = 0.08  # of the digit's height: the gap above the foot of a 2 or a 1 is narrower
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
@@ -254,7 +256,8 @@ def _find_signs(
     height = median(parts.bottom[tall] - parts.top[tall])
     top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
     middle = (parts.top[found] + parts.bottom[found]) / 2
-    lowest = np.where(piece[found] > 0, top + BAR * height, top)
+    is_flat = (parts.bottom - parts.top < BAR_ASPECT * (parts.right - parts.left))[found]
+    lowest = np.where((piece[found] > 0) & is_flat, top + BAR * height, top)
     is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
     if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[found] == 0)):
         return []
