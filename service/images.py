@@ -16,7 +16,7 @@ from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, Unknown
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Box, Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, nested_plates
-from service.reading.row import Row, select_row
+from service.reading.row import TALL, Row, select_row
 from service.reading.scale import (
     Levels,
     View,
@@ -172,27 +172,27 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
     return strokes
 
 
-def find_row(view: View) -> tuple[Row, View]:
+def find_row(view: View, least: float = TALL) -> tuple[Row, View]:
     """Find the row of digits in a view of a picture: of the innermost plate that has one.
 
-    Return it with the view at whose working size its arrays are. Raises InvalidImage
-    where there is no ink.
+    least: the height of a digit at least, of the main component's. Return the row with the
+    view at whose working size its arrays are. Raises InvalidImage where there is no ink.
     """
     whole, *plates = _views(view)
     for view in reversed(plates):
         with contextlib.suppress(InvalidImage):
-            row, closer = _row_at(view)
+            row, closer = _row_at(view, least)
             if has_strokes(row.label > 0):
                 return row, closer
-    return _row_at(whole)
+    return _row_at(whole, least)
 
 
-def _row_at(view: View) -> tuple[Row, View]:
+def _row_at(view: View, least: float) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
-    row = select_row(find_marks(_strokes(view.levels, ignore)))
+    row = select_row(find_marks(_strokes(view.levels, ignore)), least)
     crop = closer_row(view, row.box())
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return select_row(find_marks(_strokes(crop.levels, ignore))), crop
+            return select_row(find_marks(_strokes(crop.levels, ignore)), least), crop
     return row, view

@@ -11,7 +11,7 @@ from service.number.search import LEAST, Path, Scored, log_likelihood, scored, s
 from service.reading.errors import SeveralDigits, UnlikeDigits
 from service.reading.row import Row, Sign, select_row
 from service.reading.scale import view_of
-from service.reading.segmentation import Marks
+from service.reading.segmentation import COMPANION, Marks
 
 MAX_DIGITS = 20
 NEEDLESS = 0.1  # of the score: a digit that loses no more without a mark does not need it
@@ -75,7 +75,8 @@ def refuse_several(
     Return whether it may hold several that are not clear.
     """
     try:
-        row = select_row(marks) if marks else find_row(view_of(picture))[0]
+        least = COMPANION
+        row = select_row(marks, least) if marks else find_row(view_of(picture), least)[0]
     except InvalidImage:
         return False
     if row.has_several_rows:

@@ -26,7 +26,7 @@ from service.reading.segmentation import (
 )
 
 MAX_PIECES = 64  # components: a row has the largest ones
-TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
+TALL = 0.5  # of the main component's height: a smaller one is a part of a digit, or a sign
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
 # of the length of its diagonal: a shorter stroke is straight, and may be a part of a 1, whose
 # parts are closer than so much of the lesser height
@@ -194,12 +194,15 @@ class Row:
         return tuple(new)
 
 
-def select_row(marks: Marks) -> Row:
-    """Select the components of one row of digits, without frames and specks."""
+def select_row(marks: Marks, least: float = TALL) -> Row:
+    """Select the components of one row of digits, without frames and specks.
+
+    least: the height of a digit at least, of the main component's.
+    """
     strokes, mask, parts = marks[:3]
     possible, main = _without_lines(*marks[2:])
     height = parts.bottom - parts.top
-    is_tall = possible & (height >= TALL * height[main])
+    is_tall = possible & (height >= least * height[main])
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
     is_tall = is_tall & possible
     tall = _largest(parts, is_tall)

@@ -155,6 +155,19 @@ def test_rows_of_digits_are_refused_as_rows_however_they_are_sent(rows, gap, shi
             read(upload, shipped)
 
 
+@pytest.mark.parametrize("share", [0.4, 0.45])
+@pytest.mark.parametrize("y", [20, 45, 100], ids=["above", "at its top", "at its foot"])
+@pytest.mark.parametrize("digits", ["32", "72", "43", "28"])
+def test_a_digit_with_a_smaller_one_beside_it_is_refused(share, y, digits, shipped):
+    large = drawn(digits[0])
+    small = drawn(digits[1], height=round(100 * share), top=0)[:, 50:]
+    levels = np.pad(large[:, :-45], ((0, 0), (0, small.shape[1])), constant_values=255)
+    levels[y : y + len(small), -small.shape[1] :] = small
+
+    with pytest.raises(InvalidImage):
+        read_one(encode(levels), shipped)
+
+
 @pytest.mark.parametrize("digit", ["0", "720"])
 @pytest.mark.parametrize("n", [13, 20, 21, 25, 40])
 def test_the_advice_to_ask_for_a_number_is_given_where_it_works(n, digit, shipped):
