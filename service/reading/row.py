@@ -45,7 +45,7 @@ SIGN_BELOW = 0.25  # of the row's height: how far a comma may lie below the row
 SIGN_GAP = 0.15  # of the row's height: a mark in a digit's columns this close is its part
 # of the row's height: a mark above this may be the bar of a 5, unless it is higher than so
 # many times its width
-BAR, BAR_ASPECT = 0.3, 0.75
+BAR, BAR_ASPECT = 0.3, 0.85
 FOOT = 0.08  # of the digit's height: the gap above the foot of a 2 or a 1 is narrower
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
