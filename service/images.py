@@ -17,7 +17,7 @@ from service.reading.errors import InvalidImage, NoDigit, SeveralDigits, Unknown
 from service.reading.mnist_format import are_mnist_shaped, is_mnist_shaped, to_mnist_format
 from service.reading.morphology import Box, Grey, Mask, bounding_box
 from service.reading.plates import has_strokes, n_sure, nested_plates
-from service.reading.row import Row, select_row
+from service.reading.row import TALL, Row, select_row
 from service.reading.scale import (
     Levels,
     View,
@@ -194,30 +194,31 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
     return strokes
 
 
-def find_rows(view: View) -> Iterator[tuple[Row, View]]:
+def find_rows(view: View, least: float = TALL) -> Iterator[tuple[Row, View]]:
     """Yield the row of digits in a view of a picture: in its innermost plate first.
 
-    Small plates may be cells, and are left out. Each row comes with the view at whose working
-    size its arrays are. Raises InvalidImage where there is no ink.
+    least: the height of a digit at least, of the main component's. Small plates may be cells,
+    and are left out. Each row comes with the view at whose working size its arrays are.
+    Raises InvalidImage where there is no ink.
     """
     views = _views(view)
     has_row = False
     for view in reversed(views[1 : n_sure(views)]):
         with contextlib.suppress(InvalidImage):
-            row, closer = _row_at(view)
+            row, closer = _row_at(view, least)
             if has_strokes(row.label > 0):
                 has_row = True
                 yield row, closer
     with contextlib.suppress(*([InvalidImage] if has_row else [])):
-        yield _row_at(views[0])
+        yield _row_at(views[0], least)
 
 
-def _row_at(view: View) -> tuple[Row, View]:
+def _row_at(view: View, least: float) -> tuple[Row, View]:
     """Find the row of digits in a view; of a large picture, it is read from a crop."""
-    row = select_row(find_marks(_strokes(view.levels, ignore)))
+    row = select_row(find_marks(_strokes(view.levels, ignore)), least)
     crop = closer_row(view, row.box())
     if crop is not None:
         # if no row is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
-            return select_row(find_marks(_strokes(crop.levels, ignore))), crop
+            return select_row(find_marks(_strokes(crop.levels, ignore)), least), crop
     return row, view

@@ -9,12 +9,12 @@ from service.classifier import Classifier
 from service.images import InvalidImage, find_rows
 from service.number.search import LEAST, NO_PATH, Path, Scored, log_likelihood, scored, segment
 from service.reading.errors import SeveralDigits, UnlikeDigits
-from service.reading.row import Row, Sign, select_row
+from service.reading.row import TALL, Row, Sign, select_row
 from service.reading.scale import View, view_of
-from service.reading.segmentation import Marks
+from service.reading.segmentation import COMPANION, Marks
 
 MAX_DIGITS = 20
-NEEDLESS = 0.02  # of the score: a digit that loses no more without a mark does not need it
+NEEDLESS = 0.1  # of the score: a digit that loses no more without a mark does not need it
 LIKELY = 0.5  # the least probability of several digits, and of each, to refuse them as one
 MIN_LOG_RATIO = 0.7  # the logarithm of how much likelier one digit must be than several
 # The logistic regression that a wide shape is several digits, not one: the weights of the ink
@@ -46,13 +46,14 @@ def refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> Non
         raise InvalidImage(UNCLEAR)
 
 
-def read_row(view: View, classifier: Classifier) -> tuple[Row, View, Path]:
+def read_row(view: View, classifier: Classifier, least: float = TALL) -> tuple[Row, View, Path]:
     """Read the row of digits in the innermost plate, or a longer one around it.
 
-    Return it with the view at whose working size its arrays are. The path is empty for
-    several rows. Raises InvalidImage where there is no ink.
+    least: the height of a digit at least, of the main component's. Return the row with the
+    view at whose working size its arrays are. The path is empty for several rows. Raises
+    InvalidImage where there is no ink.
     """
-    rows = find_rows(view)
+    rows = find_rows(view, least)
     row, within = next(rows)
     path = _path(row, classifier)
     for wider, around in rows:
@@ -109,10 +110,10 @@ def refuse_several(
     """
     try:
         if marks:
-            row = select_row(marks)
+            row = select_row(marks, COMPANION)
             path = _path(row, classifier)
         else:
-            row, _, path = read_row(view_of(picture), classifier)
+            row, _, path = read_row(view_of(picture), classifier, COMPANION)
     except InvalidImage:
         return False
     if row.has_several_rows:

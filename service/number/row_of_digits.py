@@ -9,15 +9,19 @@ from service.classifier import Classifier
 from service.features import Images
 from service.images import InvalidImage
 from service.number.refusals import CLEAR, ROWS, UNCLEAR, read_row, refuse_unclear, signs_beside
-from service.number.search import scored
+from service.number.search import Path, scored
 from service.reading.bars import may_be_sign
 from service.reading.decode import MAX_PIXELS, decode, upright_size
 from service.reading.errors import UnlikeDigits
 from service.reading.mnist_format import is_mnist_shaped
 from service.reading.morphology import bounding_box
+from service.reading.row import Segment
 from service.reading.scale import Corners, view_of
 
 AMBIGUOUS = 0.5  # the probability that a point is dirt, or that a stroke is a 1, no slash
+# of the height of the row: a lower segment, whose bottom is so far above that of others,
+# may be a degree sign or an apostrophe
+SMALL, RAISED = 0.7, 0.4
 
 
 class DigitAt(NamedTuple):
@@ -60,11 +64,29 @@ def read_number(upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIX
         )
         for digit, each in zip(path.digits, path.segments, strict=True)
     ]
-    is_ambiguous = bool(signs) or any(
-        digit.is_one and may_be_sign(digit.image, 0 < i < len(digits) - 1)
-        for i, digit in enumerate(path.digits if len(digits) > 1 else ())
-    )
+    is_raised = _is_any_raised(path.segments, row.height)
+    is_ambiguous = bool(signs) or is_raised or _may_have_signs(path)
     return Number(digits, path.probability * (AMBIGUOUS if is_ambiguous else 1))
+
+
+def _may_have_signs(path: Path) -> bool:
+    """Return whether one of several digits may be a slash or a bracket."""
+    last = len(path.digits) - 1
+    return last > 0 and any(
+        digit.is_one and may_be_sign(digit.image, each.height, 0 < i < last)
+        for i, (digit, each) in enumerate(zip(path.digits, path.segments, strict=True))
+    )
+
+
+def _is_any_raised(segments: list[Segment], height: float) -> bool:
+    """Return whether a segment may be a small mark in the upper half of the row.
+
+    height: of the row, in pixels.
+    """
+    heights = np.array([each.height for each in segments])
+    bottom = np.array([each.box[0].stop for each in segments]) / height
+    is_small = heights < min(SMALL, heights.max())
+    return bool((is_small & (np.median(bottom[~is_small]) - bottom > RAISED)).any())
 
 
 def _pixels(corners: Corners) -> tuple[int, int, int, int]:

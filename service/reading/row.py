@@ -26,7 +26,7 @@ from service.reading.segmentation import (
 )
 
 MAX_PIECES = 64  # components: a row has the largest ones
-TALL = 0.5  # of the main component's height: a smaller one is a part of a digit
+TALL = 0.5  # of the main component's height: a smaller one is a part of a digit, or a sign
 SAME_ROW = 0.4  # of the lesser height: components of one row overlap by more
 # of the length of its diagonal: a shorter stroke is straight, and may be a part of a 1, whose
 # parts are closer than so much of the lesser height
@@ -38,12 +38,14 @@ CUT_WIDTH, THREE_WIDTH = 0.45, 1.5
 MAX_WIDTH, HEIGHTS, MAX_JOINED = 1.9, (0.45, 2.2), 25
 MIN_INK = 0.3  # of the row's level: fainter ink is no stroke
 MIN_PART = 0.12  # of the height of the row: what a cut leaves of a component is wider
-SIGN_AREA = 0.75  # of the squared stroke width: a smaller mark beside digits is dirt
+SIGN_AREA = 0.6  # of the squared stroke width: a smaller mark beside digits is dirt
 LARGE_SIGN = 3.0  # of the same: a larger mark is not dirt
 SIGN_LEVEL = 0.5  # of the level of strokes: a fainter mark is dirt
-SIGN_BELOW = 0.15  # of the row's height: how far a comma may lie below the row
+SIGN_BELOW = 0.25  # of the row's height: how far a comma may lie below the row
 SIGN_GAP = 0.15  # of the row's height: a mark in a digit's columns this close is its part
-BAR = 0.3  # of the row's height: a mark above this may be the bar of a 5
+# of the row's height: a mark above this may be the bar of a 5, unless it is higher than so
+# many times its width
+BAR, BAR_ASPECT = 0.3, 0.85
 FOOT = 0.08  # of the digit's height: the gap above the foot of a 2 or a 1 is narrower
 IN_COLUMNS = 0.5  # of the lesser width: components that overlap by more are above each other
 
@@ -192,12 +194,15 @@ class Row:
         return tuple(new)
 
 
-def select_row(marks: Marks) -> Row:
-    """Select the components of one row of digits, without frames and specks."""
+def select_row(marks: Marks, least: float = TALL) -> Row:
+    """Select the components of one row of digits, without frames and specks.
+
+    least: the height of a digit at least, of the main component's.
+    """
     strokes, mask, parts = marks[:3]
     possible, main = _without_lines(*marks[2:])
     height = parts.bottom - parts.top
-    is_tall = possible & (height >= TALL * height[main])
+    is_tall = possible & (height >= least * height[main])
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
     is_tall = is_tall & possible
     tall = _largest(parts, is_tall)
@@ -254,7 +259,8 @@ def _find_signs(
     height = median(parts.bottom[tall] - parts.top[tall])
     top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
     middle = (parts.top[found] + parts.bottom[found]) / 2
-    lowest = np.where(piece[found] > 0, top + BAR * height, top)
+    is_flat = (parts.bottom - parts.top < BAR_ASPECT * (parts.right - parts.left))[found]
+    lowest = np.where((piece[found] > 0) & is_flat, top + BAR * height, top)
     is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
     if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[found] == 0)):
         return []

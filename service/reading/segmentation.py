@@ -34,7 +34,7 @@ MAX_PLUMP = 0.42  # of the digit's size: the widest stroke
 MAX_ASPECT = 4  # width over height
 # width over height of a digit: a wider one may be two that touch; of the main component's
 # height: a component beside it that is as tall may be another digit
-WIDE, COMPANION = 0.6, 0.5
+WIDE, COMPANION = 0.6, 0.35
 # of the lesser height: parts of one digit above each other are nearer; and how many are tall
 CLOSE, MAX_TALL_PARTS = 0.2, 2
 # components as tall as a digit: more are no row of digits, unless they cover less of the

@@ -26,6 +26,14 @@ SIGNS = {  # strokes, of the height of the digits, around the middle between two
     "raised point": [[(0, 0.6), (0.01, 0.6)]],
     "colon": [[(0, 0.3), (0.01, 0.3)], [(0, 0.8), (0.01, 0.8)]],
     "slash": [[(0.17, 0), (-0.17, 1)]],
+    "curved slash": [[(0.2, 0), (0.07, 0.2), (-0.07, 0.5), (-0.17, 0.8), (-0.2, 1)]],
+    "steep slash": [[(0.11, -0.15), (-0.11, 1.15)]],
+    "apostrophe": [[(0.03, -0.05), (-0.03, 0.4)]],
+    "inches": [[(-0.1, 0), (-0.12, 0.45)], [(0.12, 0), (0.1, 0.45)]],
+    "degree": [[(0.2 * np.cos(t), 0.25 + 0.25 * np.sin(t)) for t in np.linspace(0, 6.3, 20)]],
+    "short apostrophe": [[(-0.15, -0.05), (-0.2, 0.18)]],
+    "small degree": [[(0.1 * np.cos(t) - 0.16, 0.1 * np.sin(t)) for t in np.linspace(0, 6.3, 20)]],
+    "ditto": [[(-0.1, -0.1), (-0.1, 0.15)], [(0.08, -0.1), (0.08, 0.15)]],
     "opening bracket": [[(0.15, 0), (0, 0.2), (-0.05, 0.5), (0, 0.8), (0.15, 1)]],
     "closing bracket": [[(-0.15, 0), (0, 0.2), (0.05, 0.5), (0, 0.8), (-0.15, 1)]],
     "A": [[(-0.3, 1), (0, 0), (0.3, 1)], [(-0.18, 0.6), (0.18, 0.6)]],
@@ -41,15 +49,15 @@ def shipped():
     return classifier
 
 
-def marked(name: str, left: str, right: str, pen: float = PEN * 1.2) -> bytes:
-    """Draw a sign between two digits, or before the second if the first is empty."""
+def marked(sign: str | list, left: str, right: str, pen: float = PEN * 1.2) -> bytes:
+    """Draw a sign, or strokes, between two digits, or before the second if the first is empty."""
     levels = np.pad(drawn(*left, *right, gap=GAP), ((0, 0), (HEIGHT, 0)), constant_values=255)
     columns = np.flatnonzero((levels < 128).any(0))
     ends = columns[:-1][np.diff(columns) > GAP / 2]
     middle = float(ends[0] + GAP / 2) if len(ends) else float(columns[0] - GAP / 2)
     picture = Image.fromarray(levels)
     pencil = ImageDraw.Draw(picture)
-    for stroke in SIGNS[name]:
+    for stroke in SIGNS[sign] if isinstance(sign, str) else sign:
         points = [(middle + HEIGHT * x, TOP + HEIGHT * y) for x, y in stroke]
         pencil.line(points, 0, round(pen), joint="curve")
         for x, y in points:
@@ -88,6 +96,14 @@ def test_a_sign_of_the_size_of_a_stroke_is_refused(name, digits, shipped):
 @pytest.mark.parametrize("digits", ["34", "72", "08"])
 def test_digits_with_a_sign_between_them_are_never_sure(name, digits, shipped):
     assert not is_sure(marked(name, *digits), shipped)
+
+
+@pytest.mark.parametrize(("lean", "height"), [(0.0, 1.15), (0.12, 1.0), (-0.3, 1.1)])
+@pytest.mark.parametrize("digits", ["34", "72", "08"])
+def test_a_one_between_digits_is_sure_unless_it_may_be_a_slash(lean, height, digits, shipped):
+    stroke = [(lean * height / 2, 1 - height), (-lean * height / 2, 1)]
+
+    assert is_sure(marked([stroke], *digits), shipped)
 
 
 def test_a_sign_in_a_large_picture_is_seen_where_only_the_row_is_read_closely(shipped):
@@ -137,6 +153,19 @@ def test_rows_of_digits_are_refused_as_rows_however_they_are_sent(rows, gap, shi
     for read in (read_number, read_one):
         with pytest.raises(InvalidImage, match=r"^the picture holds several rows of digits"):
             read(upload, shipped)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.45])
+@pytest.mark.parametrize("y", [20, 45, 100], ids=["above", "at its top", "at its foot"])
+@pytest.mark.parametrize("digits", ["32", "72", "43", "28"])
+def test_a_digit_with_a_smaller_one_beside_it_is_refused(share, y, digits, shipped):
+    large = drawn(digits[0])
+    small = drawn(digits[1], height=round(100 * share), top=0)[:, 50:]
+    levels = np.pad(large[:, :-45], ((0, 0), (0, small.shape[1])), constant_values=255)
+    levels[y : y + len(small), -small.shape[1] :] = small
+
+    with pytest.raises(InvalidImage):
+        read_one(encode(levels), shipped)
 
 
 @pytest.mark.parametrize("digit", ["0", "720"])
