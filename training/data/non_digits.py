@@ -11,11 +11,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.features import MAX_GREY, Images
 from service.images import InvalidImage, read_levels
-from service.reading.mnist_format import to_mnist_format
+from service.reading.mnist_format import BOX, to_mnist_format
 from service.reading.morphology import Mask, stroke_width
 from training.data.bars import draw_bar
 from training.data.dataset import Digits
-from training.data.digit_groups import cropped, draw_group
 from training.data.glyphs import Glyph, foreign, latin
 from training.data.shapes import FIGURES, LETTERS, SIGNS
 from training.data.synthetic import (
@@ -54,6 +53,9 @@ HALVES = {0: "tb", 2: "tblr", 3: "lr", 4: "l", 5: "tl", 6: "r", 7: "l", 8: "l", 
 HALF = (0.42, 0.55)  # of the digit's side
 QUARTERED, IN_QUARTERS = (2, 3, 4, 5, 8), 0.2
 TRIES = 100  # digits looked at for one with a label
+# a digit beside a piece of another: the piece's width, and the gap, of a box; the least
+# height of the piece, of the digit's
+PIECE, PIECE_GAP, MIN_PIECE = (0.15, 0.5), (-0.1, 0.2), 0.5
 BARS = 0.02  # share of the pictures that are upright bars, which are 1s
 # digits that are none when turned by 90 or 180 degrees, or mirrored, and the shares of
 # those turned by 90 degrees either way, by 180, and mirrored
@@ -261,12 +263,17 @@ def _one_of(
     return None
 
 
+def _cropped(image: Images) -> Images:
+    picture = Image.fromarray(image)
+    return np.asarray(picture.crop(picture.getbbox()))
+
+
 def _part(rng: np.random.Generator, digits: Digits) -> Images | None:
     """Draw a half or a quarter of a digit."""
     found = _one_of(digits, rng, tuple(HALVES))
     if found is None:
         return None
-    digit, label = cropped(found[0]), found[1]
+    digit, label = _cropped(found[0]), found[1]
     sides = HALVES[label][int(rng.integers(len(HALVES[label])))]
     if label in QUARTERED and rng.random() < IN_QUARTERS:
         sides = "tb"[int(rng.integers(2))] + "lr"[int(rng.integers(2))]
@@ -277,10 +284,34 @@ def _part(rng: np.random.Generator, digits: Digits) -> Images | None:
     return _framed(Image.fromarray(digit)) if min(digit.shape) > 2 else None
 
 
-def _group(rng: np.random.Generator, digits: Digits) -> Images | None:
-    """Draw a digit and others, or parts of them."""
-    picture = draw_group(rng, digits)
-    return _framed(picture) if picture else None
+def _several(rng: np.random.Generator, digits: Digits) -> Images | None:
+    """Draw two or three digits side by side, some of which touch."""
+    row = Image.new("L", (120, 48))
+    x = 0
+    for i in rng.integers(len(digits), size=int(rng.choice((2, 2, 2, 3)))):
+        digit = Image.fromarray(_cropped(digits.images[i]))
+        size = np.maximum(np.rint(np.array(digit.size) * rng.uniform(0.85, 1.15)), 2).astype(int)
+        digit = digit.resize((int(size[0]), int(size[1])))
+        row.paste(digit, (x, 24 - digit.height // 2 + int(rng.integers(-3, 4))), digit)
+        x += max(2, digit.width + round(20 * rng.uniform(-0.12, 0.5)))
+    return _framed(row)
+
+
+def _beside_piece(rng: np.random.Generator, digits: Digits) -> Images | None:
+    """Draw a digit beside a piece that was cut off its neighbour."""
+    i, j = rng.integers(len(digits), size=2)
+    digit, other = _cropped(digits.images[i]), _cropped(digits.images[j])
+    width = max(2, int(rng.uniform(*PIECE) * BOX))
+    gap = round(rng.uniform(*PIECE_GAP) * BOX)
+    is_after = rng.random() < 0.5
+    piece = _cropped(other[:, :width] if is_after else other[:, -width:])
+    if len(piece) < MIN_PIECE * len(digit):
+        return None  # a speck beside a digit
+    row, x = Image.new("L", (120, 48)), 40
+    for part in map(Image.fromarray, (digit, piece) if is_after else (piece, digit)):
+        row.paste(part, (x, 24 - part.height // 2 + int(rng.integers(-3, 4))), part)
+        x += max(1, part.width + gap)
+    return _framed(row)
 
 
 def _turned(rng: np.random.Generator, digits: Digits) -> Images | None:
@@ -360,7 +391,8 @@ KINDS: dict[Drawing, float] = {
     _figure: 0.04,
     _scribble: 0.03,
     _part: 0.04,
-    _group: 0.19,
+    _several: 0.07,
+    _beside_piece: 0.05,
     _turned: 0.04,
     _blobs: 0.02,
     _texture: 0.01,
