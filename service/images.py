@@ -159,7 +159,10 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
             found = _find_at(crop, levels_of(reduced(crop)), show)
             # the crop may leave out other digits
             is_alone = digit.doubt != Doubt.OTHERS
-            return found if is_alone else found._replace(doubt=digit.doubt, marks=None)
+            if is_alone:
+                return found
+            alone = found.alone and found.alone._replace(doubt=digit.doubt, marks=None)
+            return found._replace(doubt=digit.doubt, marks=None, alone=alone)
     refuse_other_shapes(digit)
     return _cropped(digit, box)
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from service.classifier import Classifier, Scores
 from service.features import Images
-from service.images import Found, InvalidImage, to_image
+from service.images import Found, InvalidImage, SeveralDigits, to_image
 from service.number.refusals import refuse_several
 from service.number.search import SURE, log_likelihood, scored
 from service.reading.decode import MAX_PIXELS, decode
@@ -96,9 +96,16 @@ def _upright(
     is_refused = 0 in classifier.refused(scores)
     likely = max(log_likelihood(each, 1, _aspect(found)) for each in alone)
     # the search for several takes ten times as long as the two turns
-    is_unclear = likely < PLAIN_TURNED and refuse_several(picture, found.marks, classifier, alone)
-    if is_unclear and not is_refused:
-        raise InvalidImage(WIDE_SHAPE)
+    if likely < PLAIN_TURNED:
+        try:
+            if refuse_several(picture, found.marks, classifier, alone):
+                raise InvalidImage(WIDE_SHAPE)
+        except SeveralDigits:
+            raise
+        except InvalidImage:
+            if not is_refused:
+                raise
+            return images[0], _of(scores, 0)
     best = max(range(len(alone)), key=lambda i: alone[i].score)
     i = best if is_refused and alone[best].score >= UPRIGHT else 0
     return images[i], _of(scores, i)

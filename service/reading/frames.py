@@ -87,6 +87,9 @@ def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
     measures = np.stack([height, parts.right - parts.left, parts.area], axis=1)
     differences = np.abs(measures[:, np.newaxis] / measures[boxes] - 1)
     are_alike = np.any(np.all(differences <= ALIKE, axis=2), axis=1)
+    # what is in a box is no box like it
+    in_box = np.any([parts.are_inside(i) for i in boxes.tolist()], axis=0)
+    are_alike &= ~in_box | ~possible
     possible = possible & ~are_alike
     alike = np.flatnonzero(are_alike)[:MAX_BOXES].tolist()
     depth = np.sum([parts.are_inside(i) for i in alike], axis=0)
