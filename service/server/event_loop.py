@@ -272,15 +272,15 @@ class EventLoop:
         elif self.workload.n >= MAX_WORKING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, OVERLOADED)
         else:
-            self._defer(connection, exchange, exchange.body.is_short)
+            self._defer(connection, exchange, exchange.body.cost)
 
-    def _defer(self, connection: Connection, exchange: Exchange, is_short: bool) -> None:
+    def _defer(self, connection: Connection, exchange: Exchange, cost: float | None) -> None:
         """Compute a reply in a thread."""
         sock = self.sockets[connection]
         self.selector.unregister(sock)
-        job = Job(sock, self.workload)
-        exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.admit}
-        self.threads.call(partial(self._run, connection, exchange, job), is_short)
+        job = Job(sock, self.workload, cost)
+        exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.ask}
+        self.threads.call(partial(self._run, connection, exchange, job), job.is_short)
 
     def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
         """Compute a reply in a thread, and wake up the loop."""

@@ -27,7 +27,7 @@ UNSUPPORTED = {
     ),
     "use signals": ("control_socket",),
     "workers share one socket": ("reuse_port",),
-    "each slow request has a thread of its own": ("threads",),
+    "slow requests have threads of their own": ("threads",),
 }
 # the other value of a setting that does have an effect
 SUPPORTED: dict[str, object] = {"accesslog": "-", "forwarder_headers": [], "http_parser": "python"}

@@ -70,7 +70,7 @@ class Deferred(NamedTuple):
     """What environ[DEFER] makes of a function: a WSGI body that a thread computes."""
 
     call: Callable[[], Iterable[bytes]]
-    is_short: bool = False
+    cost: float | None = None  # of a short function, in small pictures
 
 
 class ReceiveBuffer(Unreader):  # type: ignore[misc]  # gunicorn has no types

@@ -3,13 +3,14 @@
 import contextlib
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-MAX_WORKING = 64  # requests in threads, one each
+MAX_WORKING = 64  # requests in threads, or queued for the one that reads single pictures
 # Cost of the requests in threads, in small pictures; a worker computes about 300 per
 # second. One request is admitted whatever its cost if it is alone.
 MAX_COST = 10_000
@@ -32,7 +33,7 @@ class Threads:
         self._start(self._call_short)
 
     def call(self, function: Callable[[], None], is_short: bool) -> None:
-        """Call a function, which raises nothing, in a thread."""
+        """Call a function in a thread."""
         if is_short:
             self._short.put(function)
         else:
@@ -40,7 +41,10 @@ class Threads:
 
     def _call_short(self) -> None:
         while True:
-            self._short.get()()
+            try:
+                self._short.get()()
+            except BaseException:  # it ends a thread of its own; others wait for this one
+                sys.excepthook(*sys.exc_info())
 
     def _start(self, function: Callable[[], None]) -> None:
         # the process does not wait for daemon threads when it exits
@@ -68,7 +72,8 @@ class Job:
     to the job, so a job that referred to its request would keep the reply in memory.
     """
 
-    def __init__(self, sock: socket.socket, workload: Workload) -> None:
+    def __init__(self, sock: socket.socket, workload: Workload, cost: float | None = None) -> None:
+        """Count a request; admit it, if its cost in small pictures is known."""
         self.sock, self.workload, self.cost = sock, workload, 0
         self.is_gone = False  # the client has left
         self.n_probes, self.next_probe = 0, 0.0
@@ -76,6 +81,9 @@ class Job:
         self._poller.register(sock, READABLE)
         with workload.lock:
             workload.n += 1
+        self.is_short = cost is not None and self.admit(cost)
+        # admitted or not, the application does not add to the cost again
+        self.ask = self.admit if cost is None else lambda _: self.is_short
 
     def admit(self, cost: float) -> bool:
         """Add to the cost of this request; return False if the worker has too much."""

@@ -3,8 +3,9 @@
 # A wrapper, in the manner of wsgi.file_wrapper, around a function without arguments
 # that returns a WSGI body. An application that would block the event loop returns
 # environ[DEFER](function) instead of a body, and the worker calls the function in a
-# thread of its own; environ[DEFER](function, True) means that it takes no longer than one
-# picture: one thread calls all such functions in order. Other servers do not set it.
+# thread of its own; environ[DEFER](function, cost) means that it takes no longer than one
+# picture: one thread calls all such functions in order, once their cost is admitted. Other
+# servers do not set it.
 DEFER = "digits.defer"
 # set for a deferred function. environ[ADMIT](cost) adds to the cost of the request, in
 # small pictures, and returns False if the worker has too much work: reply with 503.

@@ -25,6 +25,7 @@ from service.web.nondigits import refusals
 from service.web.one_picture import Result, answer
 from service.web.prediction_json import JSON, prediction
 from service.web.problems import MEDIA_TYPE, SAFETY, fields, write
+from service.web.steps import cost_of
 
 SAFE = list(SAFETY.items())
 # Hosts that Flask accepts too; it checks all others. Labels have 63 bytes at most (RFC 1035).
@@ -79,7 +80,8 @@ class FastPath:
             return reply
         call = partial(self._answer if is_simple else self.application, environ, start_response)
         if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
-            return environ[DEFER](call, bool(file))
+            cost = cost_of([file], n_bytes, self.extension.limits) if file else None
+            return environ[DEFER](call, cost)
         return call()
 
     def _is_simple(self, environ: Environ) -> bool:

@@ -31,7 +31,7 @@ def answer(extension: Extension, upload: bytes, environ: dict[str, Any]) -> Resu
     if not is_admitted:
         return None
     # once, not for each step: all requests that wait would take a turn in between
-    with extension.compute_lock:
+    with extension.compute_lock.ahead:
         if environ.get(IS_CANCELLED, bool)():
             return None
         try:

@@ -1,7 +1,6 @@
-import contextlib
-
 """Pictures of digits with other marks: signs, points, dirt, further rows, broken strokes."""
 
+import contextlib
 import io
 
 import numpy as np

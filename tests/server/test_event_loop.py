@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -126,7 +127,7 @@ def test_short_functions_are_called_in_order_by_one_thread_beside_long_ones():
             start_response("200 OK", [("Content-Length", str(len(path)))])
             yield path.encode()
 
-        return environ[DEFER](body, environ["PATH_INFO"] != "/long")
+        return environ[DEFER](body, None if environ["PATH_INFO"] == "/long" else 1)
 
     def begin(path: str) -> socket.socket:
         client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
@@ -149,6 +150,49 @@ def test_short_functions_are_called_in_order_by_one_thread_beside_long_ones():
     threads = [thread for _, thread in called]
     assert threads[0] == threads[3]
     assert len(set(threads)) == 3
+
+
+def test_error_that_ends_a_thread_leaves_the_next_short_function_its_thread(capsys):
+    def application(environ, start_response):
+        def body():
+            if environ["PATH_INFO"] == "/end":
+                raise SystemExit
+            start_response("200 OK", [("Content-Length", "2")])
+            yield b"ok"
+
+        return environ[DEFER](body, 1)
+
+    with running_loop(application) as (port, _):
+        first = socket.create_connection(("127.0.0.1", port), timeout=10)
+        with first:
+            first.sendall(b"GET /end HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert ask(port, "GET /next").endswith(b"ok")
+
+    assert "SystemExit" in capsys.readouterr().err
+
+
+def test_short_functions_are_admitted_by_their_cost_before_they_are_queued():
+    begun, is_released = threading.Event(), threading.Event()
+
+    def application(environ, start_response):
+        def body():
+            is_admitted = environ[ADMIT](MAX_COST)
+            if environ["PATH_INFO"] == "/first":
+                begun.set()
+                assert is_released.wait(10)
+            reply = b"admitted" if is_admitted else b"refused"
+            start_response("200 OK", [("Content-Length", str(len(reply)))])
+            yield reply
+
+        return environ[DEFER](body, 0.7 * MAX_COST)
+
+    with running_loop(application) as (port, _), ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, port, "GET /first")
+        assert begun.wait(10)
+        # a refused function does not wait for the one thread
+        assert ask(port, "GET /second").endswith(b"refused")
+        is_released.set()
+        assert first.result().endswith(b"admitted")
 
 
 def fail_when_called(environ, start_response):

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from service.web.fair_lock import FairLock
+from service.web.fair_lock import MAX_AHEAD, FairLock
 from tests.conftest import wait_until
 
 
@@ -36,3 +36,24 @@ def test_an_error_releases_the_lock():
     for _ in range(2):
         with pytest.raises(ValueError, match="held"), lock:
             raise ValueError("held")
+
+
+def test_threads_ahead_come_before_others_which_do_not_wait_forever():
+    lock, order, started = FairLock(), [], []
+
+    def work(name: str) -> None:
+        with lock.ahead if name == "ahead" else lock:
+            order.append(name)
+
+    threads = [
+        threading.Thread(target=work, args=(name,)) for name in ["other"] * 2 + ["ahead"] * 6
+    ]
+    with lock:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+            wait_until(lambda: len(lock._waiting) + len(lock._urgent) == len(started))
+    for thread in threads:
+        thread.join()
+
+    assert order == ["ahead"] * MAX_AHEAD + ["other"] + ["ahead"] * 2 + ["other"]
