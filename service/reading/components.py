@@ -6,6 +6,7 @@ import numpy.typing as npt
 from service.reading import morphology
 from service.reading.morphology import Grey, Ints, Mask
 
+LEAST_DENSITY = 0.15  # area over size of a digit, of another digit's by the same pen
 MIN_AREA = 2  # pixels of a component that counts
 
 
@@ -37,6 +38,16 @@ class Components:
         """Return the mean of values in each component: of its pixels, in reading order."""
         first = np.cumsum(self.runs.length) - self.runs.length
         return np.bincount(self.label, np.add.reduceat(values, first)) / self.area
+
+    def are_digits_beside(self, i: int, least: float) -> Mask:
+        """Return which components are high and dense enough to be digits beside component i.
+
+        least: their height, of that of component i. An arc of a hairline circle is not dense.
+        """
+        height = self.bottom - self.top
+        is_dense = self.area * self.size[i] >= LEAST_DENSITY * self.area[i] * self.size
+        are_digits: Mask = (height >= least * height[i]) & is_dense
+        return are_digits
 
     def are_inside(self, i: int) -> Mask:
         """Return which components lie inside the box of component i and off its sides."""

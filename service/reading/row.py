@@ -202,7 +202,7 @@ def select_row(marks: Marks, least: float = TALL) -> Row:
     strokes, mask, parts = marks[:3]
     possible, main = _without_lines(*marks[2:])
     height = parts.bottom - parts.top
-    is_tall = possible & (height >= least * height[main])
+    is_tall = possible & parts.are_digits_beside(main, least)
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
     is_tall = is_tall & possible
     tall = _largest(parts, is_tall)

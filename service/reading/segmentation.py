@@ -299,7 +299,7 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
     narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
     above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
-    tall = possible & (height >= COMPANION * height[main])
+    tall = possible & parts.are_digits_beside(main, COMPANION)
     # parts of one digit are two at most, and close to each other
     is_apart = above > CLOSE * np.minimum(height, height[main])
     is_apart |= np.count_nonzero(tall) > MAX_TALL_PARTS

@@ -263,3 +263,19 @@ def test_a_digit_on_a_slope_is_one_digit(name, degrees, shipped):
     turned = Image.fromarray(levels).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=255)
 
     assert digit_of(encode(turned), shipped) == int(name)
+
+
+@pytest.mark.parametrize("side", [300, 500, 700])
+@pytest.mark.parametrize("digit", "2358")
+def test_arcs_of_a_hairline_circle_are_no_digits_beside_the_one_in_it(digit, side, shipped):
+    sheet = Image.new("L", (side, side), 255)
+    sheet.paste(
+        Image.fromarray(drawn(digit)).resize((side // 2, side // 2)), (side // 4, side // 4)
+    )
+    ImageDraw.Draw(sheet).ellipse(
+        (side // 10, side // 10, side * 9 // 10, side * 9 // 10), outline=0
+    )
+
+    image = read_one(encode(np.asarray(sheet)), shipped)
+
+    assert shipped.predict_proba(image[np.newaxis]).argmax() == int(digit)
