@@ -26,7 +26,8 @@ class Components:
         self.left += w
         np.minimum.at(self.left, self.label, runs.start)
         np.maximum.at(self.right, self.label, runs.end)
-        self.size = np.maximum(self.bottom - self.top, self.right - self.left)
+        self.height, self.width = self.bottom - self.top, self.right - self.left
+        self.size = np.maximum(self.height, self.width)
         # whether each touches the border of the picture
         self.touches = (sides == [[0], [0], [h], [w]]).any(0)
 
@@ -39,14 +40,24 @@ class Components:
         first = np.cumsum(self.runs.length) - self.runs.length
         return np.bincount(self.label, np.add.reduceat(values, first)) / self.area
 
+    def box(self, i: int) -> tuple[int, int, int, int]:
+        """Return the top, bottom, left and right of component i; bottom and right are exclusive."""
+        sides = (self.top, self.bottom, self.left, self.right)
+        top, bottom, left, right = (int(side[i]) for side in sides)
+        return top, bottom, left, right
+
+    def gaps(self, i: int) -> tuple[Ints, Ints]:
+        """Return the rows and the columns between each component and i; negative where shared."""
+        rows = np.maximum(self.top - self.bottom[i], self.top[i] - self.bottom)
+        return rows, np.maximum(self.left - self.right[i], self.left[i] - self.right)
+
     def are_digits_beside(self, i: int, least: float) -> Mask:
         """Return which components are high and dense enough to be digits beside component i.
 
         least: their height, of that of component i. An arc of a hairline circle is not dense.
         """
-        height = self.bottom - self.top
         is_dense = self.area * self.size[i] >= LEAST_DENSITY * self.area[i] * self.size
-        are_digits: Mask = (height >= least * height[i]) & is_dense
+        are_digits: Mask = (self.height >= least * self.height[i]) & is_dense
         return are_digits
 
     def are_inside(self, i: int) -> Mask:

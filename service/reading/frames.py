@@ -22,6 +22,7 @@ STRAIGHT = 1.25
 MAX_BOXES = 64  # components that are checked for a box: more of one size are no boxes
 # of a box's height, width and area: how far those of an empty box like it differ
 ALIKE = np.array([0.1, 0.1, 0.35])
+LEAST_ALIKE = 0.8  # of a box's size: nothing smaller is like it
 # of the largest component's area: what makes all outside of its box no digit has more; of its
 # height: what is outside and as tall may be another digit
 MIN_FRAMED, TALL_OUTSIDE = 0.2, 0.5
@@ -51,8 +52,7 @@ def not_frames(parts: Components) -> Mask:
     largest = np.argsort(-parts.size, kind="stable")[:MAX_BOXES]
     for i in largest[large[largest]] if len(large) > 1 else ():
         rim = max(1, round(BOX_RIM * parts.size[i]))
-        top, bottom = parts.top[i], parts.bottom[i]
-        left, right = parts.left[i], parts.right[i]
+        top, bottom, left, right = parts.box(i)
         core = top + rim, bottom - rim, left + rim, right - rim
         within = parts.are_inside(i) & (parts.area > BOX_CORE * parts.area[i])
         if not within.any():
@@ -62,7 +62,7 @@ def not_frames(parts: Components) -> Mask:
         is_round = right - left >= ROUND * (bottom - top)
         framed = parts.size[i] * (FRAMED if is_round else FRAMED_NARROWLY)
         pen = parts.area[i] / (math.pi / 2 * (right - left + bottom - top))
-        diagonal = np.hypot(parts.right - parts.left, parts.bottom - parts.top)
+        diagonal = np.hypot(parts.width, parts.height)
         is_bar = parts.area < STRAIGHT * pen * diagonal
         is_framed = within & (parts.size >= framed) & ~is_bar
         if is_box or (is_framed.any() and parts.area_within_ellipse(*core)[i] < least):
@@ -83,10 +83,12 @@ def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
     """
     if not len(boxes):
         return possible
-    height = parts.bottom - parts.top
-    measures = np.stack([height, parts.right - parts.left, parts.area], axis=1)
-    differences = np.abs(measures[:, np.newaxis] / measures[boxes] - 1)
-    are_alike = np.any(np.all(differences <= ALIKE, axis=2), axis=1)
+    # specks may be many thousands
+    large = np.flatnonzero(parts.size >= LEAST_ALIKE * parts.size[boxes].min())
+    measures = np.stack([parts.height, parts.width, parts.area], axis=1)
+    differences = np.abs(measures[large, np.newaxis] / measures[boxes] - 1)
+    are_alike = np.zeros(len(possible), bool)
+    are_alike[large] = np.any(np.all(differences <= ALIKE, axis=2), axis=1)
     # what is in a box is no box like it
     in_box = np.any([parts.are_inside(i) for i in boxes.tolist()], axis=0)
     are_alike &= ~in_box | ~possible
@@ -96,7 +98,7 @@ def _framed(parts: Components, possible: Mask, boxes: Ints) -> Mask:
     area = parts.area * possible
     largest = int((area * (depth > 0)).argmax())
     framed = possible & (depth >= depth[largest])
-    is_tall = height >= TALL_OUTSIDE * height[largest]
+    is_tall = parts.height >= TALL_OUTSIDE * parts.height[largest]
     is_small = depth[largest] == 0 or area[largest] < MIN_FRAMED * area.max()
     return possible if is_small or (is_tall & possible & ~framed).any() else framed
 
@@ -105,8 +107,8 @@ def not_fingers(parts: Components, possible: Mask) -> Mask:
     """Return the possible components without plump ones at the border if others are strokes."""
     if len(possible) == 1 or not parts.touches.any():
         return possible
-    height, width = parts.bottom - parts.top, parts.right - parts.left
-    least, length = np.minimum(height, width), np.maximum(height, width)
+    height, width, length = parts.height, parts.width, parts.size
+    least = np.minimum(height, width)
     is_finger = parts.touches & (parts.area > FINGER_FILL * height * width)
     is_finger &= (least > FINGER * min(parts.shape)) & (length < FINGER_LENGTH * least)
     # a digit that fills its picture reaches from border to border

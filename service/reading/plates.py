@@ -204,9 +204,7 @@ def _in_margin(mask: Mask, others: Mask | None = None) -> Corners | None:
 
 def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
     """Return the square within a component of a mask (h, w) if it is a disc with marks."""
-    top, bottom, left, right = (
-        int(side[i]) for side in (parts.top, parts.bottom, parts.left, parts.right)
-    )
+    top, bottom, left, right = parts.box(i)
     height, width, area = bottom - top, right - left, int(parts.area[i])
     full = math.pi / 4 * height * width
     is_even = max(height, width) <= DISC_OBLONG * min(height, width)
@@ -232,7 +230,7 @@ def _in_disc(mask: Mask, parts: Components, i: int) -> Corners | None:
 
 def _n_tiles(parts: Components) -> int:
     """Count the components that may be tiles with marks, of about the size of the largest."""
-    height, width = parts.bottom - parts.top, parts.right - parts.left
+    height, width = parts.height, parts.width
     ground = parts.area / (height * width)
     is_tile = (TILE_GROUND[0] <= ground) & (ground <= TILE_GROUND[1]) & ~parts.touches
     is_tile &= np.maximum(height, width) <= OBLONG * np.minimum(height, width)
@@ -246,9 +244,7 @@ def _n_tiles(parts: Components) -> int:
 
 def _has_rim(parts: Components, i: int) -> bool:
     """Return whether a component fills the rim of its box, as a tile does."""
-    top, bottom, left, right = (
-        int(side[i]) for side in (parts.top, parts.bottom, parts.left, parts.right)
-    )
+    top, bottom, left, right = parts.box(i)
     rim = max(1, round(RIM * min(bottom - top, right - left)))
     core = (bottom - top - 2 * rim) * (right - left - 2 * rim)
     within = parts.area_within(top + rim, bottom - rim, left + rim, right - rim)[i]

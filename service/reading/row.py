@@ -201,13 +201,12 @@ def select_row(marks: Marks, least: float = TALL) -> Row:
     """
     strokes, mask, parts = marks[:3]
     possible, main = _without_lines(*marks[2:])
-    height = parts.bottom - parts.top
     is_tall = possible & parts.are_digits_beside(main, least)
     possible = possible & ~_in_holes(marks, np.flatnonzero(is_tall))
     is_tall = is_tall & possible
     tall = _largest(parts, is_tall)
     width = morphology.stroke_width(morphology.select_runs(mask, parts.runs, is_tall[parts.label]))
-    diagonal = np.hypot(height, parts.right - parts.left)
+    diagonal = np.hypot(parts.height, parts.width)
     is_bar = parts.area < STRAIGHT * width * diagonal
     has_several_rows = _are_rows(parts, tall, is_bar)
     # of smaller components, those near a tall one are its parts
@@ -232,7 +231,7 @@ def select_row(marks: Marks, least: float = TALL) -> Row:
 
 def _without_lines(parts: Components, possible: Mask, main: int) -> tuple[Mask, int]:
     """Return which components may be digits if a line below them is none, and the main one."""
-    height = parts.bottom - parts.top
+    height = parts.height
     large = possible & (parts.size >= TALL * height[possible].max())
     above = above_lines(parts, large)
     if above is None:
@@ -256,10 +255,10 @@ def _find_signs(
     level = parts.mean(ink)
     area = parts.area / width**2
     found = np.flatnonzero(others & (area >= SIGN_AREA) & (level >= SIGN_LEVEL))
-    height = median(parts.bottom[tall] - parts.top[tall])
+    height = median(parts.height[tall])
     top, bottom = parts.top[tall].min(), parts.bottom[tall].max()
     middle = (parts.top[found] + parts.bottom[found]) / 2
-    is_flat = (parts.bottom - parts.top < BAR_ASPECT * (parts.right - parts.left))[found]
+    is_flat = parts.height[found] < BAR_ASPECT * parts.width[found]
     lowest = np.where((piece[found] > 0) & is_flat, top + BAR * height, top)
     is_beside = (lowest <= middle) & (middle <= bottom + SIGN_BELOW * height)
     if np.count_nonzero(is_beside) <= np.count_nonzero(~is_beside & (piece[found] == 0)):
@@ -305,7 +304,7 @@ def _are_rows(parts: Components, tall: Ints, is_bar: Mask) -> bool:
 
     Two that are close, one above the other, are parts of one digit.
     """
-    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    is_flat = parts.height < FLAT * parts.width
     upright = tall[~is_flat[tall]]
     row = _groups(upright, lambda i, j: _overlap(parts.top, parts.bottom, i, j) > SAME_ROW)
     n_rows = len(set(row.tolist()))
@@ -319,7 +318,7 @@ def _are_close(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
 
     is_bar: which are straight strokes
     """
-    height = parts.bottom - parts.top
+    height = parts.height
     limit = np.where(is_bar[i] & is_bar[j], BARS_CLOSE, CLOSE) * np.minimum(height[i], height[j])
     gaps = (
         np.maximum(start[i], start[j]) - np.minimum(end[i], end[j])
@@ -338,7 +337,7 @@ def _are_stacked(parts: Components, i: Ints, j: Ints, is_bar: Mask) -> Mask:
     """Return which components are one above the other, or where a stroke has a gap."""
     beside = _overlap(parts.left, parts.right, i, j)
     above = _overlap(parts.top, parts.bottom, i, j)
-    is_flat = parts.bottom - parts.top < FLAT * (parts.right - parts.left)
+    is_flat = parts.height < FLAT * parts.width
     is_gap = _are_close(parts, i, j, is_bar) & ~is_flat[i] & ~is_flat[j]
     return (above < ABOVE) & ((beside > STACKED) | is_gap)
 

@@ -142,9 +142,7 @@ def _digit(marks: Marks, kept: Mask, doubt: Doubt) -> Digit:
 
 def _off_line(marks: Marks) -> Marks | None:
     """Return the ink without a line that the main component stands on; None without one."""
-    parts, main = marks.parts, marks.main
-    top, bottom = int(parts.top[main]), int(parts.bottom[main])
-    left, right = int(parts.left[main]), int(parts.right[main])
+    top, bottom, left, right = marks.parts.box(marks.main)
     if right - left < ON_LINE * (bottom - top):
         return None
     box = (slice(top, bottom), slice(left, right))
@@ -154,8 +152,7 @@ def _off_line(marks: Marks) -> Marks | None:
     mask = marks.mask.copy()
     mask[box] &= ~lines
     rest = _marks_of(marks.strokes, mask)
-    height = rest.parts.bottom[rest.main] - rest.parts.top[rest.main]
-    return rest if height >= OFF_LINE * (bottom - top) else None
+    return rest if rest.parts.height[rest.main] >= OFF_LINE * (bottom - top) else None
 
 
 def above_lines(parts: Components, kept: Mask) -> Mask | None:
@@ -166,7 +163,7 @@ def above_lines(parts: Components, kept: Mask) -> Mask | None:
     above = kept.copy()
     for i in lowest[:-1].tolist():
         above[i] = False
-        width, height = parts.right[i] - parts.left[i], parts.bottom[i] - parts.top[i]
+        width, height = parts.width[i], parts.height[i]
         top, bottom = parts.top[above].min(), parts.bottom[above].max()
         others = parts.right[above].max() - parts.left[above].min()
         is_below = parts.top[i] >= bottom - SUNK * (bottom - top)
@@ -181,13 +178,12 @@ def _words(parts: Components, possible: Mask, main: int, kept: Mask) -> Mask:
 
     They are not looked for if all that are kept are tall.
     """
-    height, width = parts.bottom - parts.top, parts.right - parts.left
+    height, width = parts.height, parts.width
     result = np.zeros_like(kept)
     is_small = possible & (parts.area >= MIN_AREA) & (height < LETTER * height[main])
     if not (is_small & kept).any():
         return result
-    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
-    beside = np.maximum(parts.left - parts.right[main], parts.left[main] - parts.right)
+    above, beside = parts.gaps(main)
     small = np.flatnonzero(is_small & ((above >= -INTO * height[main]) | (beside >= 0)))
     middle = (parts.top[small] + parts.bottom[small]) / 2
     order = middle.argsort()
@@ -269,10 +265,9 @@ def digit_components(marks: Marks) -> tuple[Mask, Doubt]:
     is_speck = parts.area[main] < max(MIN_AREA, SPECK_SHARE * rest)
     is_noise = len(kept) > MANY and total < SPECK_SHARE * parts.area[possible].sum()
     if is_speck or is_noise:
-        height = parts.bottom - parts.top
-        tall = np.flatnonzero(possible & (height >= COMPANION * height[main]))
+        tall = np.flatnonzero(possible & (parts.height >= COMPANION * parts.height[main]))
         spread = parts.bottom[tall].max() - parts.top[tall].min()
-        is_row = len(tall) <= MAX_IN_ROW or spread <= ROW_SPREAD * height[main]
+        is_row = len(tall) <= MAX_IN_ROW or spread <= ROW_SPREAD * parts.height[main]
         refusal = MaybeRow if is_row else NoDigit
         raise refusal("the ink is only specks or noise")
     return kept, _doubt(parts, possible, main, kept)
@@ -290,21 +285,20 @@ def _choose_main(parts: Components, plane: Grey, mask: Mask) -> tuple[Mask, int]
 
 def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     """Return whether the kept components, or others beside the main one, may be digits."""
-    height = parts.bottom - parts.top
+    height, width = parts.height, parts.width
     if len(kept) == 1:
-        is_wide = parts.right[0] - parts.left[0] > WIDE * height[0]
+        is_wide = width[0] > WIDE * height[0]
         return Doubt.SHAPE if is_wide else Doubt.NONE
-    width = parts.right[kept].max() - parts.left[kept].min()
-    is_wide = width > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
-    beside = np.minimum(parts.right, parts.right[main]) - np.maximum(parts.left, parts.left[main])
-    narrower = np.minimum(parts.right - parts.left, parts.right[main] - parts.left[main])
-    above = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
+    breadth = parts.right[kept].max() - parts.left[kept].min()
+    is_wide = breadth > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
+    above, apart = parts.gaps(main)
+    is_beside = -apart < np.minimum(width, width[main]) / 2
     tall = possible & parts.are_digits_beside(main, COMPANION)
     # parts of one digit are two at most, and close to each other
     is_apart = above > CLOSE * np.minimum(height, height[main])
     is_apart |= np.count_nonzero(tall) > MAX_TALL_PARTS
-    others = tall & (beside < narrower / 2)
-    is_below = tall & (beside >= narrower / 2) & is_apart
+    others = tall & is_beside
+    is_below = tall & ~is_beside & is_apart
     is_below[main] = False
     if (others & ~kept).any() or is_below.any():
         return Doubt.OTHERS
@@ -322,8 +316,6 @@ def _main(parts: Components, possible: Mask, plane: Grey, mask: Mask) -> int:
 
 def least_area(parts: Components, main: int) -> npt.NDArray[np.float64]:
     """Return the least area at which each component, by its gap, is of the digit."""
-    gap_y = np.maximum(parts.top - parts.bottom[main], parts.top[main] - parts.bottom)
-    gap_x = np.maximum(parts.left - parts.right[main], parts.left[main] - parts.right)
-    gap = np.hypot(np.maximum(gap_y, 0), np.maximum(gap_x, 0)) / parts.size[main]
+    gap = np.hypot(*(np.maximum(each, 0) for each in parts.gaps(main))) / parts.size[main]
     shares = np.select([gap < limit for limit, _ in GAPS], [share for _, share in GAPS])
     return shares * parts.area[main]
