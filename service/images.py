@@ -157,10 +157,9 @@ def _find_at(picture: Image.Image, levels: Levels, show: Show) -> Found:
         # if no digit is found in the crop, the one found before is kept
         with contextlib.suppress(InvalidImage):
             found = _find_at(crop, levels_of(reduced(crop)), show)
-            # the crop may leave out other digits
-            is_alone = digit.doubt != Doubt.OTHERS
-            if is_alone:
+            if digit.doubt != Doubt.OTHERS:
                 return found
+            # the crop may leave out other digits
             alone = found.alone and found.alone._replace(doubt=digit.doubt, marks=None)
             return found._replace(doubt=digit.doubt, marks=None, alone=alone)
     refuse_other_shapes(digit)
@@ -200,7 +199,7 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
 def find_rows(view: View, least: float = TALL) -> Iterator[tuple[Row, View]]:
     """Yield the row of digits in a view of a picture: in its innermost plate first.
 
-    least: the height of a digit at least, of the main component's. Small plates may be cells,
+    least: the least height of a digit, as a share of the main component's. Small plates may be cells,
     and are left out. Each row comes with the view at whose working size its arrays are.
     Raises InvalidImage where there is no ink.
     """
@@ -212,8 +211,11 @@ def find_rows(view: View, least: float = TALL) -> Iterator[tuple[Row, View]]:
             if has_strokes(row.label > 0):
                 has_row = True
                 yield row, closer
-    with contextlib.suppress(*([InvalidImage] if has_row else [])):
+    try:
         yield _row_at(views[0], least)
+    except InvalidImage:
+        if not has_row:
+            raise
 
 
 def _row_at(view: View, least: float) -> tuple[Row, View]:

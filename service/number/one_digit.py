@@ -25,9 +25,11 @@ WIDE_SHAPE = "the shape is hardly one digit; if it holds several, leave a gap be
 def read_one(
     upload: bytes, classifier: Classifier, max_pixels: int = MAX_PIXELS, show: Show = ignore
 ) -> Images:
-    """Read one upload of one digit as an image (28, 28), as read_image does.
+    """Read one upload of one digit as an image (28, 28).
 
-    Raises also SeveralDigits.
+    Unlike read_image, it has the model choose between readings: with and without words or a
+    line, of the whole and of a small plate, as it is and turned. Raises what read_image
+    raises, and SeveralDigits.
     """
     return read_with_scores(upload, classifier, max_pixels, show)[0]
 

@@ -49,7 +49,7 @@ def refuse_unclear(path: Path, signs: list[Sign], classifier: Classifier) -> Non
 def read_row(view: View, classifier: Classifier, least: float = TALL) -> tuple[Row, View, Path]:
     """Read the row of digits in the innermost plate, or a longer one around it.
 
-    least: the height of a digit at least, of the main component's. Return the row with the
+    least: the least height of a digit, as a share of the main component's. Return the row with the
     view at whose working size its arrays are. The path is empty for several rows. Raises
     InvalidImage where there is no ink.
     """
@@ -59,7 +59,9 @@ def read_row(view: View, classifier: Classifier, least: float = TALL) -> tuple[R
     for wider, around in rows:
         # two cells of a longer row look like a plate
         n = _n_clear(row, path, classifier)
-        longer = _path(wider, classifier) if n else NO_PATH
+        if not n:
+            break
+        longer = _path(wider, classifier)
         if _n_clear(wider, longer, classifier) <= n:
             break
         row, within, path = wider, around, longer

@@ -22,8 +22,9 @@ MAX_PLATES = 3  # one within the other
 WARPED_SIDE = 512  # pixels: the longer side of a tilted plate is averaged down to this
 # of the pixels along a side: more are of one class in a margin, fewer are paper in a strip
 ONE_CLASS, STRIP = 0.8, 0.5
-# of the picture: the least that a plate in a margin covers, the least of one that is sure,
-# and what is not the margin: less of it holds a plate only if it has such level sides
+# of the picture: the least that a plate in a margin covers, and the least of one that is
+# sure. If less than MIN_WITHIN is no margin, it must be a plate with sides that are level
+# over so much of the picture, and its tiles are not refused.
 MIN_PLATE, SURE_PLATE, MIN_WITHIN, LEVEL_SIDE = 0.03, 0.15, 0.1, 0.15
 # quantiles of every so many pixels of a page: its own level, and that of a similar plate
 PAGE_TONES, SAMPLED = (0.1, 0.9), 16

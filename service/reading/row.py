@@ -197,7 +197,7 @@ class Row:
 def select_row(marks: Marks, least: float = TALL) -> Row:
     """Select the components of one row of digits, without frames and specks.
 
-    least: the height of a digit at least, of the main component's.
+    least: the least height of a digit, as a share of the main component's.
     """
     strokes, mask, parts = marks[:3]
     possible, main = _without_lines(*marks[2:])

@@ -22,7 +22,7 @@ READABLE = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLRDHUP: only on
 
 
 class Threads:
-    """One thread that calls short functions in order, and a new one for each other function.
+    """Calls short functions in order in one thread, and each other function in a new one.
 
     With a thread for each picture, 16 clients get a tenth fewer requests/s.
     """
@@ -80,9 +80,16 @@ class Job:
         self._poller.register(sock, READABLE)
         with workload.lock:
             workload.n += 1
-        self.is_short = cost is not None and self.admit(cost)
-        # admitted or not, the application does not add to the cost again
-        self.ask = self.admit if cost is None else lambda _: self.is_short
+        self._is_admitted = None if cost is None else self.admit(cost)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the one thread of short functions is to call it."""
+        return bool(self._is_admitted)
+
+    def ask(self, cost: float) -> bool:
+        """Return whether a cost is admitted; one that was known is not added again."""
+        return self.admit(cost) if self._is_admitted is None else self._is_admitted
 
     def admit(self, cost: float) -> bool:
         """Add to the cost of this request; return False if the worker has too much."""

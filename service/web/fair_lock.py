@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MAX_AHEAD = 4  # threads that acquire the lock ahead of one that has waited longer
 
@@ -15,7 +16,7 @@ class FairLock:
     With threading.Lock, a thread that releases and requests the lock again would
     usually acquire it before the threads that wait.
 
-    `with lock.ahead` acquires it before the others: one thread reads the single pictures
+    `with lock.ahead()` acquires it before the others: one thread reads the single pictures
     of many clients, and would get the turns of one form.
     """
 
@@ -25,12 +26,20 @@ class FairLock:
         self._waiting: deque[threading.Lock] = deque()
         self._urgent: deque[threading.Lock] = deque()
         self._n_ahead = 0  # urgent threads since one that waits acquired the lock
-        self.ahead: AbstractContextManager[None] = _Ahead(self)
 
     def __enter__(self) -> None:
-        self.acquire(self._waiting)
+        self._acquire(self._waiting)
 
-    def acquire(self, queue: deque[threading.Lock]) -> None:
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Hold the lock, and acquire it before threads that wait in order."""
+        self._acquire(self._urgent)
+        try:
+            yield
+        finally:
+            self.__exit__()
+
+    def _acquire(self, queue: deque[threading.Lock]) -> None:
         """Acquire the lock at once if it is free, else at the end of a queue."""
         with self._mutex:
             if not self._is_held:
@@ -50,14 +59,3 @@ class FairLock:
                 queue.popleft().release()
             else:
                 self._is_held = False
-
-
-class _Ahead(AbstractContextManager[None]):
-    def __init__(self, lock: FairLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        self._lock.acquire(self._lock._urgent)
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.__exit__(*error)

@@ -78,11 +78,11 @@ class FastPath:
             reply = _Reply(self, image, environ, start_response)
             self.waiting.append(reply)
             return reply
-        call = partial(self._answer if is_simple else self.application, environ, start_response)
-        if DEFER in environ and environ["REQUEST_METHOD"] == "POST":
-            cost = cost_of([file], n_bytes, self.extension.limits) if file else None
-            return environ[DEFER](call, cost)
-        return call()
+        is_deferred = DEFER in environ and environ["REQUEST_METHOD"] == "POST"
+        cost = cost_of([file], n_bytes, self.extension.limits) if file and is_deferred else None
+        application = partial(self._answer, cost=cost) if is_simple else self.application
+        call = partial(application, environ, start_response)
+        return environ[DEFER](call, cost) if is_deferred else call()
 
     def _is_simple(self, environ: Environ) -> bool:
         """Return whether a request posts a short enough body and asks for nothing unusual."""
@@ -102,10 +102,12 @@ class FastPath:
         environ[AUTHORIZED] = self.extension.api_keys.authorize(environ)
         return bool(environ[AUTHORIZED])
 
-    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(
+        self, environ: Environ, start_response: StartResponse, cost: float | None
+    ) -> Iterable[bytes]:
         """Answer a simple request whose picture is not an MNIST-shaped PNG."""
         file = _only_file(environ)
-        result = file and answer(self.extension, file, environ)
+        result = file and answer(self.extension, file, environ, cost)
         if not result:
             return self.application(environ, start_response)
         return [_written(result, start_response, self.headers)]

@@ -18,20 +18,23 @@ from service.web.steps import cost_of, unreadable
 Result = tuple[Classifier, Scores, int] | HTTPException
 
 
-def answer(extension: Extension, upload: bytes, environ: dict[str, Any]) -> Result | None:
+def answer(
+    extension: Extension, upload: bytes, environ: dict[str, Any], cost: float | None
+) -> Result | None:
     """Read and score one picture while no other thread computes.
 
-    Return None if the application is to answer instead: the server has too much work,
-    the client has left, or the service fails.
+    cost: of the request, in small pictures, if it is known. Return None if the application
+    is to answer instead: the server has too much work, the client has left, or the service
+    fails.
     """
     limits, classifier = extension.limits, extension.models.current()
-    cost = cost_of([upload], int(environ["CONTENT_LENGTH"]), limits)
-    is_admitted = ADMIT not in environ or environ[ADMIT](cost)
+    n_bytes = int(environ["CONTENT_LENGTH"])
+    is_admitted = ADMIT not in environ or environ[ADMIT](cost or cost_of([upload], n_bytes, limits))
     environ[ADMIT] = lambda _: is_admitted  # the application does not ask again
     if not is_admitted:
         return None
     # once, not for each step: all requests that wait would take a turn in between
-    with extension.compute_lock.ahead:
+    with extension.compute_lock.ahead():
         if environ.get(IS_CANCELLED, bool)():
             return None
         try:

@@ -42,7 +42,7 @@ def test_threads_ahead_come_before_others_which_do_not_wait_forever():
     lock, order, started = FairLock(), [], []
 
     def work(name: str) -> None:
-        with lock.ahead if name == "ahead" else lock:
+        with lock.ahead() if name == "ahead" else lock:
             order.append(name)
 
     threads = [
