@@ -199,9 +199,9 @@ def _strokes(levels: Levels, show: Show) -> Strokes:
 def find_rows(view: View, least: float = TALL) -> Iterator[tuple[Row, View]]:
     """Yield the row of digits in a view of a picture: in its innermost plate first.
 
-    least: the least height of a digit, as a share of the main component's. Small plates may be cells,
-    and are left out. Each row comes with the view at whose working size its arrays are.
-    Raises InvalidImage where there is no ink.
+    least: the least height of a digit, as a share of the main component's. Small plates may
+    be cells, and are left out. Each row comes with the view at whose working size its arrays
+    are. Raises InvalidImage where there is no ink.
     """
     views = _views(view)
     has_row = False

@@ -222,6 +222,19 @@ def test_a_bold_zero_is_no_disc_with_a_mark(width, pen):
     assert find_plate(picture) is None
 
 
+@pytest.mark.parametrize("shape", ["disc", "oval", "with a handle"])
+def test_only_a_whole_disc_is_a_plate(shape):
+    picture = Image.new("L", (280, 280), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((70, 30, 210, 250) if shape == "oval" else (40, 40, 240, 240), 60)
+    if shape == "with a handle":
+        # beyond the upper left of the disc, within its box
+        draw.polygon([(41, 105), (105, 41), (41, 41)], 60)
+    draw.line([(140, 85), (140, 195)], 255, 26)
+
+    assert (find_plate(picture) is not None) == (shape == "disc")
+
+
 def test_light_and_shadow_are_no_plates():
     y, x = np.mgrid[:240, :320] / 320
     noise = np.random.default_rng(0).normal(0, 2, y.shape)

@@ -3,7 +3,9 @@ import pytest
 
 from service.images import read_levels
 from service.reading.binarise import Strokes
+from service.reading.components import Components
 from service.reading.errors import InvalidImage
+from service.reading.frames import not_fingers
 from service.reading.morphology import bounding_box
 from service.reading.ruled_lines import remove_ruled_lines
 from service.reading.segmentation import Doubt, select_digit
@@ -247,6 +249,39 @@ def test_a_plump_digit_at_the_border_is_kept_beside_a_speck():
     speck[50:58, 10:18] = True
 
     np.testing.assert_array_equal(kept(one | speck), one)
+
+
+def test_a_digit_on_a_line_is_also_read_without_a_word_above_it(five):
+    page = np.zeros((SIDE, SIDE), bool)
+    page[33:84] = five[25:76]
+    on_line = page.copy()
+    on_line[83:86, 4:96] = True
+    word = np.zeros_like(page)
+    for left in (26, 37, 48, 59):
+        word[16:26, left : left + 8] = True
+
+    left_out = alone(on_line | word)
+
+    assert left_out is not None
+    assert not left_out[:30].any()
+    assert left_out[:80, 36:64].sum() > 0.9 * page[:80].sum()
+    assert not left_out[:, :30].any()
+
+
+@pytest.mark.parametrize(
+    "stroke",
+    [
+        (slice(0, SIDE), slice(50, 92)),  # from border to border, as a digit that fills the picture
+        (slice(0, 60), slice(78, 90)),  # five times as long as wide
+    ],
+)
+def test_a_long_stroke_at_the_border_is_no_finger(stroke, five):
+    mask = np.zeros_like(five)
+    mask[stroke] = True
+    parts = Components(mask | np.pad(five[:, 30:], ((0, 0), (0, 30))))
+    possible = np.ones(len(parts.area), bool)
+
+    assert not_fingers(parts, possible).all()
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.03, -0.05])
