@@ -74,8 +74,8 @@ def format_of(suffix: str, is_several: bool, classes: Sequence[int]) -> Format:
 
 def shown(path: str) -> str:
     r"""Return a path as text, its bytes that are no UTF-8 as \x…."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text.replace("\r", r"\x0d")  # which csv does not quote
+    # csv does not quote \r
+    return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\r", r"\x0d")
 
 
 def _digit(result: Result, classes: Sequence[int]) -> dict[str, Any]:

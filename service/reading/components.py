@@ -42,9 +42,7 @@ class Components:
 
     def box(self, i: int) -> tuple[int, int, int, int]:
         """Return the top, bottom, left and right of component i; bottom and right are exclusive."""
-        sides = (self.top, self.bottom, self.left, self.right)
-        top, bottom, left, right = (int(side[i]) for side in sides)
-        return top, bottom, left, right
+        return int(self.top[i]), int(self.bottom[i]), int(self.left[i]), int(self.right[i])
 
     def gaps(self, i: int) -> tuple[Ints, Ints]:
         """Return the rows and the columns between each component and i; negative where shared."""

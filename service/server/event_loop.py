@@ -280,7 +280,7 @@ class EventLoop:
         self.selector.unregister(sock)
         job = Job(sock, self.workload, cost)
         exchange.environ |= {IS_CANCELLED: job.is_cancelled, ADMIT: job.ask}
-        self.threads.call(partial(self._run, connection, exchange, job), job.is_short)
+        self.threads.call(partial(self._run, connection, exchange, job), bool(job.is_admitted))
 
     def _run(self, connection: Connection, exchange: Exchange, job: Job) -> None:
         """Compute a reply in a thread, and wake up the loop."""

@@ -80,16 +80,12 @@ class Job:
         self._poller.register(sock, READABLE)
         with workload.lock:
             workload.n += 1
-        self._is_admitted = None if cost is None else self.admit(cost)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the one thread of short functions is to call it."""
-        return bool(self._is_admitted)
+        # None: the cost of a function that is not short is known later
+        self.is_admitted = None if cost is None else self.admit(cost)
 
     def ask(self, cost: float) -> bool:
         """Return whether a cost is admitted; one that was known is not added again."""
-        return self.admit(cost) if self._is_admitted is None else self._is_admitted
+        return self.admit(cost) if self.is_admitted is None else self.is_admitted
 
     def admit(self, cost: float) -> bool:
         """Add to the cost of this request; return False if the worker has too much."""
