@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from service.classifier import Classifier
+from service.classifier import Classifier, Floats
 from service.images import InvalidImage, find_rows
 from service.number.search import LEAST, NO_PATH, Path, Scored, log_likelihood, scored, segment
 from service.reading.errors import SeveralDigits, UnlikeDigits
@@ -19,9 +19,9 @@ LIKELY = 0.5  # the least probability of several digits, and of each, to refuse 
 MIN_LOG_RATIO = 0.7  # the logarithm of how much likelier one digit must be than several
 # The logistic regression that a wide shape is several digits, not one: the weights of the ink
 # that their cuts cross, of the logarithm of their likelihood and of its ratio to that of one,
-# of the score of one, of a segmentation into two or more, and the bias. It was fitted to
-# shapes of MNIST's validation rows; 0.25 % of single digits are several by it.
-SEVERAL_WEIGHTS = np.array([23.25, -0.17, 0.68, -2.09, -2.01, 1.52])
+# of the score of one, of a segmentation into two or more, and the bias. They were fitted to
+# MNIST's validation rows; `python -m benchmarks.several` compares them with a new fit.
+SEVERAL_WEIGHTS = np.array([23.25, -0.17, 0.68, -2.09, -2.01, 1.62])
 LEAST_LOG = -20.0  # smaller logarithms count as this
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
@@ -136,12 +136,16 @@ def _are_likelier(path: Path, row: Row, alone: Sequence[Scored]) -> bool:
     """
     if not alone:
         return path.several >= path.alone - MIN_LOG_RATIO
+    return bool(SEVERAL_WEIGHTS @ evidence_of_several(path, row, alone) > 0)
+
+
+def evidence_of_several(path: Path, row: Row, alone: Sequence[Scored]) -> Floats:
+    """Return what SEVERAL_WEIGHTS weigh, float64 (6,)."""
     whole = row.whole()
     one = max(path.alone, *(log_likelihood(each, whole.height, whole.width) for each in alone))
     crossed = max((each.crossed for each in path.segments), default=0.0)
     logs = np.maximum([path.several, path.several - one], LEAST_LOG)
-    values = [crossed, *logs, alone[0].score, len(path.digits) > 1, 1]
-    return bool(SEVERAL_WEIGHTS @ values > 0)
+    return np.array([crossed, *logs, alone[0].score, len(path.digits) > 1, 1])
 
 
 def _refuse_rows(row: Row, classifier: Classifier) -> bool:

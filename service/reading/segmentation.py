@@ -287,8 +287,7 @@ def _doubt(parts: Components, possible: Mask, main: int, kept: Mask) -> Doubt:
     """Return whether the kept components, or others beside the main one, may be digits."""
     height, width = parts.height, parts.width
     if len(kept) == 1:
-        is_wide = width[0] > WIDE * height[0]
-        return Doubt.SHAPE if is_wide else Doubt.NONE
+        return Doubt.SHAPE if width[0] > WIDE * height[0] else Doubt.NONE
     breadth = parts.right[kept].max() - parts.left[kept].min()
     is_wide = breadth > WIDE * (parts.bottom[kept].max() - parts.top[kept].min())
     above, apart = parts.gaps(main)

@@ -52,8 +52,7 @@ def v2_ready() -> dict[str, bool]:
 
 def v2_model_ready(model_version: str | None = None) -> dict[str, Any]:
     """Report that the model can serve requests."""
-    classifier = _model(model_version)
-    return {"name": NAME, "version": classifier.version} | v2_ready()
+    return {"name": NAME, "version": _model(model_version).version} | v2_ready()
 
 
 def v2_model(model_version: str | None = None) -> dict[str, Any]:
