@@ -636,8 +636,8 @@ def test_connections_that_arrive_at_once_are_shared_by_the_workers():
         # the second worker starts a moment after the first
         wait_until(lambda: min(shares(8)) > 0)
         time.sleep(0.3)
-        # a worker that the machine delays accepts few: count the median of some tries
-        assert statistics.median(min(shares(24)) for _ in range(5)) >= 6
+        # a worker that the machine delays accepts few; without balancing, one accepts nearly all
+        assert statistics.mean(min(shares(24)) for _ in range(10)) >= 4
 
 
 def test_sigterm_finishes_in_flight_requests():
