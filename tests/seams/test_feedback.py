@@ -70,7 +70,8 @@ def test_ten_corrections_of_a_style_are_learnt_and_served(drawn, tmp_path, monke
         assert main([*shlex.split(arguments), *data]) == 0
 
         wait_until(lambda: json.loads(curl(f"{service.url}/model")[2])["model"] != before["model"])
-        assert n_read() >= 18
+        # the other worker loads the weights a moment later
+        wait_until(lambda: n_read() >= 18)
 
         (shown,) = (b.text for b in blocks(OPERATIONS) if "feedback list" in b.text)
         listing, erasing = shown.splitlines()
