@@ -22,7 +22,7 @@ MIN_LOG_RATIO = 0.7  # the logarithm of how much likelier one digit must be than
 # of the score of one, of a segmentation into two or more, and the bias. They were fitted to
 # MNIST's validation rows; `python -m benchmarks.several` compares them with a new fit.
 SEVERAL_WEIGHTS = np.array([23.25, -0.17, 0.68, -2.09, -2.01, 1.62])
-LEAST_LOG = -20.0  # smaller logarithms count as this
+LEAST_LOG, MOST_CROSSED = -20.0, 0.1  # what is beyond counts as these
 # the least probability of a number, and of one whose digits were cut apart
 CLEAR, CLEAR_CUT = 0.05, 0.55
 UNCLEAR = "the digits of the number are not clear; leave a gap between them"
@@ -143,7 +143,7 @@ def evidence_of_several(path: Path, row: Row, alone: Sequence[Scored]) -> Floats
     """Return what SEVERAL_WEIGHTS weigh, float64 (6,)."""
     whole = row.whole()
     one = max(path.alone, *(log_likelihood(each, whole.height, whole.width) for each in alone))
-    crossed = max((each.crossed for each in path.segments), default=0.0)
+    crossed = min(max((each.crossed for each in path.segments), default=0.0), MOST_CROSSED)
     logs = np.maximum([path.several, path.several - one], LEAST_LOG)
     return np.array([crossed, *logs, alone[0].score, len(path.digits) > 1, 1])
 

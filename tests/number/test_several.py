@@ -41,5 +41,13 @@ def test_evidence_is_recorded_of_wide_shapes_only(drawn, shift):
     found = shapes([encode(ink)], load(EMBEDDED_WEIGHTS))
 
     assert found.n_pictures == 1
+    assert found.evidence[:, 0].max(initial=0) <= refusals.MOST_CROSSED
     assert len(found.evidence) == (shift > 0)
     assert found.evidence.size == len(found.evidence) * len(refusals.SEVERAL_WEIGHTS)
+
+
+def test_shape_that_is_surely_a_digit_is_one_whatever_its_cuts_cross():
+    # a rotated 4 that was refused: several digits are e^-6.75 times as likely as one
+    evidence = [refusals.MOST_CROSSED, -7.57, -6.75, 0.97, 1, 1]
+
+    assert refusals.SEVERAL_WEIGHTS @ evidence < 0
