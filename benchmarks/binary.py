@@ -44,8 +44,7 @@ def pair_accuracy(pair: tuple[int, int], seed: int) -> float:
 def cancer_accuracy(seed: int) -> float:
     """Return the cross-validated accuracy on breast cancer: 569 rows, 30 columns.
 
-    Each column is standardised by its mean and deviation over the training rows. The
-    weight decay equals scikit-learn's default L2 penalty, 1 / (C n) with C = 1.
+    Each column is standardised by its mean and deviation over the training rows.
     """
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import StratifiedKFold
@@ -58,14 +57,23 @@ def cancer_accuracy(seed: int) -> float:
         features = (table - mean) / deviation
         phi = torch.from_numpy(np.column_stack([features, np.ones(len(table))])).float()
         labels = torch.from_numpy(truth)
-        rows = Rows(phi[train], labels[train])
-        recipe = dataclasses.replace(PIXELS, epochs=100, weight_decay=1 / len(train))
-        state = start(xavier(table.shape[1], 1, seed), recipe.rule)
-        gradient = partial(Shards().mean_gradient, by_autograd(binary_cross_entropy), rows)
-        fit(state, gradient, len(rows), recipe, seed)
-        is_one = (state.theta @ phi[test].T)[0] > 0
+        theta = fitted(phi[train], labels[train], seed)
+        is_one = (theta @ phi[test].T)[0] > 0
         n_correct += int((is_one == labels[test]).sum())
     return n_correct / len(table)
+
+
+def fitted(phi: torch.Tensor, labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """Descend the binary cross-entropy of phi (n, D + 1) and labels (n,); return θ (1, D + 1).
+
+    The weight decay equals scikit-learn's default L2 penalty, 1 / (C n) with C = 1.
+    """
+    rows = Rows(phi, labels)
+    recipe = dataclasses.replace(PIXELS, epochs=100, weight_decay=1 / len(rows))
+    state = start(xavier(phi.shape[1] - 1, 1, seed), recipe.rule)
+    gradient = partial(Shards().mean_gradient, by_autograd(binary_cross_entropy), rows)
+    fit(state, gradient, len(rows), recipe, seed)
+    return state.theta
 
 
 def print_accuracy(name: str, accuracies: list[float]) -> None:

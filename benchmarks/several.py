@@ -8,11 +8,9 @@ digits of the validation rows for several as the service does.
 """
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.binary import fitted
 from benchmarks.number_pictures import RENDERINGS, draw_number
 from benchmarks.scenes import SCENES
 from service.classifier import Classifier, Floats, load
@@ -29,14 +28,8 @@ from service.settings import EMBEDDED_WEIGHTS
 from training.data.dataset import Digits
 from training.data.mnist import cache_folder
 from training.data.sources import load_data
-from training.descent import fit, start, xavier
-from training.design.rows import Rows
-from training.gradients import by_autograd
 from training.job import VALIDATION_SHARE
-from training.losses import binary_cross_entropy
-from training.recipes import PIXELS
 from training.results.corruptions import CORRUPTIONS, corrupt
-from training.runs.distributed import Shards
 
 SEED = 11
 
@@ -57,11 +50,11 @@ def main(n_pairs: int, n_singles: int) -> None:
     pairs = shapes(_pairs(validation, n_pairs), classifier)
     singles = shapes(_singles(validation, n_singles), classifier)
     service = refusals.SEVERAL_WEIGHTS
-    fitted = fitted_weights(pairs, singles, n_several(singles, service))
+    new = fitted_weights(pairs, singles, n_several(singles, service))
     print(f"fitted to {len(pairs.evidence):,} wide pairs and {len(singles.evidence):,} digits")
     pairs = shapes(_pairs(data.test, n_pairs), classifier)
     singles = shapes(_singles(data.test, n_singles), classifier)
-    for name, weights in (("service", service), ("fitted", fitted)):
+    for name, weights in (("service", service), ("fitted", new)):
         print(
             f"{name:<8} {np.round(weights, 2).tolist()}: several are "
             f"{n_several(pairs, weights):,} of {len(pairs.evidence):,} wide pairs, and "
@@ -86,12 +79,8 @@ def fitted_weights(pairs: Shapes, singles: Shapes, n_refused: int) -> Floats:
     mean, deviation = table.mean(axis=0), table.std(axis=0)
     standardised = np.column_stack([(table - mean) / deviation, np.ones(len(table))])
     labels = torch.arange(len(table)) < len(pairs.evidence)
-    rows = Rows(torch.from_numpy(standardised).float(), labels.long())
-    recipe = dataclasses.replace(PIXELS, epochs=100, weight_decay=1 / len(table))
-    state = start(xavier(table.shape[1], 1, SEED), recipe.rule)
-    gradient = partial(Shards().mean_gradient, by_autograd(binary_cross_entropy), rows)
-    fit(state, gradient, len(rows), recipe, SEED)
-    slopes = state.theta[0, :-1].double().numpy() / deviation
+    theta = fitted(torch.from_numpy(standardised).float(), labels.long(), SEED)
+    slopes = theta[0, :-1].double().numpy() / deviation
     z = np.sort(singles.evidence[:, :-1] @ slopes)[::-1]
     return np.append(slopes, -z[n_refused])
 
@@ -140,4 +129,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.several")
     parser.add_argument("--pairs", type=int, default=2_400, help="pairs to fit, and to judge")
     parser.add_argument("--singles", type=int, default=8_400, help="single digits, likewise")
-    main(**{f"n_{name}": value for name, value in vars(parser.parse_args()).items()})
+    flags = parser.parse_args()
+    main(flags.pairs, flags.singles)
