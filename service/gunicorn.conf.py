@@ -2,13 +2,15 @@
 
 import gc
 import os
+import signal
 import sys
+from functools import partial
 
 from gunicorn.arbiter import Arbiter
 
 from service.server.balancing import free_slot
 from service.server.listeners import keep_abstract, open_listeners
-from service.server.worker import MAX_OPEN_FILES, EventLoopWorker
+from service.server.worker import MAX_OPEN_FILES, STOP_SIGNALS, EventLoopWorker
 from service.settings import (
     LOG_NO_PROBES,
     LOG_NOTHING,
@@ -41,12 +43,16 @@ forwarder_headers = ""
 # heartbeat files: in memory, which is writable in a read-only container
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
+hold_stop_signals = partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS)
+deliver_stop_signals = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
+
 
 def on_starting(server: Arbiter) -> None:
     """Open the listening sockets, unless they are inherited."""
     is_inherited = "LISTEN_FDS" in os.environ or "GUNICORN_FD" in os.environ
     if not is_inherited:
         server.LISTENERS = open_listeners(server.cfg, server.log)
+    os.register_at_fork(after_in_parent=deliver_stop_signals)
 
 
 def nworkers_changed(server: Arbiter, new: int, old: int | None) -> None:
@@ -69,9 +75,14 @@ def when_ready(server: Arbiter) -> None:
 
 
 def pre_fork(server: Arbiter, worker: EventLoopWorker) -> None:
-    """Assign a slot to a new worker; have it inherit new weights."""
+    """Assign a slot to a new worker; have it inherit new weights.
+
+    Until the worker can handle a signal to stop, the signal waits. Python drops one that
+    a process receives while it is forked, and gunicorn one before the worker's handlers.
+    """
     worker.slot = free_slot(other.slot for other in server.WORKERS.values())
     server.app.wsgi().extensions["digits"].models.current()
+    hold_stop_signals()
 
 
 def on_reload(server: Arbiter) -> None:
@@ -82,13 +93,8 @@ def on_reload(server: Arbiter) -> None:
         server.log.error("%s; keeping the previous API keys", error)
 
 
-def post_fork(server: Arbiter, worker: EventLoopWorker) -> None:
-    """Re-deliver signals received before the worker installs its own handlers."""
-    worker.early_signals = server.SIG_QUEUE
-
-
 def post_worker_init(worker: EventLoopWorker) -> None:
-    """Connect the worker to its application."""
+    """Connect the worker to its application; from here on it can be stopped."""
     extension = worker.wsgi.extensions["digits"]
     worker.metrics = extension.metrics
     worker.max_body_bytes = extension.limits.max_bytes
@@ -98,6 +104,7 @@ def post_worker_init(worker: EventLoopWorker) -> None:
     worker.script_name = read_server_settings(os.environ).script_name
     worker.logs_probes = settings.access_log != LOG_NO_PROBES
     extension.metrics.begin(worker.slot)
+    deliver_stop_signals()
 
 
 def child_exit(server: Arbiter, worker: EventLoopWorker) -> None:

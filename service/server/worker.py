@@ -1,7 +1,6 @@
 """gunicorn worker that runs the event loop."""
 
 import os
-import queue
 import resource
 import signal
 import sys
@@ -39,8 +38,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(age, *rest)
         # The hooks of gunicorn.conf.py set these. In pre_fork:
         self.slot = age % SLOTS
-        # in post_fork: the signals received before the worker's handlers are installed
-        self.early_signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         # in post_worker_init:
         self.metrics = Metrics()
         self.max_body_bytes = DEFAULT_LIMITS.max_bytes
@@ -80,9 +77,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             slot=self.slot,
             on_poll=self._on_poll,
         )
-        while not self.early_signals.empty():
-            if self.early_signals.get() in STOP_SIGNALS:
-                self.alive = False
         while self.alive and self.ppid == os.getppid():
             loop.run_once()
         loop.drain(self.cfg.graceful_timeout)

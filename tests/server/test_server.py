@@ -137,22 +137,52 @@ def test_sigterm_ends_the_service_with_status_0(weights):
     assert service.process.returncode == 0
 
 
+def extended_config(path: Path, lines: str) -> str:
+    """Write a gunicorn configuration of the service's lines and more; return its path."""
+    own = ROOT / "service" / "gunicorn.conf.py"
+    path.write_text(f"exec(open({str(own)!r}).read())\n{lines}")
+    return str(path)
+
+
 def test_sigterm_before_the_worker_installs_its_handlers_is_not_lost(weights, tmp_path):
-    config = tmp_path / "early_signal.py"
-    config.write_text(
-        f"exec(open({str(ROOT / 'service' / 'gunicorn.conf.py')!r}).read())\n"
+    config = extended_config(
+        tmp_path / "early_signal.py",
         "import signal, time\n"
-        "redeliver = post_fork\n"
         "def post_fork(server, worker):\n"
         "    os.kill(os.getppid(), signal.SIGTERM)\n"
-        "    time.sleep(1)  # in which the master forwards it\n"
-        "    redeliver(server, worker)\n"
+        "    time.sleep(1)  # in which the master forwards it\n",
     )
 
-    process = start_service(str(config), DIGITS_WEIGHTS=str(weights), PORT=str(free_port()))
+    process = start_service(config, DIGITS_WEIGHTS=str(weights), PORT=str(free_port()))
     _, err = process.communicate(timeout=20)  # a lost one takes 30 s
 
     assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_signal_to_a_worker_while_it_is_forked_is_not_lost(how, weights, tmp_path):
+    """The first worker is told to stop before it runs; the master starts another."""
+    config = extended_config(
+        tmp_path / "signal_at_fork.py",
+        "import signal\n"
+        "fork, pids = os.fork, []\n"
+        "def stopping_the_first():\n"
+        "    pids.append(fork())\n"
+        "    if pids[0] and len(pids) == 1:\n"
+        f"        os.kill(pids[0], signal.{how})\n"
+        "    return pids[-1]\n"
+        "os.fork = stopping_the_first\n",
+    )
+    process = start_service(
+        config, DIGITS_WEIGHTS=str(weights), PORT=str(free_port()), WEB_CONCURRENCY="1"
+    )
+    try:
+        said = [next(line for line in process.stdout if "Booting" in line) for _ in range(2)]
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+    assert said[0] != said[1]
 
 
 def test_body_with_a_malformed_chunk_is_refused(url):
