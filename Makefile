@@ -9,8 +9,8 @@ RAY := .venv-ray
 CLIENTS := .venv-clients
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Two processes: each test may start a service of two workers, or a run of two ranks.
-PYTEST = -m pytest -n 2 --dist worksteal
+# Four processes: half of a test's time it waits for a service, a browser or a job.
+PYTEST = -m pytest -n 4 --dist worksteal
 RUN = $(BIN)/python
 
 .PHONY: help serve train report clients test test-all coverage lint check bench bench-peers \

