@@ -1,3 +1,5 @@
+"""The classifier and its weights file."""
+
 import dataclasses
 import hashlib
 import json

@@ -1,3 +1,5 @@
+"""The evidence of each region of an image."""
+
 import dataclasses
 import io
 

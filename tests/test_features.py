@@ -1,3 +1,5 @@
+"""The feature maps."""
+
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np

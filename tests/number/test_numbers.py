@@ -1,3 +1,5 @@
+"""Numbers of several digits, read whole or refused."""
+
 import contextlib
 from itertools import pairwise
 

@@ -1,3 +1,5 @@
+"""Ink separated from backgrounds of any light, colour and pattern."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

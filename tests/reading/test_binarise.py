@@ -1,3 +1,5 @@
+"""Ink turned into a mask of strokes."""
+
 import numpy as np
 import pytest
 

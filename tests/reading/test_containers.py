@@ -1,3 +1,5 @@
+"""Files of every format: what is read of them, and what is refused."""
+
 import io
 import itertools
 import struct

@@ -1,3 +1,5 @@
+"""Pictures read as images in MNIST's format, from the bytes of an upload."""
+
 import contextlib
 import struct
 import subprocess

@@ -1,3 +1,5 @@
+"""Ink framed as MNIST frames its digits."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

@@ -1,3 +1,5 @@
+"""Operations on masks, compared with slow and simple ones."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""Digits on tiles, sheets and screens within a picture."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter

@@ -1,3 +1,5 @@
+"""Components as the pieces of a row of digits."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""What of a mask is the digit: specks, frames, boxes and companions."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Images of digits that are turned."""
+
 import numpy as np
 import pytest
 

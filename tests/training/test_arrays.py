@@ -1,3 +1,5 @@
+"""Data in folders of NumPy arrays."""
+
 import numpy as np
 import pytest
 

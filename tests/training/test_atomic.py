@@ -1,3 +1,5 @@
+"""Files that are replaced whole or not at all."""
+
 import pytest
 
 from training.data.atomic import replace_all, replacing

@@ -1,3 +1,5 @@
+"""Augmented copies of digits."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The temperature that calibrates probabilities."""
+
 import pytest
 import torch
 

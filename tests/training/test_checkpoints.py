@@ -1,3 +1,5 @@
+"""Checkpoints: read back to the last bit, or refused."""
+
 import dataclasses
 import json
 import os

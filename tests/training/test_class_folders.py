@@ -1,3 +1,5 @@
+"""Data in folders of pictures, one for each class."""
+
 import os
 import shutil
 import signal

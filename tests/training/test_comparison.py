@@ -1,3 +1,5 @@
+"""The report of several runs."""
+
 import base64
 import dataclasses
 import re

@@ -1,3 +1,5 @@
+"""Digits with their labels, and data sets."""
+
 import numpy as np
 
 from training.data.dataset import DataSet, Digits

@@ -1,3 +1,5 @@
+"""The loop of gradient descent."""
+
 import math
 from dataclasses import replace
 

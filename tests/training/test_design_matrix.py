@@ -1,3 +1,5 @@
+"""The design matrix and its cache."""
+
 import os
 from pathlib import Path
 

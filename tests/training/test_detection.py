@@ -1,3 +1,5 @@
+"""The binary regression that a picture is a digit."""
+
 import dataclasses
 
 import numpy as np

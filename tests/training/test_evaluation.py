@@ -1,3 +1,5 @@
+"""Accuracy, loss, calibration error, precision and recall."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Trained weights as the file of the service."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The gradient check, which must find a wrong gradient."""
+
 import numpy as np
 import pytest
 import torch

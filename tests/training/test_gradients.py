@@ -1,3 +1,5 @@
+"""Gradients by autograd and in closed form."""
+
 import pytest
 import torch
 

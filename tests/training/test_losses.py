@@ -1,3 +1,5 @@
+"""Losses against their formulas."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""The training job by its command line, on synthetic digits."""
+
 import json
 import os
 import pickle

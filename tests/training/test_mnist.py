@@ -1,3 +1,5 @@
+"""The download of MNIST, from mirrors that fail in every way."""
+
 import gzip
 import hashlib
 import http.server

@@ -1,3 +1,5 @@
+"""The model card."""
+
 import dataclasses
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Drawings that are no digits."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The pickle of the article, read without running its code."""
+
 import gzip
 import os
 import pickle

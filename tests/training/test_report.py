@@ -1,3 +1,5 @@
+"""The HTML report of a run."""
+
 import base64
 import re
 import xml.etree.ElementTree as ElementTree

@@ -1,3 +1,5 @@
+"""Rows of the design matrix in batches."""
+
 import pytest
 import torch
 

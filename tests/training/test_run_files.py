@@ -1,3 +1,5 @@
+"""The files that a run leaves, as the report reads them."""
+
 import re
 import shutil
 

@@ -1,3 +1,5 @@
+"""Learning rates over the steps of a run."""
+
 import pytest
 import torch
 from torch.optim import lr_scheduler

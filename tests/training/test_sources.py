@@ -1,3 +1,5 @@
+"""The data that --data names."""
+
 import gzip
 import pickle
 import shutil

@@ -1,3 +1,5 @@
+"""Sweeps over hyperparameters."""
+
 import os
 import signal
 import subprocess

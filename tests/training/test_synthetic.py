@@ -1,3 +1,5 @@
+"""Synthetic digits."""
+
 import numpy as np
 
 from training.data.synthetic import RARE_SHAPES, SHAPES, TILED, draw_digits, draw_rare_digits

@@ -1,3 +1,5 @@
+"""Data in CSV files and Keras archives."""
+
 import gzip
 import io
 import pickle

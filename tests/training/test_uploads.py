@@ -1,3 +1,5 @@
+"""Copies of digits that pass through the reading of pictures."""
+
 import numpy as np
 
 from service.images import read_levels

@@ -1,3 +1,5 @@
+"""The lock that threads acquire in turn."""
+
 import threading
 
 import pytest

@@ -1,3 +1,5 @@
+"""The JSON of predictions."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Errors as problem documents."""
+
 import json
 
 from flask import Flask
