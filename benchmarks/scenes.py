@@ -291,6 +291,22 @@ def _glare(ink: Ink, rng: np.random.Generator) -> bytes:
     return encoded(levels + rng.normal(0, 0.01, levels.shape), "JPEG", quality=85)
 
 
+def _letterbox(ink: Ink, rng: np.random.Generator) -> bytes:
+    """Photograph a digit on paper; place bars at two sides, as a screen does."""
+    drawn = magnified(ink, rng.uniform(8, 16))
+    side = int(len(drawn) * rng.uniform(1.2, 2.2))
+    size = (side, int(side * rng.uniform(1.2, 1.8)))
+    y, x = (int(rng.integers(free - len(drawn) + 1)) for free in size)
+    levels = np.zeros(size, np.float32)
+    levels[y : y + len(drawn), x : x + len(drawn)] = drawn
+    levels = rng.uniform(0.55, 0.9) * (1 - rng.uniform(0.6, 0.9) * levels)
+    levels += 0.1 * ramp(size[1], rng)[:side] + rng.normal(0, 0.01, size)
+    bars = (np.array(size)[:, np.newaxis] * rng.uniform(0.1, 0.5, (2, 2))).astype(int)
+    bars[rng.integers(2)] = 0
+    level = float(rng.choice([0, 0, 0, 1, rng.uniform(0.1, 0.4)]))
+    return encoded(np.pad(levels, bars, constant_values=level), "JPEG", quality=85)
+
+
 DRAWN: dict[str, Drawing] = {
     "photo of a thin pen": photographed_line,
     "pencil on squares": pencil_on_squares,
@@ -307,4 +323,5 @@ SCENES: dict[str, Corruption] = {
     "underlined": _underlined,
     "circled": _circled,
     "glare": _glare,
+    "letterbox": _letterbox,
 }

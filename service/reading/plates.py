@@ -52,6 +52,10 @@ TILES = "the picture shows several tiles side by side; send one of them"
 DISC_GROUND, DISC_OBLONG, DISC_RIM, RIM_RADII = (0.8, 0.98), 1.25, 0.93, (0.82, 0.95)
 DISC_RADIUS, BEYOND_DISC, WITHIN_DISC = 1.06, 0.015, 0.7
 INSET = 1.0  # pixels of a plate that are left out along its edge
+# Bars at two opposite sides, as of a photo on a screen: their least depth, in the picture's
+# side, the range of their levels, how much of a row beside them has another level, and how
+# many rows between may be blurred
+MIN_BAR, BAR_RANGE, OTHER_LEVEL, BLURRED = 0.06, 0.06, 0.97, 2
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
 
 
@@ -109,7 +113,24 @@ def find_plate(picture: Image.Image) -> Corners | None:
         page = levels[bright == (2 * np.count_nonzero(bright) > bright.size)]
         cut = _cut_of_two_levels(page)
         corners = None if cut is None else _plate_of_class(levels > cut)
+    corners = _between_bars(levels) if corners is None else corners
     return None if corners is None else np.clip(corners * factor / picture.size, 0, 1)
+
+
+def _between_bars(levels: Grey) -> Corners | None:
+    """Find what two bars of one level, at opposite sides, leave of a picture (h, w)."""
+    height, width = levels.shape
+    top, bottom, left, right = map(_depth_of_bar, _views(abs(levels - levels[0, 0])))
+    if top and bottom:
+        return corners_of((0, top, width, height - bottom))
+    return corners_of((left, 0, width - right, height)) if left and right else None
+
+
+def _depth_of_bar(distance: Grey) -> int:
+    """Count the rows of a bar, by distances from its level; 0 if it does not end at once."""
+    n = int((distance.max(1) <= BAR_RANGE).argmin())
+    is_other = np.mean(distance[n : n + BLURRED + 1] > MIN_CONTRAST, axis=1) >= OTHER_LEVEL
+    return n + int(is_other.argmax()) if n >= MIN_BAR * len(distance) and is_other.any() else 0
 
 
 def _cut_of_two_levels(page: Grey) -> float | None:
@@ -272,9 +293,9 @@ def _beside_strips(paper: Mask) -> Corners | None:
     return _corners(sides, paper.shape)
 
 
-def _views(mask: Mask) -> tuple[Mask, Mask, Mask, Mask]:
-    """Return a mask as seen from its top, its bottom, its left and its right side."""
-    return mask, mask[::-1], mask.T, mask.T[::-1]
+def _views(picture: Grey | Mask) -> tuple[Any, Any, Any, Any]:
+    """Return a picture (h, w) as seen from its top, its bottom, its left and its right side."""
+    return picture, picture[::-1], picture.T, picture.T[::-1]
 
 
 def _sides(plate: Mask) -> list[Side] | None:

@@ -17,7 +17,7 @@ UNSUPPORTED = {
     ),
     "set SCRIPT_NAME, or send X-Forwarded-Prefix": ("root_path", "forwarder_headers"),
     "workers run until they are stopped": ("max_requests", "max_requests_jitter"),
-    "restart the service, or send SIGHUP for new settings": ("reload",),
+    "restart the service, or send SIGHUP for new API keys": ("reload",),
     "log lines are JSON on standard output": (
         *("accesslog", "access_log_format", "errorlog", "capture_output", "syslog"),
         *("logconfig", "logconfig_dict", "logconfig_json"),

@@ -123,6 +123,26 @@ def test_a_strip_along_a_side_is_no_bar_of_the_digit(kind, turns, gap, five):
     assert np.abs(read.astype(float) - expected).mean() < limit
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+@pytest.mark.parametrize("level", [0, 60, 255])
+def test_bars_at_two_sides_of_a_photo_are_left_out(level, turns, five):
+    noise = np.random.default_rng(3).normal(170, 3, (200, 300))
+    photo = np.rint(noise - np.pad(enlarged(five, 200), ((0, 0), (30, 70))) * 0.5)
+    bars = np.pad(photo, ((90, 60), (0, 0)), constant_values=level).astype(np.uint8)
+
+    read = read_levels(np.rot90(bars, turns).copy())
+
+    expected = read_levels(np.rot90(photo.astype(np.uint8), turns).copy())
+    assert np.abs(read.astype(float) - expected).mean() < 3
+
+
+def test_serifs_as_wide_as_the_picture_are_no_bars():
+    one = np.full((120, 90), 240, np.uint8)
+    one[:14] = one[-14:] = one[:, 36:54] = 20
+
+    assert find_plate(Image.fromarray(one)) is None
+
+
 def test_a_bar_of_a_digit_that_fills_the_picture_is_no_strip(shipped):
     seven = np.full((200, 140), 255, np.uint8)
     seven[:18] = 0
