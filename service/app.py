@@ -12,7 +12,7 @@ from service.web.extension import NAME, Extension
 from service.web.families import new_metrics
 from service.web.fast_path import FastPath
 from service.web.feedback import feedback
-from service.web.model_store import Classifier, InvalidWeights, ModelStore, load_first
+from service.web.model_store import Classifier, InvalidWeights, ModelStore
 from service.web.predict import predict
 from service.web.steps import add_server_timing
 
@@ -36,7 +36,7 @@ def create_app(classifier: Classifier | None = None, settings: Settings | None =
         if settings.feedback_dir:
             make_folder(settings.feedback_dir)
         metrics = new_metrics()
-        models = ModelStore(classifier or load_first(paths), paths, metrics)
+        models = ModelStore(classifier, paths, metrics)
     except (InvalidSetting, InvalidWeights) as error:
         sys.exit(f"digits: {error}")
     limits = settings.limits

@@ -7,9 +7,10 @@ import sys
 from functools import partial
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.systemd import listen_fds
 
 from service.server.balancing import free_slot
-from service.server.listeners import keep_abstract, open_listeners
+from service.server.listeners import keep_missing, open_listeners
 from service.server.worker import MAX_OPEN_FILES, STOP_SIGNALS, EventLoopWorker
 from service.settings import (
     LOG_NO_PROBES,
@@ -19,6 +20,10 @@ from service.settings import (
     read_server_settings,
     read_settings,
 )
+
+# until gunicorn has its own handler: without one, process 1 of a container ignores SIGTERM
+if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 try:
     settings = read_server_settings(os.environ)
@@ -49,8 +54,11 @@ deliver_stop_signals = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_
 
 def on_starting(server: Arbiter) -> None:
     """Open the listening sockets, unless they are inherited."""
-    is_inherited = "LISTEN_FDS" in os.environ or "GUNICORN_FD" in os.environ
-    if not is_inherited:
+    try:
+        read_server_settings(os.environ)  # again: --env may have set them
+    except InvalidSetting as error:
+        sys.exit(f"digits: {error}")
+    if not (listen_fds(unset_environment=False) or "GUNICORN_FD" in os.environ):
         server.LISTENERS = open_listeners(server.cfg, server.log)
     os.register_at_fork(after_in_parent=deliver_stop_signals)
 
@@ -67,7 +75,7 @@ def when_ready(server: Arbiter) -> None:
 
     The garbage collector would copy their memory pages by looking at them.
     """
-    keep_abstract(server.LISTENERS)
+    keep_missing(server.LISTENERS)
     n = len(server.app.wsgi().extensions["digits"].api_keys.digests)
     server.log.info("%s", f"{n} API keys accepted" if n else "no API key required")
     gc.collect()
@@ -100,7 +108,6 @@ def post_worker_init(worker: EventLoopWorker) -> None:
     worker.max_body_bytes = extension.limits.max_bytes
     worker.poll = extension.models.current
     worker.error_reply = extension.error_reply
-    # --env may have set it
     worker.script_name = read_server_settings(os.environ).script_name
     worker.logs_probes = settings.access_log != LOG_NO_PROBES
     extension.metrics.begin(worker.slot)

@@ -1,5 +1,6 @@
 """Listening sockets, with one line instead of gunicorn's retries and tracebacks."""
 
+import os
 import socket
 import sys
 
@@ -40,9 +41,12 @@ def _check_unused(path: str) -> None:
             raise OSError(0, "address already in use")
 
 
-def keep_abstract(listeners: list[sock.BaseSocket]) -> None:
-    """Keep gunicorn from removing the files of abstract sockets, which have no file."""
+def keep_missing(listeners: list[sock.BaseSocket]) -> None:
+    """Keep gunicorn from removing files that do not exist, as those of abstract sockets.
+
+    It would end with a traceback, before it stops the workers.
+    """
     for listener in listeners:
         name = listener.sock.getsockname()
-        if isinstance(name, bytes):  # abstract
-            listener.getsockname = lambda name=name: (name.decode(errors="replace"), 0)
+        if isinstance(name, bytes | str):
+            listener.getsockname = lambda name=name: name if os.path.exists(name) else (name, 0)

@@ -24,11 +24,15 @@ class ModelStore:
     and the previous model is kept.
     """
 
-    def __init__(self, classifier: Classifier, paths: Sequence[Path], metrics: Metrics) -> None:
+    def __init__(
+        self, classifier: Classifier | None, paths: Sequence[Path], metrics: Metrics
+    ) -> None:
+        """Load the weights, unless a classifier is given. Raises InvalidWeights."""
         self._metrics = metrics
-        self._classifier = classifier
         self._paths = paths
+        # before loading: a file that is replaced meanwhile is loaded at the next check
         self._seen = _signature(paths) if paths else None
+        self._classifier = classifier or load_first(paths)
         self._next_check = time.monotonic() + CHECK_INTERVAL if paths else inf
         self._checking = threading.Lock()
 
@@ -47,7 +51,6 @@ class ModelStore:
         signature = _signature(self._paths)
         if signature == self._seen:
             return
-        # before loading: a file that is replaced meanwhile is loaded at the next check
         self._seen = signature
         try:
             self._classifier = load_first(self._paths)

@@ -159,6 +159,50 @@ def test_sigterm_before_the_worker_installs_its_handlers_is_not_lost(weights, tm
     assert process.returncode == 0, err
 
 
+def test_sigterm_while_the_application_is_loaded_ends_the_start(weights, tmp_path):
+    """Process 1 of a container would ignore it without a handler."""
+    config = extended_config(tmp_path / "c.py", "os.kill(os.getpid(), signal.SIGTERM)\n")
+
+    process = start_service(config, DIGITS_WEIGHTS=str(weights), PORT=str(free_port()))
+    out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_invalid_setting_of_env_is_one_line(weights, tmp_path):
+    config = extended_config(tmp_path / "c.py", "raw_env = ['SCRIPT_NAME=digits']\n")
+
+    process = start_service(config, DIGITS_WEIGHTS=str(weights), PORT=str(free_port()))
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert err.startswith("digits: SCRIPT_NAME is 'digits'")
+    assert err.count("\n") == 1
+
+
+def test_sockets_that_another_process_inherits_are_no_reason_to_share_an_address(url):
+    port = url.rpartition(":")[2]
+
+    process = start_service(PORT=port, LISTEN_FDS="1", LISTEN_PID="1")
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: address already in use" in err
+
+
+def test_removed_file_of_the_socket_does_not_hinder_a_stop(weights, tmp_path):
+    path = tmp_path / "socket"
+    config = extended_config(tmp_path / "c.py", f"bind = ['unix:{path}']\n")
+    process = start_service(config, DIGITS_WEIGHTS=str(weights))
+    next(line for line in process.stdout if "Booting" in line)
+    path.unlink()
+
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_signal_to_a_worker_while_it_is_forked_is_not_lost(how, weights, tmp_path):
     """The first worker is told to stop before it runs; the master starts another."""

@@ -1,6 +1,7 @@
 """API keys: their setting, and the routes that require one."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def test_digests_are_read_from_a_file_as_sha256sum_writes_it(tmp_path):
 
 
 EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def test_pipe_in_place_of_the_file_of_digests_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(InvalidSetting, match="names a file that cannot be read"):
+        read_settings({"DIGITS_API_KEYS": str(tmp_path / "pipe")})
 
 
 @pytest.mark.parametrize(

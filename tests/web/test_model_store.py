@@ -61,6 +61,20 @@ def test_replaced_file_is_loaded_once(path, weights):
     assert models.current() is after
 
 
+def test_file_replaced_while_it_is_loaded_is_loaded_again(path, monkeypatch):
+    def replaced_meanwhile(paths):
+        classifier = load_first(paths)
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "CHECK_INTERVAL", 0)
+        replace(path, EMBEDDED_WEIGHTS.read_bytes())
+        return classifier
+
+    monkeypatch.setattr(module, "load_first", replaced_meanwhile)
+    models = ModelStore(None, [path], new_metrics())
+
+    assert models.current().version == load(EMBEDDED_WEIGHTS).version
+
+
 def with_first(content: bytes, value: bytes) -> bytes:
     """Replace the first number of a weights file, a float32."""
     start = 8 + int.from_bytes(content[:8], "little")
