@@ -49,4 +49,5 @@ def keep_missing(listeners: list[sock.BaseSocket]) -> None:
     for listener in listeners:
         name = listener.sock.getsockname()
         if isinstance(name, bytes | str):
-            listener.getsockname = lambda name=name: name if os.path.exists(name) else (name, 0)
+            text = os.fsdecode(name)
+            listener.getsockname = lambda text=text: text if os.path.exists(text) else (text, 0)
