@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 MAX_TOP_FILES = {"service": 11, "training": 12}
-MAX_CODE_LINES = {"service": 7_785, "training": 4_000}
+MAX_CODE_LINES = {"service": 7_790, "training": 4_000}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_README_LINES = 400, 60, 150  # lines
 NOT_CODE = {  # tokens that make no line a line of code
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),

@@ -308,6 +308,15 @@ def test_decoding_reads_its_clock_for_every_block_of_pixels():
     assert len(reads) > levels.size // 2**16
 
 
+def test_empty_blocks_of_a_few_pixels_take_no_more_time_than_a_large_picture():
+    blocks = b"\x78\x01" + b"\0\0\0\xff\xff" * 800_000  # zlib's head, and blocks of no bytes
+    header = chunk(b"IHDR", struct.pack(">II5B", 5, 5, 8, 2, 0, 0, 0))
+    upload = SIGNATURE + header + chunk(b"IDAT", blocks)
+
+    with pytest.raises(InvalidImage, match="of CPU"):
+        decode(upload, clock=itertools.count(step=0.05).__next__)
+
+
 def test_the_fast_path_takes_no_png_with_anything_beside_its_pixels(digits):
     whole = encode(digits.test.images[0])
     bomb = chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(MIB))) * 20

@@ -14,7 +14,9 @@ HEAD_BYTES, CHECKSUM_BYTES = 8, 4  # of a chunk: length and kind before its cont
 END = b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 ONE_CHANNEL = (0, 3)  # colour types: grey and palette; others are decoded to 4 bytes
 MODES = {0: "L", 2: "RGB", 6: "RGBA"}  # of colour types with 8 bits a sample
-MAX_PLAIN = 2**18  # pixels that are decoded at once, in less than 5 ms
+# pixels that are decoded at once, in less than 5 ms, and the bytes that hold them: blocks of
+# data may be empty, and whatever is decoded at once has no limit of time
+MAX_PLAIN, MAX_PLAIN_BYTES = 2**18, 2**21
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 MAX_XMP = 2**16  # bytes searched for an orientation
 
@@ -38,7 +40,7 @@ def walk(upload: bytes) -> Container:
         raise InvalidImage("the picture is damaged: the PNG has no header or no pixels")
     width, height, bits, colour, interlacing = HEADER.unpack_from(kept[b"IHDR"], HEAD_BYTES)
     is_plain = bits == 8 and colour in MODES and not interlacing and b"tRNS" not in kept
-    is_plain = is_plain and width * height <= MAX_PLAIN
+    is_plain = is_plain and width * height <= MAX_PLAIN and sum(map(len, pixels)) <= MAX_PLAIN_BYTES
     pixel_bytes = max(1, bits // 8) if colour in ONE_CHANNEL else 4
     return Container(
         "PNG",
