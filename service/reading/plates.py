@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,8 @@ INSET = 1.0  # pixels of a plate that are left out along its edge
 # many rows between may be blurred
 MIN_BAR, BAR_RANGE, OTHER_LEVEL, BLURRED = 0.06, 0.06, 0.97, 2
 MAX_STROKE = 0.27  # of a digit in a plate: holes of a boxy digit are plumper
+
+Picture = TypeVar("Picture", Grey, Mask)
 
 
 class Side(NamedTuple):
@@ -120,17 +122,22 @@ def find_plate(picture: Image.Image) -> Corners | None:
 def _between_bars(levels: Grey) -> Corners | None:
     """Find what two bars of one level, at opposite sides, leave of a picture (h, w)."""
     height, width = levels.shape
-    top, bottom, left, right = map(_depth_of_bar, _views(abs(levels - levels[0, 0])))
-    if top and bottom:
-        return corners_of((0, top, width, height - bottom))
-    return corners_of((left, 0, width - right, height)) if left and right else None
+    top, bottom, left, right = _views(abs(levels - levels[0, 0]))
+    if (above := _depth_of_bar(top)) and (below := _depth_of_bar(bottom)):
+        return corners_of((0, above, width, height - below))
+    if (before := _depth_of_bar(left)) and (after := _depth_of_bar(right)):
+        return corners_of((before, 0, width - after, height))
+    return None
 
 
 def _depth_of_bar(distance: Grey) -> int:
     """Count the rows of a bar, by distances from its level; 0 if it does not end at once."""
     n = int((distance.max(1) <= BAR_RANGE).argmin())
-    is_other = np.mean(distance[n : n + BLURRED + 1] > MIN_CONTRAST, axis=1) >= OTHER_LEVEL
-    return n + int(is_other.argmax()) if n >= MIN_BAR * len(distance) and is_other.any() else 0
+    if n < MIN_BAR * len(distance):
+        return 0
+    beside = distance[n : n + BLURRED + 1] > MIN_CONTRAST
+    is_other = np.count_nonzero(beside, axis=1) >= OTHER_LEVEL * beside.shape[1]
+    return n + int(is_other.argmax()) if is_other.any() else 0
 
 
 def _cut_of_two_levels(page: Grey) -> float | None:
@@ -293,7 +300,7 @@ def _beside_strips(paper: Mask) -> Corners | None:
     return _corners(sides, paper.shape)
 
 
-def _views(picture: Grey | Mask) -> tuple[Any, Any, Any, Any]:
+def _views(picture: Picture) -> tuple[Picture, Picture, Picture, Picture]:
     """Return a picture (h, w) as seen from its top, its bottom, its left and its right side."""
     return picture, picture[::-1], picture.T, picture.T[::-1]
 
