@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.scenes import SCENES
+from benchmarks.scenes import SCENES, placed_anywhere
 from benchmarks.uploads import png, test_images
 from service.classifier import load
 from service.features import MAX_GREY
@@ -29,19 +29,11 @@ SHADOW = 0.5  # of the light that is left in a shadow
 SEED = 16
 
 
-def _placed(ink: Ink, size: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Place ink anywhere in (h, w) pixels."""
-    y, x = (rng.integers(free - len(ink) + 1) for free in size)
-    placed = np.zeros(size, np.float32)
-    placed[y : y + len(ink), x : x + len(ink)] = ink
-    return placed
-
-
 def _magnified(
     side: int, share: tuple[float, float], ink: Ink, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Magnify an MNIST image to a share of a square of `side` pixels, and place it there."""
-    return _placed(magnified(ink, side / len(ink) * rng.uniform(*share)), (side, side), rng)
+    return placed_anywhere(magnified(ink, side / len(ink) * rng.uniform(*share)), (side, side), rng)
 
 
 def _levels(levels: Ink) -> npt.NDArray[np.uint8]:
@@ -92,7 +84,7 @@ def _photo(megapixels: float, has_shadow: bool = False) -> Corruption:
 
     def photograph(ink: Ink, rng: np.random.Generator) -> bytes:
         factor = height * rng.uniform(*PHOTO_HEIGHT) / len(ink)
-        drawn = _placed(magnified(ink, factor), size, rng)
+        drawn = placed_anywhere(magnified(ink, factor), size, rng)
         across = ramp(max(size), rng)[: size[0], : size[1]].astype(np.float32)
         light = 1 - np.float32(rng.uniform(0.1, 0.4)) * across
         if has_shadow:

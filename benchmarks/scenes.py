@@ -7,6 +7,7 @@ import io
 import math
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.hands import THIN, Drawing, Ink, Points, any_hand, ink_of, placed, plain_strokes
@@ -291,14 +292,22 @@ def _glare(ink: Ink, rng: np.random.Generator) -> bytes:
     return encoded(levels + rng.normal(0, 0.01, levels.shape), "JPEG", quality=85)
 
 
+def placed_anywhere(
+    ink: Ink, size: tuple[int, int], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Place square ink anywhere in (h, w) pixels."""
+    y, x = (rng.integers(free - len(ink) + 1) for free in size)
+    levels = np.zeros(size, np.float32)
+    levels[y : y + len(ink), x : x + len(ink)] = ink
+    return levels
+
+
 def _letterbox(ink: Ink, rng: np.random.Generator) -> bytes:
     """Photograph a digit on paper; place bars at two sides, as a screen does."""
     drawn = magnified(ink, rng.uniform(8, 16))
     side = int(len(drawn) * rng.uniform(1.2, 2.2))
     size = (side, int(side * rng.uniform(1.2, 1.8)))
-    y, x = (int(rng.integers(free - len(drawn) + 1)) for free in size)
-    levels = np.zeros(size, np.float32)
-    levels[y : y + len(drawn), x : x + len(drawn)] = drawn
+    levels = placed_anywhere(drawn, size, rng)
     levels = rng.uniform(0.55, 0.9) * (1 - rng.uniform(0.6, 0.9) * levels)
     levels += 0.1 * ramp(size[1], rng)[:side] + rng.normal(0, 0.01, size)
     bars = (np.array(size)[:, np.newaxis] * rng.uniform(0.1, 0.5, (2, 2))).astype(int)
