@@ -17,6 +17,7 @@ from service.settings import (
     LOG_NOTHING,
     MAX_WORKERS,
     InvalidSetting,
+    ServerSettings,
     read_server_settings,
     read_settings,
 )
@@ -25,10 +26,16 @@ from service.settings import (
 if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-try:
-    settings = read_server_settings(os.environ)
-except InvalidSetting as error:
-    sys.exit(f"digits: {error}")
+
+def server_settings() -> ServerSettings:
+    """Read the server's settings; exit with one line if one is invalid."""
+    try:
+        return read_server_settings(os.environ)
+    except InvalidSetting as error:
+        sys.exit(f"digits: {error}")
+
+
+settings = server_settings()
 
 # a product of 1 x D by D x 10 takes less time than waking up a second thread
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
@@ -53,11 +60,8 @@ deliver_stop_signals = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_
 
 
 def on_starting(server: Arbiter) -> None:
-    """Open the listening sockets, unless they are inherited."""
-    try:
-        read_server_settings(os.environ)  # again: --env may have set them
-    except InvalidSetting as error:
-        sys.exit(f"digits: {error}")
+    """Check the settings of --env; open the listening sockets, unless they are inherited."""
+    server_settings()  # again: --env may have set them
     if not (listen_fds(unset_environment=False) or "GUNICORN_FD" in os.environ):
         server.LISTENERS = open_listeners(server.cfg, server.log)
     os.register_at_fork(after_in_parent=deliver_stop_signals)

@@ -165,8 +165,8 @@ def _digests(setting: str) -> tuple[str, ...]:
     text = setting
     if "/" in setting:
         try:
-            if Path(setting).is_fifo():  # reading might wait for ever
-                raise ValueError
+            if Path(setting).is_fifo():  # reading might not end
+                raise OSError(0, "it is a pipe")
             text = Path(setting).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not text"

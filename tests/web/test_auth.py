@@ -68,14 +68,14 @@ def test_digests_are_read_from_a_file_as_sha256sum_writes_it(tmp_path):
     assert read_settings({}).api_keys == ()
 
 
-EMPTY = hashlib.sha256(b"").hexdigest()
-
-
 def test_pipe_in_place_of_the_file_of_digests_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(InvalidSetting, match="names a file that cannot be read"):
+    with pytest.raises(InvalidSetting, match="cannot be read: it is a pipe"):
         read_settings({"DIGITS_API_KEYS": str(tmp_path / "pipe")})
+
+
+EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 @pytest.mark.parametrize(
