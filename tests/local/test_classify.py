@@ -401,7 +401,7 @@ def test_killed_worker_is_replaced_and_changes_no_answer(many):
 def test_two_runs_do_not_write_one_file(many):
     partial = many / ".answers.csv.part"
     with started(many, "many", "--output", "answers.csv") as process:
-        wait_until(partial.exists)
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0)
         process.send_signal(signal.SIGSTOP)  # on a busy machine it might end before the other
         second = run(many, DIGIT, "--output", "answers.csv")
         process.send_signal(signal.SIGCONT)
