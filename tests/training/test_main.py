@@ -118,6 +118,7 @@ def test_article_recipe_has_the_articles_hyperparameters(synthetic, tmp_path):
     assert training["features"] == "pixels"
 
 
+@pytest.mark.slow
 def test_default_recipe_makes_the_same_bytes_in_two_processes(synthetic, tmp_path, capsys):
     flags = ["--data", synthetic, "--rows", "500", "--epochs", "2", "--non-digits", "300"]
     flags += ["--recipe", "default", "--drawn", "500", "--output"]

@@ -136,7 +136,10 @@ def kinds() -> list[tuple[str, bytes, int]]:
     ]
 
 
-@pytest.mark.parametrize("half", [0, 1])  # of the kinds, on a page each
+@pytest.mark.parametrize(
+    "half",  # of the kinds, on a page each
+    [0, pytest.param(1, marks=pytest.mark.slow)],
+)
 def test_picture_of_any_kind_is_shown_and_classified(service, browser, half):
     with opened(browser, service.url) as page:
         expect_answer(page, 4)  # the example

@@ -116,7 +116,10 @@ def answering(status: int, body: str) -> Callable[[Route], None]:
     return lambda route: route.fulfill(status=status, body=body)
 
 
-@pytest.mark.parametrize("half", [0, 1])  # of the replies, on a page each
+@pytest.mark.parametrize(
+    "half",  # of the replies, on a page each
+    [0, pytest.param(1, marks=pytest.mark.slow)],
+)
 def test_foreign_reply_is_named_and_does_not_stop_the_page(service, browser, half):
     with opened(browser, service.url, refused=True) as page:
         expect(page.locator("#bars .best")).to_be_visible()  # the example
@@ -133,7 +136,13 @@ def test_foreign_reply_is_named_and_does_not_stop_the_page(service, browser, hal
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "seconds"), [("2", 2), ("99999999999", 60), ("-1", 1), ("Wed, 21 Oct 2037", 1)]
+    ("retry_after", "seconds"),
+    [
+        ("2", 2),
+        ("99999999999", 60),
+        ("Wed, 21 Oct 2037", 1),
+        pytest.param("-1", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_busy_service_is_asked_again_no_sooner_than_it_says(service, browser, retry_after, seconds):
     asked: list[float] = []
