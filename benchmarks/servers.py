@@ -187,8 +187,9 @@ def write_bodies(path: Path, bodies: list[bytes]) -> Path:
 
 def form(upload: bytes) -> bytes:
     """Return the multipart form that curl and browsers send for a file."""
+    extension = "jpeg" if upload.startswith(b"\xff\xd8") else "png"
     head = (
-        f"--{FORM_BOUNDARY}\r\nContent-Disposition: form-data; "
-        'name="image"; filename="digit.png"\r\nContent-Type: image/png\r\n\r\n'
+        f'--{FORM_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; '
+        f'filename="digit.{extension}"\r\nContent-Type: image/{extension}\r\n\r\n'
     )
     return head.encode() + upload + f"\r\n--{FORM_BOUNDARY}--\r\n".encode()

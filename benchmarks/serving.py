@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 
 import numpy as np
 
@@ -124,8 +125,7 @@ def measure(panel: Panel, rounds: int, seconds: float) -> Loads:
         }
         servers = [stack.enter_context(running(row.command, settings=row.settings)) for row in rows]
         for row, server in zip(rows, servers, strict=True):
-            if row.has_model:
-                _check(row, server, uploads)
+            _check(row, server, uploads)
         for _, connections in itertools.product(range(rounds), CONNECTIONS):
             for row, server in zip(rows, servers, strict=True):
                 kind = PNG if row.is_raw else FORM
@@ -140,12 +140,15 @@ def measure(panel: Panel, rounds: int, seconds: float) -> Loads:
 
 
 def _check(row: Row, server: Server, uploads: list[bytes]) -> None:
-    """Exit if a server does not answer with the model's own probabilities."""
+    """Exit if a server refuses a picture, or answers with other probabilities than the model's."""
     expected = load_classifier(EMBEDDED_WEIGHTS).predict_proba(test_images(N_CHECKED))
     for upload, probabilities in zip(uploads, expected, strict=False):
         body, kind = (upload, PNG) if row.is_raw else (form(upload), FORM)
-        answer = predict(server, body, kind)["probabilities"]
-        if not np.allclose(answer, probabilities, rtol=1e-3, atol=1e-6):
+        try:
+            answer = predict(server, body, kind)["probabilities"]
+        except HTTPError as error:
+            sys.exit(f"{row.name} answers {error} to a picture of {len(upload):,} bytes")
+        if row.has_model and not np.allclose(answer, probabilities, rtol=1e-3, atol=1e-6):
             sys.exit(f"{row.name} answers {answer}, expected {probabilities.tolist()}")
 
 
